@@ -1,0 +1,12 @@
+module github.com/oauth2pw/passwordflow/internal/integration
+
+go 1.25.0
+
+require (
+	github.com/oauth2pw/passwordflow v0.0.0
+	github.com/stretchr/testify v1.12.1
+	golang.org/x/oauth2 v0.35.0
+	modernc.org/sqlite v1.58.0
+)
+
+replace github.com/oauth2pw/passwordflow => ../../

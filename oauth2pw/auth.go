@@ -1,0 +1,202 @@
+package oauth2pw
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Config has every plug and every setting of an [Auth]. Users, Issuer, and one of
+// Hasher and Authenticate are required; the zero value of any other field is the
+// safe default that its comment names.
+type Config struct {
+	// Users finds users.
+	Users UserStore
+	// Hasher verifies passwords.
+	Hasher PasswordHasher
+	// Authenticate finds and checks a user in one step, instead of Hasher and the
+	// stored hash: LDAP, an old system. An error that wraps ErrNotFound says
+	// that name or password is wrong; any other that the check failed (503). That
+	// an unknown user costs what a wrong password costs is then its duty.
+	Authenticate func(ctx context.Context, username, password string) (*User, error)
+	// Issuer makes access tokens.
+	Issuer TokenIssuer
+	// Verifier checks them. Nil: Issuer, if it is a TokenVerifier too. With one
+	// of its own and LoadUser, Issuer must have a method Issuer() string that
+	// returns the iss of its tokens, so that users are loaded for those alone.
+	Verifier TokenVerifier
+	// Clients finds clients. Nil: there are none, and a request that names one is
+	// refused.
+	Clients ClientStore
+
+	// Scopes are all scopes there are, each with its description. Nil: those of
+	// DefaultScopes.
+	Scopes map[string]string
+	// DefaultScopes are granted to a request that asks for none, as far as the
+	// user and the client may have them. Nil: none.
+	DefaultScopes []string
+	// GrantScopes decides which scopes a login gets, instead of User.Scopes.
+	// asked is nil where the client asked for none; c is nil where none was
+	// named. It may grant what Config.Scopes names and Client.Scopes allows. An
+	// *Error with the code "invalid_scope" refuses; any other error is a 503.
+	GrantScopes func(ctx context.Context, u *User, c *Client, asked []string) ([]string, error)
+
+	// Grants are grant types of the app's own, by name. Each proves who the user
+	// is and returns the user; the tokens are the endpoint's. An error that wraps
+	// ErrNotFound is answered as a wrong password, an *Error as it says, and any
+	// other as 503.
+	Grants map[string]func(ctx context.Context, r *TokenRequest) (*User, error)
+	// LoadUser reads the user again at every request that Auth verifies: one that
+	// is missing, disabled, or whose SessionsFrom is later than the login is
+	// refused, and Principal.User is set.
+	LoadUser bool
+
+	// Realm names the protection space in challenges. Empty: "api".
+	Realm string
+	// TrustedProxies are the networks of the reverse proxies whose forwarding
+	// headers are believed. Nil: none; the client is the peer.
+	TrustedProxies []netip.Prefix
+	// ProxyHeader is the one header in which they name the client. Empty:
+	// X-Forwarded-For. The scheme is read from X-Forwarded-Proto, or from
+	// Forwarded (RFC 7239) where that is the header.
+	ProxyHeader string
+	// InsecureAllowHTTP lets passwords arrive over plain HTTP from other
+	// machines.
+	InsecureAllowHTTP bool
+
+	// OnEvent is told what happens, in the goroutine of the request: it must not
+	// block. Nil: nobody is. See LogEvents.
+	OnEvent func(ctx context.Context, e Event)
+	// ErrorBody replaces the body of an error by what it returns, encoded as
+	// JSON. It sees the public part of the error, and changes neither status nor
+	// headers. Nil, or a nil result: the standard body.
+	ErrorBody func(ctx context.Context, e *Error) any
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+}
+
+// Auth is the login of an app. It is made by [New], and is safe for concurrent
+// use.
+type Auth struct {
+	c *config // behind a pointer: printing an Auth prints no plug
+}
+
+// config is a checked Config with what follows from it.
+type config struct {
+	Config
+	now       func() time.Time
+	transport transport
+	answers   answerer
+	grants    map[string]grant
+	updater   PasswordUpdater // nil: Users cannot write
+	ownIssuer string          // the iss of own tokens; "": every token is own
+	tagKey    []byte
+}
+
+// New checks a Config and returns the Auth that it describes. The error names the
+// field that is wrong. New computes no hash, opens no connection and starts no
+// goroutine. Changing a map or slice of the Config afterwards is not allowed.
+func New(c Config) (*Auth, error) {
+	cfg := &config{Config: c, now: c.Now, tagKey: make([]byte, 32)}
+	if cfg.now == nil {
+		cfg.now = time.Now
+	}
+	_, _ = rand.Read(cfg.tagKey) // never fails (crypto/rand)
+	for _, set := range []func() error{cfg.setPlugs, cfg.setScopes, cfg.setGrants, cfg.setTransport} {
+		if err := set(); err != nil {
+			return nil, err
+		}
+	}
+	return &Auth{cfg}, nil
+}
+
+func (c *config) setPlugs() error {
+	if isNil(c.Users) {
+		return errors.New("oauth2pw: Config.Users is nil")
+	}
+	if isNil(c.Hasher) == (c.Authenticate == nil) {
+		return errors.New("oauth2pw: set one of Config.Hasher and Config.Authenticate")
+	}
+	if isNil(c.Issuer) {
+		return errors.New("oauth2pw: Config.Issuer is nil")
+	}
+	if c.Clients != nil && isNil(c.Clients) {
+		return errors.New("oauth2pw: Config.Clients is a nil pointer")
+	}
+	c.updater, _ = c.Users.(PasswordUpdater)
+	if isNil(c.Verifier) {
+		v, ok := c.Issuer.(TokenVerifier)
+		if !ok {
+			return errors.New("oauth2pw: Config.Verifier is nil, and Config.Issuer verifies nothing")
+		}
+		c.Verifier = v
+		return nil
+	}
+	if named, ok := c.Issuer.(interface{ Issuer() string }); ok {
+		c.ownIssuer = named.Issuer()
+	}
+	if c.LoadUser && c.ownIssuer == "" {
+		return errors.New("oauth2pw: Config.LoadUser with a Config.Verifier needs a Config.Issuer with a method Issuer() string")
+	}
+	return nil
+}
+
+func (c *config) setTransport() error {
+	if c.Realm == "" {
+		c.Realm = defaultRealm
+	}
+	if !onlyVSChar(c.Realm) {
+		return errors.New("oauth2pw: Config.Realm must be printable ASCII")
+	}
+	header := http.CanonicalHeaderKey(c.ProxyHeader)
+	if header == "" {
+		header = headerForwardedFor
+	}
+	for _, p := range c.TrustedProxies {
+		if !p.IsValid() {
+			return errors.New("oauth2pw: Config.TrustedProxies holds an invalid prefix")
+		}
+		if p.Addr().Is4In6() {
+			return fmt.Errorf("oauth2pw: Config.TrustedProxies: write %s as an IPv4 prefix", p)
+		}
+	}
+	c.transport = transport{trusted: slices.Clone(c.TrustedProxies), header: header, allowHTTP: c.InsecureAllowHTTP}
+	c.answers = answerer{realm: c.Realm, body: c.ErrorBody, emit: c.emit}
+	return nil
+}
+
+// Verify checks a bearer token, so that an *Auth is a [TokenVerifier]: the token
+// itself and, with Config.LoadUser, its user.
+func (a *Auth) Verify(ctx context.Context, token string) (Principal, error) {
+	c := a.c
+	p, err := c.Verifier.Verify(ctx, token)
+	if err != nil {
+		return Principal{}, err
+	}
+	p.User = nil
+	if !c.LoadUser || c.ownIssuer != "" && p.Issuer != c.ownIssuer {
+		return p, nil
+	}
+	u, err := c.Users.UserByID(ctx, p.Subject)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Principal{}, fmt.Errorf("oauth2pw: its user is gone: %w", ErrInvalidToken)
+	case err != nil:
+		return Principal{}, plugError("UserStore.UserByID", err)
+	case u == nil || u.ID != p.Subject:
+		return Principal{}, plugError("UserStore.UserByID", errWrongUser)
+	case u.Disabled:
+		return Principal{}, fmt.Errorf("oauth2pw: its user is disabled: %w", ErrInvalidToken)
+	case p.AuthTime.Before(u.SessionsFrom):
+		return Principal{}, fmt.Errorf("oauth2pw: its login is older than the user's SessionsFrom: %w", ErrInvalidToken)
+	}
+	p.User = u
+	return p, nil
+}
+
+var errWrongUser = errors.New("the store returned another user than it was asked for, or none and no error")

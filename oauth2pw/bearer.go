@@ -1,0 +1,247 @@
+package oauth2pw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+const maxToken = 16 << 10
+
+// RequireBearer returns middleware that lets a request pass only with a bearer
+// token (RFC 6750, section 2.1) that v accepts and that has every scope. Prefer
+// [Auth.RequireBearer], which knows the scopes there are; this one is for a
+// service that only consumes tokens.
+//
+// The answers: 401 without credentials or for a bad token, 400 for more than one
+// Authorization header, 403 for a missing scope, 503 if v cannot tell. Only the
+// header is looked at, never the URL or the body.
+//
+// Middleware may be nested: scopes add up, and the same verifier is asked once a
+// request. It panics, at wiring, on a nil verifier and on a string that is no
+// scope.
+func RequireBearer(v TokenVerifier, scopes ...string) func(http.Handler) http.Handler {
+	return newBearer(v, scopes).wrap
+}
+
+// OptionalBearer is [RequireBearer] for a handler that also serves strangers: a
+// request without a bearer token passes, and [PrincipalFrom] finds nobody. A
+// request with a bad token is refused all the same.
+func OptionalBearer(v TokenVerifier) func(http.Handler) http.Handler {
+	b := newBearer(v, nil)
+	b.optional = true
+	return b.wrap
+}
+
+// RequireBearer is the package's [RequireBearer] with a as the verifier, and with
+// the realm, the events and the client address of its [Config]. It panics, at
+// wiring, on a scope that Config.Scopes does not name, as http.ServeMux does on a
+// bad pattern. The handlers that the middleware makes have a method
+// RequiredScopes() []string, which returns these scopes.
+func (a *Auth) RequireBearer(scopes ...string) func(http.Handler) http.Handler {
+	return RequireBearer(a, scopes...)
+}
+
+// PasswordBearer is FastAPI's OAuth2PasswordBearer: what protects a handler with
+// the app's own check of the token, and describes itself to OpenAPI. The zero
+// value enforces.
+type PasswordBearer struct {
+	TokenURL    string            // where tokens come from; may be relative. For OpenAPI
+	RefreshURL  string            // for OpenAPI; empty: none
+	Scopes      map[string]string // every scope with its description; for OpenAPI
+	Description string            // for OpenAPI
+	Optional    bool              // a request without a bearer token passes, as with OptionalBearer
+}
+
+// Require returns middleware that lets a request pass only with a bearer token
+// that check accepts. What check owes is written at [TokenVerifier]. It panics,
+// at wiring, on a nil check, on a string that is no scope, and on one that a
+// non-nil Scopes does not name.
+func (b PasswordBearer) Require(check func(ctx context.Context, token string) (Principal, error), scopes ...string) func(http.Handler) http.Handler {
+	if check == nil {
+		panic("oauth2pw: PasswordBearer.Require: the check is nil")
+	}
+	m := newBearer(verifierFunc(check), scopes)
+	for _, s := range scopes {
+		if _, known := b.Scopes[s]; b.Scopes != nil && !known {
+			panic(fmt.Sprintf("oauth2pw: PasswordBearer.Scopes does not name %q", s))
+		}
+	}
+	m.optional = b.Optional
+	return m.wrap
+}
+
+type verifierFunc func(ctx context.Context, token string) (Principal, error)
+
+func (f verifierFunc) Verify(ctx context.Context, token string) (Principal, error) {
+	return f(ctx, token)
+}
+
+// bearer is the middleware itself.
+type bearer struct {
+	verifier TokenVerifier
+	mark     any // stands for the verifier: equal marks, equal answers
+	answers  answerer
+	address  func(*http.Request) netip.Addr
+	scopes   []string
+	optional bool
+}
+
+func newBearer(v TokenVerifier, scopes []string) *bearer {
+	if isNil(v) {
+		panic("oauth2pw: RequireBearer: the verifier is nil")
+	}
+	b := &bearer{
+		verifier: v,
+		mark:     new(byte),
+		answers:  answerer{realm: defaultRealm},
+		address:  func(*http.Request) netip.Addr { return netip.Addr{} },
+		scopes:   addScopes(nil, scopes...),
+	}
+	if reflect.ValueOf(v).Comparable() {
+		b.mark = v
+	}
+	for _, s := range scopes {
+		if !validScopeToken(s) {
+			panic(fmt.Sprintf("oauth2pw: RequireBearer: %q is no scope", s))
+		}
+	}
+	if a, ok := v.(*Auth); ok {
+		for _, s := range scopes {
+			if !a.c.knowsScope(s) {
+				panic(fmt.Sprintf("oauth2pw: RequireBearer: Config.Scopes does not name %q", s))
+			}
+		}
+		b.answers, b.address = a.c.answers, a.c.transport.clientAddress
+	}
+	return b
+}
+
+func (b *bearer) wrap(next http.Handler) http.Handler { return &bearerHandler{b, next} }
+
+type bearerHandler struct {
+	*bearer
+	next http.Handler
+}
+
+// RequiredScopes returns the scopes of this middleware, outer ones excluded.
+func (h *bearerHandler) RequiredScopes() []string { return slices.Clone(h.scopes) }
+
+func (h *bearerHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, err := h.admit(r)
+	if err != nil {
+		h.answers.refuse(ctx, w, err, Event{Kind: EventTokenRefused})
+		return
+	}
+	h.next.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// admit decides about a request. It returns the context for the handler, or what
+// to answer.
+func (b *bearer) admit(r *http.Request) (ctx context.Context, refusal error) {
+	s := stateFrom(r.Context())
+	s.address = b.address(r)
+	s.required = addScopes(slices.Clip(s.required), b.scopes...)
+	ctx = withState(r.Context(), s)
+
+	token, err := bearerToken(r.Header["Authorization"])
+	if err != nil {
+		return ctx, err
+	}
+	if token == "" {
+		if !b.optional {
+			return ctx, errUnauthorized
+		}
+		s.principal, s.present, s.verifier, s.token = Principal{}, false, nil, ""
+		return withState(r.Context(), s), nil
+	}
+	if !s.present || s.verifier != b.mark || s.token != token {
+		p, err := b.verify(ctx, token)
+		if err != nil {
+			return ctx, err
+		}
+		s.principal, s.present, s.verifier, s.token = p, true, b.mark, token
+	}
+	for _, scope := range b.scopes {
+		if !s.principal.HasScope(scope) {
+			return ctx, &Error{Code: "insufficient_scope", scope: strings.Join(s.required, " ")}
+		}
+	}
+	return withState(r.Context(), s), nil
+}
+
+var (
+	errUnauthorized = &Error{Code: "unauthorized"}
+	errTwoHeaders   = &Error{Code: "invalid_request", Description: "The request has more than one Authorization header.", scheme: "Bearer"}
+)
+
+// bearerToken reads the Authorization header (RFC 6750, section 2.1). "" stands
+// for no credentials: none, those of another scheme, or a scheme with nothing
+// behind it.
+func bearerToken(values []string) (string, error) {
+	if len(values) > 1 {
+		return "", errTwoHeaders
+	}
+	if len(values) == 0 {
+		return "", nil
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", nil
+	}
+	token = strings.TrimLeft(token, " ")
+	if token == "" {
+		return "", nil
+	}
+	if len(token) > maxToken || !isB64Token(token) {
+		return "", (&Error{Code: "invalid_token"}).because("", "malformed", nil)
+	}
+	return token, nil
+}
+
+// isB64Token reports whether s is a b64token: 1*( ALPHA / DIGIT / "-" / "." / "_"
+// / "~" / "+" / "/" ) *"=" (RFC 6750, section 2.1).
+func isB64Token(s string) bool {
+	s = strings.TrimRight(s, "=")
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '-', c == '.', c == '_', c == '~', c == '+', c == '/':
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+// verify asks the verifier, whose panics are not the app's.
+func (b *bearer) verify(ctx context.Context, token string) (p Principal, refusal error) {
+	defer recoverPlug(&refusal)
+	p, err := b.verifier.Verify(ctx, token)
+	switch {
+	case err == nil:
+		return p, nil
+	case errors.Is(err, ErrInvalidToken):
+		return p, (&Error{Code: "invalid_token"}).because("", "invalid", err)
+	default:
+		return p, plugError("TokenVerifier.Verify", err)
+	}
+}
+
+// isNil reports whether a plug is missing: nil, or a nil pointer in an interface.
+func isNil(plug any) bool {
+	if plug == nil {
+		return true
+	}
+	switch v := reflect.ValueOf(plug); v.Kind() {
+	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Slice, reflect.Chan:
+		return v.IsNil()
+	default:
+		return false
+	}
+}

@@ -1,0 +1,158 @@
+package oauth2pw
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Client is a program that asks for tokens (RFC 6749, section 2). Most apps name
+// none and need no clients at all.
+type Client struct {
+	ID string // printable ASCII (RFC 6749, appendix A.1); not empty
+	// SecretSHA256 is the SHA-256 of the client's secret, which must be random,
+	// at least 128 bits of it. Nil: a public client, which has no secret.
+	SecretSHA256 []byte
+	Grants       []string // the grant types it may use; nil: none
+	Scopes       []string // the scopes it may have; nil: every scope
+	Introspect   bool     // may introspect tokens
+}
+
+// ClientStore finds clients. It is called concurrently. A miss is an error that
+// wraps [ErrNotFound]; any other error means that the store failed. A returned
+// Client belongs to the caller, who does not write to it.
+type ClientStore interface {
+	ClientByID(ctx context.Context, id string) (*Client, error)
+}
+
+var errInvalidClient = &Error{Code: "invalid_client"}
+
+// credentials are the id and the secret of a client in one reading.
+type credentials struct{ id, secret string }
+
+// authenticateClient returns the client that a request names and proves to be,
+// or nil if it names none. (RFC 6749, section 2.3.1)
+func (c *config) authenticateClient(ctx context.Context, r *http.Request, f form) (*Client, error) {
+	named, err := requestCredentials(r, f)
+	if err != nil || len(named) == 0 {
+		return nil, err
+	}
+	for i, cred := range named {
+		// RFC 6749, appendix A.1: other characters name no client, and a database
+		// may refuse to be asked for them.
+		if cred.id == "" || !onlyVSChar(cred.id) || c.Clients == nil || i > 0 && cred.id == named[0].id {
+			continue
+		}
+		client, err := c.Clients.ClientByID(ctx, cred.id)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, plugError("ClientStore.ClientByID", err)
+		}
+		if client == nil || client.ID != cred.id {
+			return nil, plugError("ClientStore.ClientByID", errors.New("the store returned another client than it was asked for"))
+		}
+		if !client.proves(named) {
+			return nil, errInvalidClient.because(EventClientFailed, "wrong_secret", nil)
+		}
+		return client, nil
+	}
+	return nil, errInvalidClient.because(EventClientFailed, "unknown_client", nil)
+}
+
+// proves reports whether a reading that names the client carries its secret.
+func (c *Client) proves(named []credentials) bool {
+	ok := 0
+	for _, cred := range named {
+		if cred.id != c.ID {
+			continue
+		}
+		if c.SecretSHA256 == nil {
+			// A public client has no secret: one that sends any is somebody else.
+			if cred.secret == "" {
+				ok = 1
+			}
+			continue
+		}
+		sum := sha256.Sum256([]byte(cred.secret))
+		ok |= subtle.ConstantTimeCompare(sum[:], c.SecretSHA256)
+	}
+	return ok == 1
+}
+
+// requestCredentials collects the readings of the one client that a request
+// names: none, one from the body, or two from a Basic header, whose id and secret
+// should be form-encoded (RFC 6749, section 2.3.1) and often are not.
+func requestCredentials(r *http.Request, f form) ([]credentials, error) {
+	bodyID, bodySecret := f.get("client_id"), f.get("client_secret")
+	header, err := basicCredentials(r.Header["Authorization"])
+	if err != nil {
+		return nil, err
+	}
+	if header == nil {
+		if bodyID == "" && bodySecret == "" {
+			return nil, nil
+		}
+		return []credentials{{bodyID, bodySecret}}, nil
+	}
+	// RFC 6749, section 2.3: one method per request.
+	if bodySecret != "" {
+		return nil, badRequest("The client authenticates both in the header and in the body.")
+	}
+	if bodyID != "" && !slices.ContainsFunc(header, func(c credentials) bool { return c.id == bodyID }) {
+		return nil, badRequest("The client_id in the body is not that of the Authorization header.")
+	}
+	return header, nil
+}
+
+// basicCredentials reads an Authorization header as client credentials. Nil: it
+// names no client, as it does with an empty id and an empty secret, which
+// golang.org/x/oauth2 and Swagger UI send for "none".
+func basicCredentials(values []string) ([]credentials, error) {
+	if len(values) > 1 {
+		return nil, badRequest("The request has more than one Authorization header.")
+	}
+	if len(values) == 0 || values[0] == "" {
+		return nil, nil
+	}
+	scheme, rest, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return nil, errInvalidClient.because(EventClientFailed, "unknown_scheme", nil)
+	}
+	raw, err := base64.StdEncoding.DecodeString(strings.Trim(rest, " "))
+	if err != nil {
+		return nil, errInvalidClient.because(EventClientFailed, "malformed_basic", nil)
+	}
+	id, secret, found := strings.Cut(string(raw), ":")
+	if !found {
+		return nil, errInvalidClient.because(EventClientFailed, "malformed_basic", nil)
+	}
+	if id == "" && secret == "" {
+		return nil, nil
+	}
+	asIs := credentials{id, secret}
+	decodedID, err1 := url.QueryUnescape(id)
+	decodedSecret, err2 := url.QueryUnescape(secret)
+	decoded := credentials{decodedID, decodedSecret}
+	if err1 != nil || err2 != nil || decoded == asIs {
+		return []credentials{asIs}, nil
+	}
+	return []credentials{decoded, asIs}, nil
+}
+
+// onlyVSChar reports whether s is *VSCHAR (RFC 6749, appendix A).
+func onlyVSChar(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,56 @@
+// Package oauth2pw gives an existing net/http app a login: a token endpoint
+// that exchanges a username and a password for a bearer token (the password
+// grant of RFC 6749, section 4.3), and a middleware that opens a handler only
+// to such a token (RFC 6750).
+//
+// RFC 9700, section 2.4, says that the password grant must not be used, and
+// OAuth 2.1 drops it. It suits a first-party app that owns both ends and
+// nothing else; see the README.
+//
+// # How to wire it
+//
+// [New] takes every plug, checks them once and returns an [Auth]:
+//
+//	jwt, err := tokens.Open("signing.jwk", "https://api.example.com", "api")
+//	if err != nil {
+//		return err
+//	}
+//	auth, err := oauth2pw.New(oauth2pw.Config{
+//		Users: users{db}, Hasher: hasher.Default(), Issuer: jwt, DefaultScopes: []string{"me"},
+//	})
+//	if err != nil {
+//		return err
+//	}
+//	mux.Handle("/token", auth.TokenHandler())
+//	mux.Handle("GET /users/me", auth.RequireBearer("me")(http.HandlerFunc(usersMe)))
+//
+// Mount the token endpoint without a method: a pattern such as "POST /token"
+// makes ServeMux itself answer other methods, in plain text.
+//
+// Beneath that stands a lower floor, for an app that writes its own endpoints:
+// [ParsePasswordRequestForm], [PasswordBearer] and [WriteError].
+//
+// # Security
+//
+// Nothing has to be configured to be safe. The token endpoint refuses plain
+// HTTP except from loopback ([Config.InsecureAllowHTTP] turns that off),
+// refuses credentials in the URL, answers an unknown user, a disabled user and
+// a wrong password with the same bytes after the same work, and treats a plug
+// that fails as "try again later" (503), never as "wrong password" and never
+// as "allowed". No password, token, secret or hash reaches an [Error], an
+// [Event] or a response; values that hold one print as [redacted].
+//
+// What a failing plug reported is told to [Config.OnEvent] alone.
+//
+// # Concurrency
+//
+// An [Auth], and every handler and middleware made from it, is safe for
+// concurrent use. Plugs are called concurrently, from the goroutines of
+// requests. New starts no goroutine.
+//
+// # Compatibility
+//
+// The status, the headers, and the members "error" and "error_description" of
+// an answer are part of the promise; the wording of descriptions is not. The
+// set of [Event] kinds and reasons may grow.
+package oauth2pw

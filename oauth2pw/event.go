@@ -1,0 +1,126 @@
+package oauth2pw
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// Event is something that an operator may want to know. It holds no password, no
+// token, no secret and no hash. Err is what a plug returned, as it returned it.
+type Event struct {
+	Kind   string    // one of the Event constants
+	Time   time.Time // UTC
+	Reason string    // why, where there is more than one why; a stable word, or the plug that failed
+
+	Grant    string // the grant type of a token request
+	UserID   string // where a user was found
+	NameTag  string // of a name that is no user's: a keyed digest, equal for equal names in one process
+	ClientID string // where a client was named and known
+	Address  netip.Addr
+	Err      error
+}
+
+// The kinds of [Event].
+const (
+	EventLogin          = "login"           // tokens were issued to a user who proved who he is
+	EventLoginFailed    = "login_failed"    // reasons: unknown_user, wrong_password, disabled, stale, unreadable_hash, malformed, refused
+	EventScopeRefused   = "scope_refused"   // the credentials were right, the scope was not allowed
+	EventClientFailed   = "client_failed"   // a client could not be authenticated
+	EventTokenRefused   = "token_refused"   // a bearer token was refused; Err says why
+	EventHashUpgraded   = "hash_upgraded"   // a login replaced an outdated hash
+	EventUpgradeFailed  = "upgrade_failed"  // it could not; the login went on
+	EventOverload       = "overload"        // the hasher had no room
+	EventUnavailable    = "unavailable"     // a plug failed; Reason names it
+	EventPanic          = "panic"           // a plug panicked
+	EventRequestRefused = "request_refused" // any other refusal of a token request; Reason is the error code
+)
+
+// LogEvents returns a hook for [Config.OnEvent] that writes every event to l: at
+// Info what is everyday, at Warn what was refused, at Error what broke.
+func LogEvents(l *slog.Logger) func(context.Context, Event) {
+	return func(ctx context.Context, e Event) {
+		level := slog.LevelWarn
+		switch e.Kind {
+		case EventLogin, EventHashUpgraded:
+			level = slog.LevelInfo
+		case EventUnavailable, EventPanic, EventUpgradeFailed:
+			level = slog.LevelError
+		}
+		if !l.Enabled(ctx, level) {
+			return
+		}
+		attrs := make([]slog.Attr, 0, 7)
+		add := func(key, value string) {
+			if value != "" {
+				attrs = append(attrs, slog.String(key, value))
+			}
+		}
+		add("reason", e.Reason)
+		add("grant", e.Grant)
+		add("user_id", e.UserID)
+		add("name_tag", e.NameTag)
+		add("client_id", e.ClientID)
+		if e.Address.IsValid() {
+			add("address", e.Address.String())
+		}
+		if e.Err != nil {
+			add("error", e.Err.Error())
+		}
+		l.LogAttrs(ctx, level, e.Kind, attrs...)
+	}
+}
+
+// emit completes an event and hands it to the hook.
+func (c *config) emit(ctx context.Context, e Event) {
+	if c.OnEvent == nil {
+		return
+	}
+	e.Time = c.now().UTC()
+	e.Address = ClientAddress(ctx)
+	c.OnEvent(ctx, e)
+}
+
+// nameTag returns the tag of a name that belongs to nobody: people type
+// passwords into the name field.
+func (c *config) nameTag(name string) string {
+	h := hmac.New(sha256.New, c.tagKey)
+	h.Write([]byte(name))
+	return hex.EncodeToString(h.Sum(nil)[:4])
+}
+
+// panicError describes a panic by its type and its place. Its value may hold a
+// secret and is not shown, except for what the runtime itself says.
+func panicError(value any) error {
+	what := fmt.Sprintf("%T", value)
+	if e, ok := value.(runtime.Error); ok {
+		what = e.Error()
+	}
+	return fmt.Errorf("panic (%s) at %s", what, panicPlace())
+}
+
+// panicPlace returns the innermost frame outside the runtime below a panic. It is
+// called from a deferred function.
+func panicPlace() string {
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for panicked := false; ; {
+		f, more := frames.Next()
+		switch {
+		case strings.HasPrefix(f.Function, "runtime."):
+			panicked = panicked || f.Function == "runtime.gopanic"
+		case panicked:
+			return fmt.Sprintf("%s (%s:%d)", f.Function, f.File, f.Line)
+		}
+		if !more {
+			return "an unknown place"
+		}
+	}
+}

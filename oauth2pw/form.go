@@ -1,0 +1,249 @@
+package oauth2pw
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	maxBody   = 64 << 10
+	maxParams = 256
+)
+
+// oauthParams are the parameters that may stand at most once in a form (RFC
+// 6749, section 3.2) and never in the URL (section 2.3.1).
+var oauthParams = []string{
+	"grant_type", "username", "password", "scope", "client_id", "client_secret",
+	"refresh_token", "token", "token_type_hint",
+}
+
+// form is a decoded application/x-www-form-urlencoded body. It holds secrets: it
+// is never printed, and never stands in an exported field.
+type form []param
+
+type param struct{ name, value string }
+
+// get returns the value of a parameter, "" if it is absent, empty or repeated.
+// (RFC 6749, section 3.2: a parameter without a value counts as left out.)
+func (f form) get(name string) string {
+	value, seen := "", false
+	for _, p := range f {
+		if p.name == name {
+			if seen {
+				return ""
+			}
+			value, seen = p.value, true
+		}
+	}
+	return value
+}
+
+// readForm reads and checks the form of a token, revocation or introspection
+// request.
+func readForm(r *http.Request) (form, error) {
+	if types := r.Header["Content-Type"]; len(types) != 1 || !isFormType(types[0]) {
+		return nil, badRequest("The Content-Type must be application/x-www-form-urlencoded.")
+	}
+	if queryNamesOAuthParam(r.URL.RawQuery) {
+		return nil, badRequest("OAuth parameters belong in the body, never in the URL.")
+	}
+	f, err := bodyParams(r)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range f {
+		if !utf8.ValidString(p.name) || !utf8.ValidString(p.value) {
+			return nil, badRequest("The form is not valid UTF-8.")
+		}
+		if slices.Contains(oauthParams, p.name) &&
+			slices.ContainsFunc(f[:i], func(q param) bool { return q.name == p.name }) {
+			return nil, badRequest("The parameter " + p.name + " is repeated.")
+		}
+	}
+	return f, nil
+}
+
+func isFormType(contentType string) bool {
+	mediaType, _, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.Trim(mediaType, " \t"), "application/x-www-form-urlencoded")
+}
+
+// queryNamesOAuthParam looks at names only, and takes ";" for a separator too:
+// what some server on the way might read as a password counts as one.
+func queryNamesOAuthParam(query string) bool {
+	if query == "" {
+		return false
+	}
+	for pair := range strings.FieldsFuncSeq(query, func(c rune) bool { return c == '&' || c == ';' }) {
+		name, _, _ := strings.Cut(pair, "=")
+		if decoded, err := url.QueryUnescape(name); err == nil {
+			name = decoded
+		}
+		if slices.Contains(oauthParams, name) {
+			return true
+		}
+	}
+	return false
+}
+
+var (
+	errTooLarge      = &Error{Code: "invalid_request", Description: "The body is larger than 64 KiB.", status: http.StatusRequestEntityTooLarge}
+	errTooManyParams = badRequest("The form has too many parameters.")
+)
+
+// bodyParams returns the parameters of the body, or those that somebody's
+// ParseForm has already read from it.
+func bodyParams(r *http.Request) (form, error) {
+	if r.ContentLength > maxBody {
+		return nil, errTooLarge
+	}
+	if r.PostForm != nil {
+		return parsedParams(r.PostForm)
+	}
+	if r.Body == nil {
+		return nil, nil
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if tooLarge := (*http.MaxBytesError)(nil); len(body) > maxBody || errors.As(err, &tooLarge) {
+		return nil, errTooLarge
+	}
+	if err != nil {
+		return nil, badRequest("The body could not be read.").because("", "body", err)
+	}
+	return parseParams(string(body))
+}
+
+// parseParams decodes a body. Unlike url.ParseQuery it fails at the first bad
+// escape, and takes ";" for the ordinary character that it is.
+func parseParams(body string) (form, error) {
+	f := make(form, 0, 8)
+	for pair := range strings.SplitSeq(body, "&") {
+		if pair == "" {
+			continue
+		}
+		if len(f) == maxParams {
+			return nil, errTooManyParams
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, err1 := url.QueryUnescape(name)
+		value, err2 := url.QueryUnescape(value)
+		if err1 != nil || err2 != nil {
+			return nil, badRequest("The form has a malformed percent-encoding.")
+		}
+		f = append(f, param{name, value})
+	}
+	return f, nil
+}
+
+func parsedParams(values url.Values) (form, error) {
+	f, size := make(form, 0, 8), 0
+	for name, vs := range values {
+		for _, v := range vs {
+			if size += len(name) + len(v); size > maxBody {
+				return nil, errTooLarge
+			}
+			if len(f) == maxParams {
+				return nil, errTooManyParams
+			}
+			f = append(f, param{name, v})
+		}
+	}
+	return f, nil
+}
+
+// PasswordRequestForm is a request of the password grant (RFC 6749, section
+// 4.3.2), as FastAPI's OAuth2PasswordRequestForm. Its secrets stand behind
+// methods, so that printing it shows none.
+type PasswordRequestForm struct {
+	GrantType string // "password", or "" where the client left it out
+	Username  string
+	Scopes    []string // in the order asked, without duplicates
+	ClientID  string   // from the body; an Authorization header is not looked at
+
+	secret func(name string) string
+}
+
+// Password returns the password exactly as it was sent.
+func (f *PasswordRequestForm) Password() string { return f.secret("password") }
+
+// ClientSecret returns the client secret of the body, "" if there is none.
+func (f *PasswordRequestForm) ClientSecret() string { return f.secret("client_secret") }
+
+// ParsePasswordRequestForm reads the form of a token request for an app that
+// writes its own token endpoint; [Auth.TokenHandler] is that endpoint, done. The
+// grant_type may be left out, as FastAPI allows.
+//
+// It takes a POST of application/x-www-form-urlencoded, at most 64 KiB and 256
+// parameters of UTF-8, and refuses what RFC 6749, section 3.2, refuses: an OAuth
+// parameter that is repeated or stands in the URL, a missing username or
+// password, a malformed scope. The error is an [*Error]; [WriteError] answers
+// with it. If something has called r.ParseForm before, r.PostForm is read.
+//
+// It does not look at transport security, authenticates neither user nor client,
+// and bounds no guessing.
+func ParsePasswordRequestForm(r *http.Request) (*PasswordRequestForm, error) {
+	return parsePasswordRequest(r, false)
+}
+
+// ParsePasswordRequestFormStrict is [ParsePasswordRequestForm] for clients that
+// follow the RFC: the grant_type must be there.
+func ParsePasswordRequestFormStrict(r *http.Request) (*PasswordRequestForm, error) {
+	return parsePasswordRequest(r, true)
+}
+
+func parsePasswordRequest(r *http.Request, strict bool) (*PasswordRequestForm, error) {
+	if err := requirePost(r); err != nil {
+		return nil, err
+	}
+	f, err := readForm(r)
+	if err != nil {
+		return nil, err
+	}
+	grantType := f.get("grant_type")
+	if grantType == "" && strict {
+		return nil, errNoGrantType
+	}
+	if grantType != "" && grantType != grantPassword {
+		return nil, errUnsupportedGrantType
+	}
+	username, _, err := passwordParams(f)
+	if err != nil {
+		return nil, err
+	}
+	scopes, err := parseScope(f.get("scope"))
+	if err != nil {
+		return nil, err
+	}
+	return &PasswordRequestForm{
+		GrantType: grantType, Username: username, Scopes: scopes,
+		ClientID: f.get("client_id"), secret: f.get,
+	}, nil
+}
+
+var (
+	errNoGrantType          = badRequest("The parameter grant_type is missing.")
+	errUnsupportedGrantType = &Error{Code: "unsupported_grant_type"}
+)
+
+func requirePost(r *http.Request) error {
+	if r.Method == http.MethodPost {
+		return nil
+	}
+	return &Error{Code: "invalid_request", Description: "The method must be POST.",
+		status: http.StatusMethodNotAllowed, allow: http.MethodPost}
+}
+
+// passwordParams returns what the password grant requires (RFC 6749, section
+// 4.3.2).
+func passwordParams(f form) (username, password string, err error) {
+	username, password = f.get("username"), f.get("password")
+	if username == "" || password == "" {
+		return "", "", badRequest("The parameters username and password are required.")
+	}
+	return username, password, nil
+}

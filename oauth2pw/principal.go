@@ -1,0 +1,111 @@
+package oauth2pw
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// TokenIssuer makes access tokens. Package tokens has one. It is called
+// concurrently; any error means that it failed (503).
+type TokenIssuer interface {
+	// Issue makes an access token that says what p says, and returns the token
+	// and the principal that a verifier will see. Issuer, Audience, IssuedAt and
+	// TokenID are the issuer's to set. A non-zero p.ExpiresAt is the latest
+	// expiry allowed. p.User is the user's record, for claims of the app's own.
+	Issue(ctx context.Context, p Principal) (token string, issued Principal, err error)
+}
+
+// TokenVerifier checks access tokens. Package tokens has some, and so is an
+// [*Auth]. It is called concurrently, with a token that is a b64token of RFC 6750
+// and at most 16 KiB. An error that wraps [ErrInvalidToken] says that the token
+// is not good; any other, that it could not be checked (503).
+type TokenVerifier interface {
+	Verify(ctx context.Context, token string) (Principal, error)
+}
+
+// Principal is what a verified access token says (RFC 9068, section 2.2). It is a
+// value, with no slice or map that handlers could share. A user is the pair of
+// Issuer and Subject, never the subject alone.
+type Principal struct {
+	Issuer    string // iss
+	Subject   string // sub: User.ID
+	ClientID  string // client_id; "" where no client was named
+	Audience  string // aud, the one that was accepted
+	Scope     string // scope: scopes between single spaces
+	SessionID string // sid: the login that the token descends from; "" without sessions
+	TokenID   string // jti
+
+	IssuedAt  time.Time // iat
+	ExpiresAt time.Time // exp
+	AuthTime  time.Time // auth_time: when the user proved who he is; zero if the token does not say
+
+	// Payload is the token's claims as JSON, for Claims; "" if the verifier has
+	// none.
+	Payload string
+	// User is the user's record, read at this request, with Config.LoadUser; nil
+	// without, and for tokens of other issuers. Do not write to it.
+	User *User
+}
+
+// HasScope reports whether the principal has a scope.
+func (p Principal) HasScope(s string) bool { return hasScope(p.Scope, s) }
+
+// Claims decodes the token's claims into v, like json.Unmarshal.
+func (p Principal) Claims(v any) error {
+	if p.Payload == "" {
+		return json.Unmarshal([]byte("{}"), v)
+	}
+	return json.Unmarshal([]byte(p.Payload), v)
+}
+
+// requestState is what this package keeps in a request's context.
+type requestState struct {
+	address   netip.Addr
+	principal Principal
+	present   bool     // whether there is a principal
+	verifier  any      // the mark of what verified it; nil for WithPrincipal's
+	token     string   // what was verified
+	required  []string // scopes required so far, outermost first
+}
+
+type stateKey struct{}
+
+func stateFrom(ctx context.Context) requestState {
+	if s, ok := ctx.Value(stateKey{}).(*requestState); ok {
+		return *s
+	}
+	return requestState{}
+}
+
+func withState(ctx context.Context, s requestState) context.Context {
+	return context.WithValue(ctx, stateKey{}, &s)
+}
+
+// PrincipalFrom returns the principal that the middleware around a handler has
+// verified; false behind optional middleware if the request carries no token.
+func PrincipalFrom(ctx context.Context) (Principal, bool) {
+	s := stateFrom(ctx)
+	return s.principal, s.present
+}
+
+// WithPrincipal puts a principal into a context, for tests of handlers. Middleware
+// never takes it for verified, and replaces it.
+func WithPrincipal(ctx context.Context, p Principal) context.Context {
+	s := stateFrom(ctx)
+	s.principal, s.present, s.verifier, s.token = p, true, nil, ""
+	return withState(ctx, s)
+}
+
+// RequiredScopes returns the scopes that the middleware around a handler
+// requires, outermost first, without duplicates (FastAPI's SecurityScopes).
+func RequiredScopes(ctx context.Context) []string {
+	return slices.Clone(stateFrom(ctx).required)
+}
+
+// ClientAddress returns the address of the client of a request. It is set by the
+// endpoints and the middleware of an [Auth], for plugs and handlers; the zero
+// Addr elsewhere.
+func ClientAddress(ctx context.Context) netip.Addr { return stateFrom(ctx).address }
