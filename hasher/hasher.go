@@ -1,0 +1,194 @@
+// Package hasher hashes and verifies passwords with argon2id (RFC 9106), and
+// keeps a burst of logins from taking the process down.
+//
+// # How to wire it
+//
+//	auth, err := oauth2pw.New(oauth2pw.Config{Hasher: hasher.Default(), …})
+//
+// The same Hasher makes the hashes of new passwords: h.Hash(ctx, password). Use
+// one Hasher for the whole process, since its bounds are its own.
+//
+// # Security
+//
+// A stored hash names its own cost; it is capped before memory is taken. The
+// empty hash, and one that cannot be read, cost what a mismatch at the configured
+// cost costs, and never match. A stored hash of another cost takes its own time.
+//
+// # Concurrency
+//
+// A Hasher is safe for concurrent use. At most Config.Slots passwords are hashed
+// at once, Config.Queue callers wait in the order they came, and any more get an
+// error that wraps oauth2pw.ErrBusy. A caller whose context ends leaves the
+// queue; work that has begun keeps its slot until it is done.
+package hasher
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+)
+
+var _ oauth2pw.PasswordHasher = (*Hasher)(nil)
+
+// MaxPassword is the length of the longest password that is hashed, in bytes. The
+// shortest is one byte.
+const MaxPassword = 1024
+
+// ErrPassword is wrapped by the error of Hash for a password that is empty or too
+// long.
+var ErrPassword = errors.New("a password has 1 to 1024 bytes")
+
+// Params is a cost of argon2id. OWASP's minimum is m=19456, t=2, p=1.
+type Params struct {
+	Memory  uint32 // KiB, at least 8 a lane
+	Time    uint32 // passes over the memory
+	Threads uint8  // lanes
+}
+
+// defaultParams is the second choice of RFC 9106, section 4.
+var defaultParams = Params{Memory: 64 << 10, Time: 3, Threads: 4}
+
+// Config has the settings of a Hasher. The zero value is [Default].
+type Config struct {
+	// Params is the cost of new hashes. Zero: 64 MiB, 3 passes, 4 lanes.
+	Params Params
+	// MaxMemory, in KiB, is the most that a stored hash may ask for. Zero: what
+	// Params or the default cost takes, whichever is more.
+	MaxMemory uint32
+	// Slots is how many passwords are hashed at once. Zero: a quarter of
+	// GOMAXPROCS, at least 2, but no more than a quarter of GOMEMLIMIT allows
+	// (and at least 1).
+	Slots int
+	// Queue is how many callers may wait for a slot. Zero: 16 for each slot;
+	// negative: none. One client address may hold a quarter of the queue, and at
+	// least one place in it; loopback all of it.
+	Queue int
+}
+
+// Hasher hashes passwords. It is made by [Default] or [New].
+type Hasher struct {
+	params    Params
+	maxMemory uint32
+	maxWork   uint64 // KiB × passes
+	gate      *gate
+	key       func(password, salt []byte, p Params, length uint32) []byte
+}
+
+// Default returns a Hasher with the default of every setting.
+func Default() *Hasher {
+	h, err := New(Config{})
+	if err != nil {
+		panic(err) // the defaults are valid
+	}
+	return h
+}
+
+// New returns a Hasher. The error names the setting that is wrong.
+func New(c Config) (*Hasher, error) {
+	if c.Params == (Params{}) {
+		c.Params = defaultParams
+	}
+	if err := c.Params.valid(); err != nil {
+		return nil, fmt.Errorf("hasher: Config.Params: %w", err)
+	}
+	if c.MaxMemory == 0 {
+		c.MaxMemory = max(c.Params.Memory, defaultParams.Memory)
+	}
+	if c.MaxMemory < c.Params.Memory {
+		return nil, errors.New("hasher: Config.MaxMemory is less than what Config.Params takes")
+	}
+	if c.Slots < 0 {
+		return nil, errors.New("hasher: Config.Slots is negative")
+	}
+	if c.Slots == 0 {
+		c.Slots = defaultSlots(c.Params.Memory)
+	}
+	if c.Queue == 0 {
+		c.Queue = 16 * c.Slots
+	}
+	return &Hasher{
+		params:    c.Params,
+		maxMemory: c.MaxMemory,
+		maxWork:   4 * max(c.Params.work(), defaultParams.work()),
+		gate:      newGate(c.Slots, max(c.Queue, 0)),
+		key:       argon2id,
+	}, nil
+}
+
+func defaultSlots(memory uint32) int {
+	slots := max(runtime.GOMAXPROCS(0)/4, 2)
+	quarter := debug.SetMemoryLimit(-1) / 4
+	return max(min(slots, int(quarter/(int64(memory)<<10))), 1)
+}
+
+func (p Params) valid() error {
+	if p.Time < 1 || p.Threads < 1 || p.Memory < 8*uint32(p.Threads) {
+		return errors.New("argon2id needs a pass, a lane, and 8 KiB for each lane (RFC 9106, section 3.1)")
+	}
+	return nil
+}
+
+func (p Params) work() uint64 { return uint64(p.Memory) * uint64(p.Time) }
+
+const saltLength, tagLength = 16, 32 // bytes; RFC 9106, section 4
+
+// Hash returns the argon2id hash of a password in PHC form,
+// $argon2id$v=19$m=…,t=…,p=…$salt$tag, with a fresh salt. The error wraps
+// [ErrPassword], oauth2pw.ErrBusy, or that of a context that ended in the queue.
+func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
+	if password == "" || len(password) > MaxPassword {
+		return "", fmt.Errorf("hasher: %w", ErrPassword)
+	}
+	e := encoded{params: h.params, salt: make([]byte, saltLength)}
+	_, _ = rand.Read(e.salt) // never fails (crypto/rand)
+	err := h.gate.do(ctx, func() { e.tag = h.key([]byte(password), e.salt, e.params, tagLength) })
+	if err != nil {
+		return "", err
+	}
+	return e.String(), nil
+}
+
+// Verify reports whether a password is that of a hash in PHC form, and whether
+// the hash is outdated: weaker than a new one. A hash that is empty, or that it
+// cannot read or may not afford, costs what a mismatch costs and never matches;
+// all but the empty one are outdated then. So does a password that is empty or
+// too long. The error wraps oauth2pw.ErrBusy, or that of a context that ended in
+// the queue.
+func (h *Hasher) Verify(ctx context.Context, hash, password string) (ok, outdated bool, err error) {
+	e, readErr := parse(hash)
+	usable := readErr == nil && h.affordable(e.params) && password != "" && len(password) <= MaxPassword
+	if !usable {
+		unreadable := hash != "" && (readErr != nil || !h.affordable(e.params))
+		e = encoded{params: h.params, salt: make([]byte, saltLength), tag: make([]byte, tagLength)}
+		outdated = unreadable
+	} else {
+		outdated = e.weakerThan(h.params)
+	}
+	password = password[:min(len(password), MaxPassword)]
+	var match bool
+	err = h.gate.do(ctx, func() { match = e.matches(h.key([]byte(password), e.salt, e.params, uint32(len(e.tag)))) })
+	if err != nil {
+		return false, false, err
+	}
+	return match && usable, outdated, nil
+}
+
+// affordable reports whether a stored cost may be paid.
+func (h *Hasher) affordable(p Params) bool {
+	return p.Memory <= h.maxMemory && p.work() <= h.maxWork
+}
+
+// NewClientSecret returns a random secret for a confidential client, 256 bits of
+// it, and its SHA-256 for oauth2pw.Client. The secret itself is not kept: give it
+// to the client.
+func NewClientSecret() (secret oauth2pw.Secret, sum []byte) {
+	s := rand.Text() + rand.Text()
+	digest := sha256.Sum256([]byte(s))
+	return oauth2pw.Secret(s), digest[:]
+}

@@ -1,0 +1,90 @@
+package hasher
+
+import (
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/crypto/argon2"
+)
+
+// encoded is a hash in PHC form, taken apart.
+type encoded struct {
+	params    Params
+	salt, tag []byte
+}
+
+var errUnreadable = errors.New("hasher: not an argon2id hash in PHC form")
+
+const phcPrefix = "$argon2id$v=19$"
+
+// maxEncoded bounds what is looked at: 64 bytes of salt and of tag fit easily.
+const maxEncoded = 256
+
+var phcBase64 = base64.RawStdEncoding.Strict()
+
+// parse reads $argon2id$v=19$m=…,t=…,p=…$salt$tag. It takes no memory that the
+// string asks for.
+func parse(hash string) (encoded, error) {
+	rest, ok := strings.CutPrefix(hash, phcPrefix)
+	if !ok || len(hash) > maxEncoded || strings.ContainsAny(hash, "\r\n") { // base64 would skip these
+		return encoded{}, errUnreadable
+	}
+	costs, rest, _ := strings.Cut(rest, "$")
+	salt, tag, _ := strings.Cut(rest, "$")
+	var e encoded
+	var err error
+	if e.params, err = parseParams(costs); err != nil {
+		return encoded{}, err
+	}
+	if e.salt, err = phcBase64.DecodeString(salt); err != nil || len(e.salt) < 8 || len(e.salt) > 64 {
+		return encoded{}, errUnreadable
+	}
+	if e.tag, err = phcBase64.DecodeString(tag); err != nil || len(e.tag) < 16 || len(e.tag) > 64 {
+		return encoded{}, errUnreadable
+	}
+	return e, nil
+}
+
+func parseParams(s string) (Params, error) {
+	costs := strings.Split(s, ",")
+	if len(costs) != 3 {
+		return Params{}, errUnreadable
+	}
+	var values [3]uint64
+	for i, limit := range []struct {
+		name string
+		bits int
+	}{{"m=", 32}, {"t=", 32}, {"p=", 8}} {
+		digits, ok := strings.CutPrefix(costs[i], limit.name)
+		v, err := strconv.ParseUint(digits, 10, limit.bits)
+		if !ok || err != nil || digits != strconv.FormatUint(v, 10) {
+			return Params{}, errUnreadable
+		}
+		values[i] = v
+	}
+	p := Params{Memory: uint32(values[0]), Time: uint32(values[1]), Threads: uint8(values[2])}
+	if p.valid() != nil {
+		return Params{}, errUnreadable
+	}
+	return p, nil
+}
+
+func (e encoded) String() string {
+	return fmt.Sprintf("%sm=%d,t=%d,p=%d$%s$%s", phcPrefix, e.params.Memory, e.params.Time, e.params.Threads,
+		phcBase64.EncodeToString(e.salt), phcBase64.EncodeToString(e.tag))
+}
+
+func (e encoded) matches(tag []byte) bool { return subtle.ConstantTimeCompare(e.tag, tag) == 1 }
+
+// weakerThan reports whether a new hash would be stronger in anything.
+func (e encoded) weakerThan(p Params) bool {
+	return e.params.Memory < p.Memory || e.params.Time < p.Time || len(e.salt) < saltLength || len(e.tag) < tagLength
+}
+
+func argon2id(password, salt []byte, p Params, length uint32) []byte {
+	return argon2.IDKey(password, salt, p.Time, p.Memory, p.Threads, length)
+}
