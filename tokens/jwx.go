@@ -95,11 +95,17 @@ func parseJWK(data []byte) (*keyMaterial, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", alg, err)
 	}
-	return &keyMaterial{
+	m := &keyMaterial{
 		alg: alg.String(), kid: kid,
 		sign:   func(data []byte) ([]byte, error) { return signer.Sign(data, private) },
 		verify: func(data, signature []byte) error { return verifier.Verify(data, signature, public) },
-	}, nil
+	}
+	// A private key whose public half is another's would sign what nobody accepts.
+	signature, err := m.sign([]byte(kid))
+	if err != nil || m.verify([]byte(kid), signature) != nil {
+		return nil, errors.New("the key does not verify what it signs: its halves do not belong together")
+	}
+	return m, nil
 }
 
 func newJWK() ([]byte, error) {

@@ -1,0 +1,55 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+)
+
+var _ oauth2pw.ClientStore = (*ClientStore)(nil)
+
+// ClientStore is an oauth2pw.ClientStore over the table of this package.
+type ClientStore struct {
+	db           DB
+	byID, insert string // statements
+}
+
+func newClientStore(db DB, table string) *ClientStore {
+	const columns = "id, secret_sha256, grants, scopes, introspect"
+	return &ClientStore{
+		db:     db,
+		byID:   "SELECT " + columns + " FROM " + quote(table) + " WHERE id = ?",
+		insert: "INSERT INTO " + quote(table) + " (" + columns + ") VALUES (?, ?, ?, ?, ?)",
+	}
+}
+
+// ClientByID implements oauth2pw.ClientStore.
+func (s *ClientStore) ClientByID(ctx context.Context, id string) (*oauth2pw.Client, error) {
+	var (
+		c              oauth2pw.Client
+		grants, scopes sql.NullString
+	)
+	err := s.db.QueryRowContext(ctx, s.byID, id).Scan(&c.ID, &c.SecretSHA256, &grants, &scopes, &c.Introspect)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && c.ID != id {
+		return nil, fmt.Errorf("sqlstore: client: %w", oauth2pw.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sqlstore: reading a client: %w", err)
+	}
+	c.Grants, c.Scopes = splitList(grants), splitList(scopes)
+	return &c, nil
+}
+
+// Add inserts a client.
+func (s *ClientStore) Add(ctx context.Context, c oauth2pw.Client) error {
+	if c.ID == "" {
+		return errors.New("sqlstore: a client needs an ID")
+	}
+	if _, err := s.db.ExecContext(ctx, s.insert, c.ID, c.SecretSHA256, joinList(c.Grants), joinList(c.Scopes), c.Introspect); err != nil {
+		return fmt.Errorf("sqlstore: adding a client: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+// Package sqlstore keeps users and clients in a database that the app has opened
+// through database/sql, or reads the users from a table that the app has already.
+// The app brings the driver.
+//
+// # How to wire it
+//
+// With a table of the app's own:
+//
+//	users, err := sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{
+//		Table: "accounts", ID: "id", Username: "email", PasswordHash: "pw_hash", Disabled: "disabled",
+//	})
+//
+// With the tables of this package, made by Migrate:
+//
+//	st, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.SQLite})
+//	err = st.Migrate(ctx)
+//	auth, err := oauth2pw.New(oauth2pw.Config{Users: st.Users, Clients: st.Clients, …})
+//
+// # SQLite
+//
+// Open the database with a busy time-out, in WAL mode and with synchronous=NORMAL;
+// how is the driver's (modernc.org/sqlite:
+// "file:app.db?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)").
+//
+// # Concurrency
+//
+// The stores are safe for concurrent use, as far as what they were given is: a
+// *sql.DB is, a *sql.Tx is not. Every statement has an index and a context.
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// DB is what the stores need of a *sql.DB, *sql.Conn or *sql.Tx.
+type DB interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// Dialect is a kind of database.
+type Dialect int
+
+// SQLite is the dialect of SQLite 3.35 or later. The zero Dialect is none.
+const SQLite Dialect = 1
+
+// Config has the settings of a Store. Dialect is required.
+type Config struct {
+	Dialect Dialect
+	// Prefix begins the names of the tables: letters, digits and "_". Empty:
+	// "oauth2pw_".
+	Prefix string
+}
+
+// Store is the stores over the tables of this package.
+type Store struct {
+	Users   *UserStore
+	Clients *ClientStore
+
+	db     DB
+	schema string
+}
+
+// New returns the stores over a database. It does not touch the database. The
+// error names the setting that is wrong.
+func New(db DB, c Config) (*Store, error) {
+	if db == nil {
+		return nil, errors.New("sqlstore: the DB is nil")
+	}
+	if err := c.Dialect.valid(); err != nil {
+		return nil, err
+	}
+	if c.Prefix == "" {
+		c.Prefix = "oauth2pw_"
+	}
+	if strings.Trim(c.Prefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
+		return nil, errors.New("sqlstore: Config.Prefix may hold letters, digits and _")
+	}
+	users, err := Users(db, c.Dialect, UserTable{
+		Table: c.Prefix + "users", ID: "id", Username: "username", PasswordHash: "password_hash",
+		Disabled: "disabled", Scopes: "scopes", SessionsFrom: "sessions_from",
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Store{
+		Users:   users,
+		Clients: newClientStore(db, c.Prefix+"clients"),
+		db:      db,
+		schema:  strings.ReplaceAll(sqliteSchema, "{prefix}", c.Prefix),
+	}, nil
+}
+
+//go:embed schema_sqlite.sql
+var sqliteSchema string
+
+// Schema returns the statements that Migrate runs, for people who run their own
+// tool.
+func (s *Store) Schema() string { return s.schema }
+
+// Migrate makes the tables that are not there yet. It may be called at every
+// start.
+func (s *Store) Migrate(ctx context.Context) error {
+	if _, err := s.db.ExecContext(ctx, s.schema); err != nil {
+		return fmt.Errorf("sqlstore: migrating: %w", err)
+	}
+	return nil
+}
+
+func (d Dialect) valid() error {
+	if d != SQLite {
+		return errors.New("sqlstore: the Dialect is missing; SQLite is supported")
+	}
+	return nil
+}
+
+// quote makes an identifier of a name.
+func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

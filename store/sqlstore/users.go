@@ -1,0 +1,187 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+)
+
+var (
+	_ oauth2pw.UserStore       = (*UserStore)(nil)
+	_ oauth2pw.PasswordUpdater = (*UserStore)(nil)
+)
+
+// UserTable names a table of users and its columns. Table, ID, Username and
+// PasswordHash are required; both ID and Username need a unique index.
+type UserTable struct {
+	Table        string
+	ID           string // text or integer
+	Username     string // text
+	PasswordHash string // text; NULL: no password opens the user
+
+	Disabled string // a boolean or integer; empty: nobody is disabled
+	Active   string // the same, the other way round; not both
+	Scopes   string // text, with single spaces between; NULL: nil. Empty: nil for everybody
+	// SessionsFrom is an integer column of Unix microseconds; NULL: never. Empty:
+	// User.SessionsFrom is never set, and UpdatePasswordHash with a time fails.
+	SessionsFrom string
+
+	// FoldNames takes the row that the database finds for a name as it is. By
+	// default its name must equal the one asked for, byte for byte, whatever the
+	// column's collation says.
+	FoldNames bool
+}
+
+// UserStore is an oauth2pw.UserStore and oauth2pw.PasswordUpdater over a table.
+type UserStore struct {
+	db                   DB
+	foldNames            bool
+	byName, byID         string // statements
+	updateHash           string
+	updateHashAndChanged string // empty: there is no column for it
+	insert               string // empty: the table lacks a column for it
+}
+
+// Users returns a store over a table of users, which may be the app's own. It does
+// not touch the database. The error names the field that is wrong.
+func Users(db DB, d Dialect, t UserTable) (*UserStore, error) {
+	if db == nil {
+		return nil, errors.New("sqlstore: the DB is nil")
+	}
+	if err := d.valid(); err != nil {
+		return nil, err
+	}
+	if t.Table == "" || t.ID == "" || t.Username == "" || t.PasswordHash == "" {
+		return nil, errors.New("sqlstore: UserTable needs Table, ID, Username and PasswordHash")
+	}
+	if t.Disabled != "" && t.Active != "" {
+		return nil, errors.New("sqlstore: UserTable has both Disabled and Active")
+	}
+	column := func(name, otherwise string) string {
+		if name == "" {
+			return otherwise
+		}
+		return quote(name)
+	}
+	disabled := "COALESCE(" + column(t.Disabled, "0") + ", 1)" // a NULL opens nothing
+	if t.Active != "" {
+		disabled = "NOT COALESCE(" + quote(t.Active) + ", 0)"
+	}
+	table, id, hash := quote(t.Table), quote(t.ID), quote(t.PasswordHash)
+	columns := strings.Join([]string{id, quote(t.Username), hash, disabled, column(t.Scopes, "NULL"), column(t.SessionsFrom, "NULL")}, ", ")
+	s := &UserStore{
+		db:         db,
+		foldNames:  t.FoldNames,
+		byName:     "SELECT " + columns + " FROM " + table + " WHERE " + quote(t.Username) + " = ?",
+		byID:       "SELECT " + columns + " FROM " + table + " WHERE " + id + " = ?",
+		updateHash: "UPDATE " + table + " SET " + hash + " = ? WHERE " + id + " = ? AND " + hash + " = ?",
+	}
+	if t.SessionsFrom != "" {
+		s.updateHashAndChanged = "UPDATE " + table + " SET " + hash + " = ?, " + quote(t.SessionsFrom) + " = ? WHERE " + id + " = ? AND " + hash + " = ?"
+	}
+	if t.Scopes != "" && t.Disabled != "" && t.SessionsFrom != "" {
+		s.insert = "INSERT INTO " + table + " (" + strings.Join([]string{id, quote(t.Username), hash, quote(t.Disabled), quote(t.Scopes), quote(t.SessionsFrom)}, ", ") +
+			") VALUES (?, ?, ?, ?, ?, ?)"
+	}
+	return s, nil
+}
+
+// UserByName implements oauth2pw.UserStore.
+func (s *UserStore) UserByName(ctx context.Context, name string) (*oauth2pw.User, error) {
+	u, err := s.user(ctx, s.byName, name)
+	if err == nil && u.Username != name && !s.foldNames {
+		return nil, errNoUser
+	}
+	return u, err
+}
+
+// UserByID implements oauth2pw.UserStore.
+func (s *UserStore) UserByID(ctx context.Context, id string) (*oauth2pw.User, error) {
+	u, err := s.user(ctx, s.byID, id)
+	if err == nil && u.ID != id { // "1.0" finds the integer 1
+		return nil, errNoUser
+	}
+	return u, err
+}
+
+var errNoUser = fmt.Errorf("sqlstore: user: %w", oauth2pw.ErrNotFound)
+
+func (s *UserStore) user(ctx context.Context, query, key string) (*oauth2pw.User, error) {
+	var (
+		u            oauth2pw.User
+		hash, scopes sql.NullString
+		changed      sql.NullInt64
+	)
+	err := s.db.QueryRowContext(ctx, query, key).Scan(&u.ID, &u.Username, &hash, &u.Disabled, &scopes, &changed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errNoUser
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sqlstore: reading a user: %w", err)
+	}
+	u.PasswordHash = oauth2pw.Secret(hash.String)
+	u.Scopes = splitList(scopes)
+	if changed.Valid {
+		u.SessionsFrom = time.UnixMicro(changed.Int64).UTC()
+	}
+	return &u, nil
+}
+
+// UpdatePasswordHash implements oauth2pw.PasswordUpdater.
+func (s *UserStore) UpdatePasswordHash(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {
+	query, args := s.updateHash, []any{new, id, old}
+	if !changed.IsZero() {
+		if s.updateHashAndChanged == "" {
+			return false, errors.New("sqlstore: UserTable.SessionsFrom names no column for the time of a change")
+		}
+		// Up, never down: a login of the microsecond before must not survive.
+		query, args = s.updateHashAndChanged, []any{new, changed.Add(time.Microsecond - 1).UnixMicro(), id, old}
+	}
+	result, err := s.db.ExecContext(ctx, query, args...)
+	if err != nil {
+		return false, fmt.Errorf("sqlstore: updating a password hash: %w", err)
+	}
+	n, err := result.RowsAffected()
+	if err != nil {
+		return false, fmt.Errorf("sqlstore: updating a password hash: %w", err)
+	}
+	return n == 1, nil
+}
+
+// Add inserts a user. The table must have a column for each field of
+// oauth2pw.User but App, as that of [New] has.
+func (s *UserStore) Add(ctx context.Context, u oauth2pw.User) error {
+	if s.insert == "" {
+		return errors.New("sqlstore: Add needs a UserTable with Disabled, Scopes and SessionsFrom")
+	}
+	if u.ID == "" || u.Username == "" {
+		return errors.New("sqlstore: a user needs an ID and a Username")
+	}
+	var changed sql.NullInt64
+	if !u.SessionsFrom.IsZero() {
+		changed = sql.NullInt64{Int64: u.SessionsFrom.Add(time.Microsecond - 1).UnixMicro(), Valid: true}
+	}
+	_, err := s.db.ExecContext(ctx, s.insert, u.ID, u.Username, string(u.PasswordHash), u.Disabled, joinList(u.Scopes), changed)
+	if err != nil {
+		return fmt.Errorf("sqlstore: adding a user: %w", err)
+	}
+	return nil
+}
+
+// splitList and joinList convert between a column and a slice. Nil is NULL; an
+// empty, non-nil slice is "".
+func splitList(s sql.NullString) []string {
+	if !s.Valid {
+		return nil
+	}
+	return append([]string{}, strings.Fields(s.String)...)
+}
+
+func joinList(list []string) sql.NullString {
+	return sql.NullString{String: strings.Join(list, " "), Valid: list != nil}
+}
