@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+
+	"github.com/oauth2pw/passwordflow/hasher"
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store/sqlstore"
+	_ "modernc.org/sqlite"
+)
+
+const memoryDB = ":memory:"
+
+// usersTable is the app's own table, with columns that the library knows nothing
+// of. An id is never used twice.
+const usersTable = `CREATE TABLE IF NOT EXISTS users (
+	id            INTEGER PRIMARY KEY AUTOINCREMENT,
+	username      TEXT NOT NULL UNIQUE,
+	full_name     TEXT NOT NULL,
+	email         TEXT NOT NULL,
+	password_hash TEXT NOT NULL,
+	disabled      BOOLEAN NOT NULL DEFAULT 0,
+	scopes        TEXT,
+	sessions_from INTEGER
+)`
+
+// userTable tells the library where to look.
+var userTable = sqlstore.UserTable{
+	Table: "users", ID: "id", Username: "username", PasswordHash: "password_hash",
+	Disabled: "disabled", Scopes: "scopes", SessionsFrom: "sessions_from",
+}
+
+// openDB opens a SQLite file, or a database in memory, and makes sure that it
+// works.
+func openDB(ctx context.Context, file string) (*sql.DB, error) {
+	dsn := memoryDB
+	if file != memoryDB {
+		// The file holds password hashes: nobody else reads it.
+		f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("the database: %w", err)
+		}
+		f.Close()
+		path := url.URL{Path: file}
+		dsn = "file:" + path.EscapedPath() + "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
+	}
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, fmt.Errorf("the database %s: %w", file, err)
+	}
+	if file == memoryDB {
+		db.SetMaxOpenConns(1) // each connection would be a database of its own
+	}
+	var n int
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&n); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("the database %s: %w", file, err)
+	}
+	return db, nil
+}
+
+// seed makes the tables and, in an empty database, the demo users and clients.
+func seed(ctx context.Context, db *sql.DB, h *hasher.Hasher) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // does nothing after Commit
+	st, err := sqlstore.New(tx, sqlstore.Config{Dialect: sqlstore.SQLite})
+	if err != nil {
+		return err
+	}
+	if err := st.Migrate(ctx); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, usersTable); err != nil {
+		return err
+	}
+	switch _, err := st.Clients.ClientByID(ctx, "webapp"); {
+	case err == nil:
+		return tx.Commit()
+	case !errors.Is(err, oauth2pw.ErrNotFound):
+		return err
+	}
+
+	for _, u := range []struct {
+		name, fullName, password string
+		disabled                 bool
+	}{
+		{"johndoe", "John Doe", "secret", false},
+		{"alice", "Alice Wonderson", "secret2", true},
+	} {
+		hash, err := h.Hash(ctx, u.password)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx,
+			"INSERT INTO users (username, full_name, email, password_hash, disabled, scopes) VALUES (?, ?, ?, ?, ?, ?)",
+			u.name, u.fullName, u.name+"@example.com", hash, u.disabled, "me items")
+		if err != nil {
+			return err
+		}
+	}
+	grants, scopes := []string{"password", "refresh_token"}, []string{"me", "items"}
+	for _, c := range []oauth2pw.Client{
+		{ID: "webapp", Grants: grants, Scopes: scopes},
+		{ID: "backend", SecretSHA256: sum("backend-secret"), Grants: grants, Scopes: scopes, Introspect: true},
+		{ID: "reports", SecretSHA256: sum("reports-secret"), Scopes: scopes, Introspect: true},
+	} {
+		if err := st.Clients.Add(ctx, c); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+// sum is for the public secrets of a demo: a real one is random, from
+// hasher.NewClientSecret.
+func sum(secret string) []byte {
+	s := sha256.Sum256([]byte(secret))
+	return s[:]
+}
+
+// administer changes a user, beside a running server too.
+func administer(ctx context.Context, o *options, stdout io.Writer) error {
+	if _, err := os.Stat(o.db); err != nil { // openDB would make it
+		return fmt.Errorf("the database: %w", err)
+	}
+	db, err := openDB(ctx, o.db)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	statement := map[string]string{
+		"disable": "UPDATE users SET disabled = 1 WHERE username = ?",
+		"enable":  "UPDATE users SET disabled = 0 WHERE username = ?",
+		"delete":  "DELETE FROM users WHERE username = ?",
+	}[o.admin.verb]
+	result, err := db.ExecContext(ctx, statement, o.admin.username)
+	if err != nil {
+		return fmt.Errorf("the database %s: %w", o.db, err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(err, fmt.Errorf("no user %q in %s", o.admin.username, o.db))
+	}
+	fmt.Fprintf(stdout, "%sd %s\n", o.admin.verb, o.admin.username)
+	return nil
+}
+
+// profile is what the app knows of a user, and the library does not.
+type profile struct {
+	Username string `json:"username"`
+	FullName string `json:"full_name"`
+	Email    string `json:"email"`
+	Disabled bool   `json:"disabled"`
+}
+
+func readProfile(ctx context.Context, db *sql.DB, id string) (p profile, err error) {
+	err = db.QueryRowContext(ctx, "SELECT username, full_name, email, disabled FROM users WHERE id = ?", id).
+		Scan(&p.Username, &p.FullName, &p.Email, &p.Disabled)
+	return p, err
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/oauth2pw/passwordflow/hasher"
+)
+
+// options are the parsed flags.
+type options struct {
+	addr, db, key, issuer, audience string
+	accessTTL                       time.Duration
+	hash                            hasher.Config
+	trustedProxies                  []netip.Prefix
+	proxyHeader                     string
+	tlsCert, tlsKey                 string
+	admin                           *adminCommand // nil: serve
+}
+
+// adminCommand is what -disable, -enable and -delete do.
+type adminCommand struct{ verb, username string }
+
+// parseFlags reads the command line. The usage text, for -h, goes to w.
+func parseFlags(args []string, w io.Writer) (*options, error) {
+	o := &options{hash: hasher.Config{Params: hasher.Params{Memory: 64 << 10, Time: 3, Threads: 4}}}
+	f := flag.NewFlagSet("quickstart", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.StringVar(&o.addr, "addr", "127.0.0.1:8000", "listen `address`; port 0 picks a free one")
+	f.StringVar(&o.db, "db", "quickstart.db", "a SQLite `file`, or :memory:")
+	f.StringVar(&o.key, "key", "", "signing key `file`, a JWK (default: a fresh Ed25519 key, kept beside the database)")
+	f.StringVar(&o.issuer, "issuer", "", "the iss of the tokens, a `URL` (default: where it listens)")
+	f.StringVar(&o.audience, "audience", "quickstart", "the aud of the tokens")
+	f.DurationVar(&o.accessTTL, "access-ttl", 15*time.Minute, "life of an access token, in whole seconds")
+	f.Func("hash", "argon2id `cost`: KiB, passes, lanes (default m=65536,t=3,p=4)", func(s string) (err error) {
+		o.hash.Params, err = parseCost(s)
+		return err
+	})
+	f.Func("hash-slots", "`number` of passwords hashed at once (default: GOMAXPROCS/4, at least 2)", func(s string) (err error) {
+		o.hash.Slots, err = parseCount(s, 1)
+		return err
+	})
+	f.Func("hash-queue", "`number` of logins that may wait for a slot (default: 16 for each slot)", func(s string) (err error) {
+		if o.hash.Queue, err = parseCount(s, 0); o.hash.Queue == 0 {
+			o.hash.Queue = -1 // none
+		}
+		return err
+	})
+	f.Func("trusted-proxies", "`CIDRs`, comma-separated, whose forwarding headers are believed", func(s string) (err error) {
+		o.trustedProxies, err = parsePrefixes(s)
+		return err
+	})
+	f.StringVar(&o.proxyHeader, "proxy-header", "X-Forwarded-For", "the `header` in which they name the client")
+	f.StringVar(&o.tlsCert, "tls-cert", "", "certificate `file`: serve HTTPS")
+	f.StringVar(&o.tlsKey, "tls-key", "", "private key `file` of the certificate")
+	for _, verb := range []string{"disable", "enable", "delete"} {
+		f.Func(verb, verb+" the user of this `name` in the database, and exit", func(s string) error {
+			if o.admin != nil {
+				return errors.New("only one user can be changed at a time")
+			}
+			o.admin = &adminCommand{verb, s}
+			return nil
+		})
+	}
+
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			f.SetOutput(w)
+			fmt.Fprintln(w, "Usage of quickstart:")
+			f.PrintDefaults()
+		}
+		return nil, err
+	}
+	return o, o.check(f.Args())
+}
+
+// check refuses what no single flag can.
+func (o *options) check(rest []string) error {
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("unexpected argument %q", rest[0])
+	case o.db == "":
+		return errors.New("-db is empty")
+	case strings.Contains(o.db, "://"):
+		return errors.New("-db takes a SQLite file or :memory:; other databases are not supported yet")
+	case o.admin != nil && o.db == memoryDB:
+		return fmt.Errorf("-%s needs a database file: nobody else sees :memory:", o.admin.verb)
+	case o.accessTTL < time.Second || o.accessTTL%time.Second != 0:
+		return errors.New("-access-ttl must be a positive number of whole seconds")
+	case o.audience == "":
+		return errors.New("-audience is empty")
+	case (o.tlsCert == "") != (o.tlsKey == ""):
+		return errors.New("-tls-cert and -tls-key go together")
+	}
+	return nil
+}
+
+func parseCost(s string) (hasher.Params, error) {
+	var m, t uint32
+	var p uint8
+	if _, err := fmt.Sscanf(s, "m=%d,t=%d,p=%d", &m, &t, &p); err != nil || fmt.Sprintf("m=%d,t=%d,p=%d", m, t, p) != s {
+		return hasher.Params{}, errors.New("want m=KiB,t=PASSES,p=LANES")
+	}
+	return hasher.Params{Memory: m, Time: t, Threads: p}, nil
+}
+
+func parseCount(s string, least int) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < least {
+		return 0, fmt.Errorf("want a number of at least %d", least)
+	}
+	return n, nil
+}
+
+func parsePrefixes(s string) ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	for member := range strings.SplitSeq(s, ",") {
+		member = strings.TrimSpace(member)
+		p, err := netip.ParsePrefix(member)
+		if err != nil {
+			a, err := netip.ParseAddr(member)
+			if err != nil {
+				return nil, fmt.Errorf("%q is no network such as 10.0.0.0/8", member)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		prefixes = append(prefixes, p.Masked())
+	}
+	return prefixes, nil
+}

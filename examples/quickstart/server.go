@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/oauth2pw/passwordflow/hasher"
+	"github.com/oauth2pw/passwordflow/tokens"
+)
+
+// drainTime is how long requests in flight may take when the server stops.
+const drainTime = 30 * time.Second
+
+// serve runs the server until ctx ends, then lets requests in flight finish.
+func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
+	logger := slog.New(slog.NewTextHandler(stderr, nil))
+	h, err := hasher.New(o.hash)
+	if err != nil {
+		return err
+	}
+	listener, url, err := listen(o)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	db, err := openDB(ctx, o.db)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := seed(ctx, db, h); err != nil {
+		return fmt.Errorf("the database %s: %w", o.db, err)
+	}
+	key, err := openKey(o)
+	if err != nil {
+		return err
+	}
+	issuer := o.issuer
+	if issuer == "" {
+		issuer = url
+	}
+	jwt, err := tokens.New(tokens.Config{Key: key, Issuer: issuer, Audience: o.audience, TTL: o.accessTTL})
+	if err != nil {
+		return err
+	}
+	auth, err := newAuth(o, db, h, jwt, logger)
+	if err != nil {
+		return err
+	}
+
+	server := &http.Server{
+		Handler:           routes(auth, db),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       120 * time.Second,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Serve(listener) }()
+	greet(stdout, url, o.tlsCert)
+	select {
+	case err := <-stopped:
+		return err
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("requests were cut off after %s: %w", drainTime, err)
+	}
+	return nil
+}
+
+// listen opens the port, and says under which URL.
+func listen(o *options) (net.Listener, string, error) {
+	scheme := "http"
+	var config *tls.Config
+	if o.tlsCert != "" {
+		cert, err := tls.LoadX509KeyPair(o.tlsCert, o.tlsKey)
+		if err != nil {
+			return nil, "", fmt.Errorf("the certificate: %w", err)
+		}
+		scheme, config = "https", &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
+	}
+	l, err := net.Listen("tcp", o.addr)
+	if err != nil {
+		return nil, "", err
+	}
+	url := scheme + "://" + l.Addr().String()
+	if a, ok := l.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() && o.issuer == "" {
+		l.Close()
+		return nil, "", errors.New("-issuer must be given when -addr names no host")
+	}
+	if config != nil {
+		l = tls.NewListener(l, config)
+	}
+	return l, url, nil
+}
+
+// openKey returns the signing key: the one that was given, the one beside the
+// database, or, without a file, a new one.
+func openKey(o *options) (tokens.Key, error) {
+	switch {
+	case o.key != "":
+		return tokens.ReadKey(o.key)
+	case o.db == memoryDB:
+		key, _, err := tokens.NewKey()
+		return key, err
+	default:
+		return tokens.OpenKey(o.db + ".jwk")
+	}
+}
+
+// greet prints what a new user copies.
+func greet(w io.Writer, url, cert string) {
+	curl := "curl -s"
+	if cert != "" {
+		curl += " --cacert '" + cert + "'"
+	}
+	login := curl + " -d grant_type=password -d username=johndoe -d password=secret -d 'scope=me items' " + url + "/token"
+	fmt.Fprintf(w, `listening on %[1]s
+
+users: johndoe / secret
+       alice / secret2 (disabled)
+
+log in:
+  %[2]s
+
+call a protected route:
+  %[3]s -H "Authorization: Bearer $(%[2]s | sed 's/.*"access_token":"\([^"]*\)".*/\1/')" %[1]s/users/me
+
+stop: Ctrl-C
+`, url, login, curl)
+}
