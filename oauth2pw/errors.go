@@ -118,6 +118,15 @@ func plugError(plug string, err error) *Error {
 	}
 }
 
+// asError returns the protocol error that err is, or the one for a failure.
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return plugError("handler", err)
+}
+
 // recoverPlug turns a panic of a plug into a refusal. It is deferred.
 func recoverPlug(refusal *error) {
 	if v := recover(); v != nil {
@@ -179,10 +188,10 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 // refuse tells the event hook about err and answers with it. A hook that panics
 // makes it a 500.
 func (a answerer) refuse(ctx context.Context, w http.ResponseWriter, err error, event Event) {
-	e := plugError("handler", err)
+	e := asError(err)
 	full, body, failed := a.prepare(ctx, e, event)
 	if failed != nil {
-		e = plugError("", failed)
+		e = asError(failed)
 		a.body = nil
 		if full, body, failed = a.prepare(ctx, e, event); failed != nil {
 			a.emit = nil
