@@ -2,7 +2,6 @@ package oauth2pw
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -95,18 +94,17 @@ type config struct {
 	grants    map[string]grant
 	updater   PasswordUpdater // nil: Users cannot write
 	ownIssuer string          // the iss of own tokens; "": every token is own
-	tagKey    []byte
+	nameTag   func(name string) string
 }
 
 // New checks a Config and returns the Auth that it describes. The error names the
 // field that is wrong. New computes no hash, opens no connection and starts no
 // goroutine. Changing a map or slice of the Config afterwards is not allowed.
 func New(c Config) (*Auth, error) {
-	cfg := &config{Config: c, now: c.Now, tagKey: make([]byte, 32)}
+	cfg := &config{Config: c, now: c.Now, nameTag: newNameTag()}
 	if cfg.now == nil {
 		cfg.now = time.Now
 	}
-	_, _ = rand.Read(cfg.tagKey) // never fails (crypto/rand)
 	for _, set := range []func() error{cfg.setPlugs, cfg.setScopes, cfg.setGrants, cfg.setTransport} {
 		if err := set(); err != nil {
 			return nil, err

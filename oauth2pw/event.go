@@ -3,6 +3,7 @@ package oauth2pw
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -88,12 +89,17 @@ func (c *config) emit(ctx context.Context, e Event) {
 	c.OnEvent(ctx, e)
 }
 
-// nameTag returns the tag of a name that belongs to nobody: people type
-// passwords into the name field.
-func (c *config) nameTag(name string) string {
-	h := hmac.New(sha256.New, c.tagKey)
-	h.Write([]byte(name))
-	return hex.EncodeToString(h.Sum(nil)[:4])
+// newNameTag returns a function that makes the tag of a name that belongs to
+// nobody: people type passwords into the name field. The key stands in the closure
+// alone, where no %+v finds it.
+func newNameTag() func(name string) string {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails (crypto/rand)
+	return func(name string) string {
+		h := hmac.New(sha256.New, key)
+		h.Write([]byte(name))
+		return hex.EncodeToString(h.Sum(nil)[:4])
+	}
 }
 
 // panicError describes a panic by its type and its place. Its value may hold a

@@ -211,8 +211,7 @@ func parsePasswordRequest(r *http.Request, strict bool) (*PasswordRequestForm, e
 	if grantType != "" && grantType != grantPassword {
 		return nil, errUnsupportedGrantType
 	}
-	username, _, err := passwordParams(f)
-	if err != nil {
+	if err := requirePassword(f.get); err != nil {
 		return nil, err
 	}
 	scopes, err := parseScope(f.get("scope"))
@@ -220,7 +219,7 @@ func parsePasswordRequest(r *http.Request, strict bool) (*PasswordRequestForm, e
 		return nil, err
 	}
 	return &PasswordRequestForm{
-		GrantType: grantType, Username: username, Scopes: scopes,
+		GrantType: grantType, Username: f.get("username"), Scopes: scopes,
 		ClientID: f.get("client_id"), secret: f.get,
 	}, nil
 }
@@ -238,12 +237,11 @@ func requirePost(r *http.Request) error {
 		status: http.StatusMethodNotAllowed, allow: http.MethodPost}
 }
 
-// passwordParams returns what the password grant requires (RFC 6749, section
-// 4.3.2).
-func passwordParams(f form) (username, password string, err error) {
-	username, password = f.get("username"), f.get("password")
-	if username == "" || password == "" {
-		return "", "", badRequest("The parameters username and password are required.")
+// requirePassword refuses a form without what the password grant requires (RFC
+// 6749, section 4.3.2).
+func requirePassword(param func(name string) string) error {
+	if param("username") == "" || param("password") == "" {
+		return badRequest("The parameters username and password are required.")
 	}
-	return username, password, nil
+	return nil
 }

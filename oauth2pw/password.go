@@ -16,7 +16,7 @@ var errInvalidGrant = &Error{Code: "invalid_grant"}
 // password these are. An unknown user, a disabled one and a wrong password get
 // the same answer, after one verification of a password each.
 func (c *config) passwordUser(ctx context.Context, r *TokenRequest) (*User, error) {
-	name, password := r.form.get("username"), r.form.get("password")
+	name, password := r.Param("username"), r.Param("password")
 	r.event.NameTag = c.nameTag(name)
 	refuse := func(reason string) (*User, error) {
 		return nil, errInvalidGrant.because(EventLoginFailed, reason, nil)

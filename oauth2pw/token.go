@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,10 +21,9 @@ type TokenRequest struct {
 	Client    *Client  // nil: none was named
 	Scopes    []string // as asked, without duplicates; nil: none
 
-	form  form
 	event *Event // what is known about the request, for the event hook
 	now   time.Time
-	param func(name string) string
+	param func(name string) string // the form
 }
 
 // Param returns a parameter of the form, "" if it is absent, empty, or sent more
@@ -32,7 +32,7 @@ func (r *TokenRequest) Param(name string) string { return r.param(name) }
 
 // grant is an entry in the table of grants.
 type grant struct {
-	check func(f form) error // its parameters; nil: none are required
+	check func(r *TokenRequest) error // its parameters; nil: none are required
 	user  func(ctx context.Context, r *TokenRequest) (*User, error)
 }
 
@@ -40,7 +40,7 @@ type grant struct {
 func (c *config) setGrants() error {
 	c.grants = map[string]grant{
 		grantPassword: {
-			check: func(f form) error { _, _, err := passwordParams(f); return err },
+			check: func(r *TokenRequest) error { return requirePassword(r.param) },
 			user:  c.passwordUser,
 		},
 	}
@@ -116,7 +116,7 @@ func (c *config) answer(ctx context.Context, r *http.Request, event *Event, requ
 	}
 	answer, err := decide(ctx, &TokenRequest{
 		GrantType: f.get("grant_type"), Client: client,
-		form: f, param: f.get, event: event, now: c.now(),
+		param: f.get, event: event, now: c.now(),
 	})
 	if err != nil {
 		return nil, err
@@ -144,12 +144,12 @@ func (c *config) token(ctx context.Context, r *TokenRequest) (any, error) {
 		return nil, &Error{Code: "unauthorized_client"}
 	}
 	if grant.check != nil {
-		if err := grant.check(r.form); err != nil {
+		if err := grant.check(r); err != nil {
 			return nil, err
 		}
 	}
 	var err error
-	if r.Scopes, err = parseScope(r.form.get("scope")); err != nil {
+	if r.Scopes, err = parseScope(r.Param("scope")); err != nil {
 		return nil, err
 	}
 	u, err := c.login(ctx, r, grant)
@@ -213,13 +213,5 @@ func authTime(at, sessionsFrom time.Time) time.Time {
 
 // mayUse reports whether a client, nil for none, may use a grant type.
 func (c *Client) mayUse(grantType string) bool {
-	if c == nil {
-		return true
-	}
-	for _, g := range c.Grants {
-		if g == grantType {
-			return true
-		}
-	}
-	return false
+	return c == nil || slices.Contains(c.Grants, grantType)
 }

@@ -1,0 +1,368 @@
+package oauth2pw_test
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/tokens"
+)
+
+// TestConformanceBearer holds the lines about bearer tokens at the resource.
+func TestConformanceBearer(t *testing.T) {
+	a := newApp(t)
+	me, both := a.token("me"), a.token("me items")
+	otherKey, _, err := tokens.NewKey()
+	require.NoError(t, err)
+	foreign, err := tokens.New(tokens.Config{Key: otherKey, Issuer: issuer, Audience: audience, Now: a.clock.Now})
+	require.NoError(t, err)
+	forged, _, err := foreign.Issue(t.Context(), oauth2pw.Principal{Subject: "u1", Scope: "me"})
+	require.NoError(t, err)
+
+	const missing = `Bearer realm="api"`
+	for _, test := range []struct {
+		name      string
+		target    string
+		headers   []string
+		status    int
+		code      string
+		challenge string // what the challenge must contain; all of it if it is missing's
+	}{
+		{name: "61_header", target: "/me", headers: []string{"Authorization: Bearer " + me}, status: 200},
+		{name: "61_lower_case", target: "/me", headers: []string{"Authorization: bearer " + me}, status: 200},
+		{name: "61_upper_case", target: "/me", headers: []string{"Authorization: BEARER " + me}, status: 200},
+		{name: "61_many_spaces", target: "/me", headers: []string{"Authorization: Bearer   " + me}, status: 200},
+		{name: "61_tab", target: "/me", headers: []string{"Authorization: Bearer\t" + me}, status: 401, code: "unauthorized", challenge: missing},
+		{name: "62_none", target: "/me", status: 401, code: "unauthorized", challenge: missing},
+		{name: "62_empty", target: "/me", headers: []string{"Authorization: "}, status: 401, code: "unauthorized", challenge: missing},
+		{name: "63_basic", target: "/me", headers: []string{basic("johndoe", "secret")}, status: 401, code: "unauthorized", challenge: missing},
+		{name: "64_forged", target: "/me", headers: []string{"Authorization: Bearer " + forged}, status: 401, code: "invalid_token", challenge: `error="invalid_token"`},
+		{name: "64_garbage", target: "/me", headers: []string{"Authorization: Bearer x"}, status: 401, code: "invalid_token", challenge: `error="invalid_token"`},
+		{name: "65_scope", target: "/items", headers: []string{"Authorization: Bearer " + me}, status: 403, code: "insufficient_scope", challenge: `scope="me items"`},
+		{name: "65_scope_nested", target: "/nested", headers: []string{"Authorization: Bearer " + me}, status: 403, code: "insufficient_scope", challenge: `scope="me items"`},
+		{name: "65_enough", target: "/items", headers: []string{"Authorization: Bearer " + both}, status: 200},
+		{name: "66_nothing", target: "/me", headers: []string{"Authorization: Bearer"}, status: 401, code: "unauthorized", challenge: missing},
+		{name: "66_space", target: "/me", headers: []string{"Authorization: Bearer "}, status: 401, code: "unauthorized", challenge: missing},
+		{name: "66_two_words", target: "/me", headers: []string{"Authorization: Bearer " + me + " b"}, status: 401, code: "invalid_token", challenge: `error="invalid_token"`},
+		{name: "66_comma", target: "/me", headers: []string{"Authorization: Bearer " + me + ",b"}, status: 401, code: "invalid_token", challenge: `error="invalid_token"`},
+		{name: "66_not_b64token", target: "/me", headers: []string{"Authorization: Bearer a\"b"}, status: 401, code: "invalid_token", challenge: `error="invalid_token"`},
+		{name: "66_padding_only", target: "/me", headers: []string{"Authorization: Bearer =="}, status: 401, code: "invalid_token", challenge: `error="invalid_token"`},
+		{name: "66_huge", target: "/me", headers: []string{"Authorization: Bearer " + strings.Repeat("a", 20<<10)}, status: 401, code: "invalid_token", challenge: `error="invalid_token"`},
+		{name: "67_two_headers", target: "/me", headers: []string{"Authorization: Bearer " + me, "Authorization: Bearer " + me}, status: 400, code: "invalid_request", challenge: `error="invalid_request"`},
+		{name: "67_header_and_query", target: "/me?access_token=" + me, headers: []string{"Authorization: Bearer " + me}, status: 200},
+		{name: "68_query", target: "/me?access_token=" + me, status: 401, code: "unauthorized", challenge: missing},
+		{name: "71_absent", target: "/optional", status: 200},
+		{name: "71_other_scheme", target: "/optional", headers: []string{basic("a", "b")}, status: 200},
+		{name: "71_nothing", target: "/optional", headers: []string{"Authorization: Bearer "}, status: 200},
+		{name: "71_present", target: "/optional", headers: []string{"Authorization: Bearer " + me}, status: 200},
+		{name: "71_bad", target: "/optional", headers: []string{"Authorization: Bearer x"}, status: 401, code: "invalid_token", challenge: `error="invalid_token"`},
+		{name: "71_two_headers", target: "/optional", headers: []string{"Authorization: Bearer " + me, "Authorization: Bearer " + me}, status: 400, code: "invalid_request", challenge: `error="invalid_request"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := a.do("GET", test.target, "", test.headers...)
+			if test.status == 200 {
+				require.Equal(t, 200, got.StatusCode, got.body)
+				require.Empty(t, got.Header.Get("WWW-Authenticate"))
+				return
+			}
+			got.isError(t, test.status, test.code)
+			challenges := got.Header.Values("WWW-Authenticate")
+			require.Len(t, challenges, 1)
+			if test.challenge == missing {
+				require.Equal(t, missing, challenges[0])
+			}
+			// 69: each attribute once; 70: no token.
+			require.Contains(t, challenges[0], test.challenge)
+			for _, attribute := range []string{"realm=", " error=", "error_description=", "scope="} {
+				require.LessOrEqual(t, strings.Count(challenges[0], attribute), 1)
+			}
+			require.NotContains(t, challenges[0]+got.body, me)
+		})
+	}
+
+	t.Run("68_form", func(t *testing.T) {
+		a.do("POST", "/me", "access_token="+me, formType).isError(t, 401, "unauthorized")
+	})
+
+	t.Run("69_realm_is_escaped", func(t *testing.T) {
+		a := newApp(t, func(c *oauth2pw.Config) { c.Realm = `my "realm" \` })
+		require.Equal(t, `Bearer realm="my \"realm\" \\"`, a.do("GET", "/me", "").Header.Get("WWW-Authenticate"))
+	})
+
+	t.Run("71_optional_is_anonymous", func(t *testing.T) {
+		require.Contains(t, a.do("GET", "/optional", "").body, `"known":false`)
+		require.Contains(t, a.get("/optional", me).body, `"known":true`)
+	})
+
+	t.Run("73_disabled_or_deleted", func(t *testing.T) {
+		a := newApp(t)
+		token := a.token("")
+		require.Equal(t, 200, a.get("/status", token).StatusCode)
+		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = true }))
+		a.get("/status", token).isError(t, 401, "invalid_token")
+		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = false }))
+		require.Equal(t, 200, a.get("/status", token).StatusCode)
+		require.NoError(t, a.users.Delete("u1"))
+		a.get("/status", token).isError(t, 401, "invalid_token")
+	})
+
+	t.Run("73_sessions_from", func(t *testing.T) {
+		a := newApp(t)
+		token := a.token("")
+		a.clock.Advance(100 * time.Millisecond)
+		_, err := a.users.UpdatePasswordHash(t.Context(), "u1", "new:secret", "new:secret", a.clock.Now())
+		require.NoError(t, err)
+		a.get("/status", token).isError(t, 401, "invalid_token")
+		// A login within the same second as the change lives.
+		require.Equal(t, 200, a.get("/status", a.token("")).StatusCode)
+	})
+}
+
+// TestConformance72HTTPS holds line 72 and the HTTPS rule of the token endpoint.
+func TestConformance72HTTPS(t *testing.T) {
+	proxy := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for _, test := range []struct {
+		name   string
+		peer   string
+		tls    bool
+		header string // of Config
+		fields map[string]string
+		ok     bool
+	}{
+		{name: "other machine", peer: "192.0.2.1:1"},
+		{name: "other machine by TLS", peer: "192.0.2.1:1", tls: true, ok: true},
+		{name: "loopback", peer: "127.0.0.1:1", ok: true},
+		{name: "loopback IPv6", peer: "[::1]:1", ok: true},
+		{name: "loopback mapped", peer: "[::ffff:127.0.0.1]:1", ok: true},
+		{name: "no peer", peer: "@"},
+		{name: "https from a stranger", peer: "192.0.2.1:1", fields: map[string]string{"X-Forwarded-Proto": "https"}},
+		{name: "https from the proxy", peer: "10.1.2.3:1", fields: map[string]string{"X-Forwarded-Proto": "HTTPS"}, ok: true},
+		{name: "nothing from the proxy", peer: "10.1.2.3:1"},
+		{name: "http from the proxy", peer: "10.1.2.3:1", fields: map[string]string{"X-Forwarded-Proto": "http"}},
+		{name: "http from a stranger by TLS", peer: "192.0.2.1:1", tls: true, fields: map[string]string{"X-Forwarded-Proto": "http"}},
+		{name: "http from loopback", peer: "127.0.0.1:1", fields: map[string]string{"X-Forwarded-Proto": "http"}},
+		{name: "http in a list", peer: "10.1.2.3:1", fields: map[string]string{"X-Forwarded-Proto": "https, http"}},
+		{name: "Forwarded http", peer: "127.0.0.1:1", fields: map[string]string{"Forwarded": `for=192.0.2.9;proto=http`}},
+		{name: "Forwarded http quoted", peer: "127.0.0.1:1", fields: map[string]string{"Forwarded": `for="[2001:db8::1]:4711" ; Proto="HTTP", for=x`}},
+		{name: "Forwarded http behind an open quote", peer: "127.0.0.1:1", fields: map[string]string{"Forwarded": `for=", for=192.0.2.9;proto=http`}},
+		{name: "Forwarded https, not the header", peer: "10.1.2.3:1", fields: map[string]string{"Forwarded": `proto=https`}},
+		{name: "Forwarded https", peer: "10.1.2.3:1", header: "forwarded", fields: map[string]string{"Forwarded": `for=192.0.2.9;proto=https`}, ok: true},
+		{name: "X-Forwarded-Proto beside Forwarded", peer: "10.1.2.3:1", header: "Forwarded", fields: map[string]string{"X-Forwarded-Proto": "https"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies, c.ProxyHeader = proxy, test.header })
+			r := httptest.NewRequest("POST", "/token", strings.NewReader(login))
+			r.RemoteAddr = test.peer
+			if test.tls {
+				r.TLS = &tls.ConnectionState{}
+			}
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			for name, value := range test.fields {
+				r.Header.Set(name, value)
+			}
+			got := a.serve(r)
+			if test.ok {
+				require.Equal(t, 200, got.StatusCode, got.body)
+				return
+			}
+			got.isError(t, 400, "invalid_request")
+			require.Zero(t, a.hasher.take())
+		})
+	}
+
+	t.Run("InsecureAllowHTTP", func(t *testing.T) {
+		a := newApp(t, func(c *oauth2pw.Config) { c.InsecureAllowHTTP = true })
+		r := httptest.NewRequest("POST", "/token", strings.NewReader(login))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		require.Equal(t, 200, a.serve(r).StatusCode)
+	})
+
+	t.Run("not at the resource", func(t *testing.T) {
+		a := newApp(t)
+		r := httptest.NewRequest("GET", "/me", nil)
+		r.Header.Set("Authorization", "Bearer "+a.token(""))
+		require.Equal(t, 200, a.serve(r).StatusCode)
+	})
+}
+
+// TestClientAddress: line 127, as far as it does not concern the throttle.
+func TestClientAddress(t *testing.T) {
+	for _, test := range []struct {
+		name, peer, header string
+		fields             []string // values of the header
+		want               string
+	}{
+		{name: "the peer", peer: "192.0.2.1:5", want: "192.0.2.1"},
+		{name: "a stranger's header is ignored", peer: "192.0.2.1:5", fields: []string{"198.51.100.7"}, want: "192.0.2.1"},
+		{name: "the proxy's counts", peer: "10.0.0.1:5", fields: []string{"198.51.100.7"}, want: "198.51.100.7"},
+		{name: "from the right", peer: "10.0.0.1:5", fields: []string{"203.0.113.1, 198.51.100.7"}, want: "198.51.100.7"},
+		{name: "trusted hops are skipped", peer: "10.0.0.1:5", fields: []string{"203.0.113.1, 198.51.100.7, 10.9.9.9"}, want: "198.51.100.7"},
+		{name: "over several lines", peer: "10.0.0.1:5", fields: []string{"203.0.113.1", "198.51.100.7, 10.9.9.9"}, want: "198.51.100.7"},
+		{name: "garbage ends the walk", peer: "10.0.0.1:5", fields: []string{"198.51.100.7, unknown, 10.9.9.9"}, want: "10.9.9.9"},
+		{name: "all trusted", peer: "10.0.0.1:5", fields: []string{"10.0.0.3, 10.0.0.2"}, want: "10.0.0.3"},
+		{name: "nothing named", peer: "10.0.0.1:5", want: "10.0.0.1"},
+		{name: "port", peer: "10.0.0.1:5", fields: []string{"198.51.100.7:4711"}, want: "198.51.100.7"},
+		{name: "IPv6", peer: "10.0.0.1:5", fields: []string{"2001:db8::1"}, want: "2001:db8::1"},
+		{name: "IPv6 in brackets", peer: "10.0.0.1:5", fields: []string{"[2001:db8::1]"}, want: "2001:db8::1"},
+		{name: "IPv6 with a port", peer: "10.0.0.1:5", fields: []string{"[2001:db8::1]:1"}, want: "2001:db8::1"},
+		{name: "mapped", peer: "[::ffff:10.0.0.1]:5", fields: []string{"::ffff:198.51.100.7"}, want: "198.51.100.7"},
+		{name: "zone", peer: "[fe80::1%eth0]:5", want: "fe80::1"},
+		{name: "Forwarded", peer: "10.0.0.1:5", header: "Forwarded", fields: []string{`for=203.0.113.1, FOR="[2001:db8::1]:4711";proto=https;by=x, for=10.0.0.7`}, want: "2001:db8::1"},
+		{name: "Forwarded obfuscated", peer: "10.0.0.1:5", header: "Forwarded", fields: []string{`for=203.0.113.1, for=_hidden`}, want: "10.0.0.1"},
+		{name: "Forwarded with an open quote", peer: "10.0.0.1:5", header: "Forwarded", fields: []string{`for=", for="198.51.100.7"`}, want: "198.51.100.7"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			header := test.header
+			if header == "" {
+				header = "X-Forwarded-For"
+			}
+			var got netip.Addr
+			a := newApp(t, func(c *oauth2pw.Config) {
+				c.TrustedProxies, c.ProxyHeader = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, test.header
+			})
+			a.mux.Handle("/address", oauth2pw.OptionalBearer(a.auth)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				got = oauth2pw.ClientAddress(r.Context())
+			})))
+			r := httptest.NewRequest("GET", "/address", nil)
+			r.RemoteAddr = test.peer
+			r.Header[header] = test.fields
+			a.serve(r)
+			require.Equal(t, test.want, got.String())
+		})
+	}
+}
+
+// fixed is a verifier that accepts every token as the same principal, and counts.
+type fixed struct {
+	principal oauth2pw.Principal
+	err       error
+	calls     int
+}
+
+func (f *fixed) Verify(context.Context, string) (oauth2pw.Principal, error) {
+	f.calls++
+	return f.principal, f.err
+}
+
+func TestNestedMiddleware(t *testing.T) {
+	subject := func(w http.ResponseWriter, r *http.Request) {
+		p, _ := oauth2pw.PrincipalFrom(r.Context())
+		_, _ = w.Write([]byte(p.Subject + " " + strings.Join(oauth2pw.RequiredScopes(r.Context()), ",")))
+	}
+	call := func(h http.Handler, ctx context.Context) answer {
+		r := httptest.NewRequest("GET", "/", nil).WithContext(ctx)
+		r.Header.Set("Authorization", "Bearer x")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return read(t, w.Result())
+	}
+	alice := func() *fixed { return &fixed{principal: oauth2pw.Principal{Subject: "alice", Scope: "a b c"}} }
+
+	t.Run("the same verifier is asked once", func(t *testing.T) {
+		v := alice()
+		h := oauth2pw.RequireBearer(v, "a")(oauth2pw.RequireBearer(v, "b", "a")(oauth2pw.RequireBearer(v, "c")(http.HandlerFunc(subject))))
+		require.Equal(t, "alice a,b,c", call(h, t.Context()).body)
+		require.Equal(t, 1, v.calls)
+	})
+
+	t.Run("another verifier is asked too", func(t *testing.T) {
+		outer, inner := alice(), &fixed{principal: oauth2pw.Principal{Subject: "bob", Scope: "b"}}
+		h := oauth2pw.RequireBearer(outer, "a")(oauth2pw.RequireBearer(inner, "b")(http.HandlerFunc(subject)))
+		require.Equal(t, "bob a,b", call(h, t.Context()).body)
+		require.Equal(t, 1, inner.calls)
+
+		inner.err = oauth2pw.ErrInvalidToken
+		call(h, t.Context()).isError(t, 401, "invalid_token")
+	})
+
+	t.Run("WithPrincipal is not taken for verified", func(t *testing.T) {
+		v := &fixed{err: oauth2pw.ErrInvalidToken}
+		ctx := oauth2pw.WithPrincipal(t.Context(), oauth2pw.Principal{Subject: "mallory", Scope: "a"})
+		call(oauth2pw.RequireBearer(v, "a")(http.HandlerFunc(subject)), ctx).isError(t, 401, "invalid_token")
+
+		v = alice()
+		require.Equal(t, "alice a", call(oauth2pw.RequireBearer(v, "a")(http.HandlerFunc(subject)), ctx).body)
+		require.Equal(t, 1, v.calls)
+
+		// Nor between two layers of the same verifier.
+		v = alice()
+		between := func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				next.ServeHTTP(w, r.WithContext(oauth2pw.WithPrincipal(r.Context(), oauth2pw.Principal{Subject: "mallory", Scope: "a b"})))
+			})
+		}
+		h := oauth2pw.RequireBearer(v, "a")(between(oauth2pw.RequireBearer(v, "b")(http.HandlerFunc(subject))))
+		require.Equal(t, "alice a,b", call(h, t.Context()).body)
+		require.Equal(t, 2, v.calls)
+	})
+
+	t.Run("an anonymous outer layer does not open an inner one", func(t *testing.T) {
+		v := alice()
+		h := oauth2pw.OptionalBearer(v)(oauth2pw.RequireBearer(v)(http.HandlerFunc(subject)))
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		read(t, w.Result()).isError(t, 401, "unauthorized")
+	})
+
+	t.Run("the test principal reaches a handler", func(t *testing.T) {
+		w := httptest.NewRecorder()
+		ctx := oauth2pw.WithPrincipal(t.Context(), oauth2pw.Principal{Subject: "tester"})
+		subject(w, httptest.NewRequest("GET", "/", nil).WithContext(ctx))
+		require.Equal(t, "tester ", w.Body.String())
+	})
+
+	t.Run("an uncomparable verifier is asked every time", func(t *testing.T) {
+		calls := 0
+		v := uncomparable{func() { calls++ }}
+		h := oauth2pw.RequireBearer(v)(oauth2pw.RequireBearer(v)(http.HandlerFunc(subject)))
+		require.Equal(t, 200, call(h, t.Context()).StatusCode)
+		require.Equal(t, 2, calls)
+	})
+
+	t.Run("the handler says what it requires", func(t *testing.T) {
+		a := newApp(t)
+		h := a.auth.RequireBearer("me")(a.auth.RequireBearer("items")(http.HandlerFunc(subject)))
+		require.Equal(t, []string{"me"}, h.(interface{ RequiredScopes() []string }).RequiredScopes())
+	})
+}
+
+type uncomparable struct{ called func() }
+
+func (u uncomparable) Verify(context.Context, string) (oauth2pw.Principal, error) {
+	u.called()
+	return oauth2pw.Principal{}, nil
+}
+
+func TestPasswordBearer(t *testing.T) {
+	check := func(_ context.Context, token string) (oauth2pw.Principal, error) {
+		if token != "validtoken" {
+			return oauth2pw.Principal{}, oauth2pw.ErrInvalidToken
+		}
+		return oauth2pw.Principal{Subject: "alice"}, nil
+	}
+	status := func(b oauth2pw.PasswordBearer, token string) int {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", "/", nil)
+		if token != "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		b.Require(check)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
+		return w.Code
+	}
+	// A zero PasswordBearer enforces.
+	require.Equal(t, 401, status(oauth2pw.PasswordBearer{}, ""))
+	require.Equal(t, 401, status(oauth2pw.PasswordBearer{}, "other"))
+	require.Equal(t, 200, status(oauth2pw.PasswordBearer{}, "validtoken"))
+	require.Equal(t, 200, status(oauth2pw.PasswordBearer{Optional: true}, ""))
+	require.Equal(t, 401, status(oauth2pw.PasswordBearer{Optional: true}, "other"))
+	require.Panics(t, func() { oauth2pw.PasswordBearer{}.Require(nil) })
+	require.Panics(t, func() { oauth2pw.PasswordBearer{Scopes: map[string]string{}}.Require(check, "me") })
+}

@@ -1,0 +1,242 @@
+package oauth2pw_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store"
+	"github.com/oauth2pw/passwordflow/tokens"
+)
+
+// clock is a clock that a test sets.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// plainHasher keeps passwords in the clear and counts what it is asked.
+type plainHasher struct {
+	mu       sync.Mutex
+	verified []string // the hashes
+}
+
+func (h *plainHasher) Hash(_ context.Context, password string) (string, error) {
+	return "new:" + password, nil
+}
+
+func (h *plainHasher) Verify(_ context.Context, hash, password string) (ok, outdated bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.verified = append(h.verified, hash)
+	scheme, plain, readable := strings.Cut(hash, ":")
+	if hash != "" && !readable {
+		return false, true, nil
+	}
+	return hash != "" && plain == password, scheme == "old", nil
+}
+
+// take returns the number of verifications since it was last called.
+func (h *plainHasher) take() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := len(h.verified)
+	h.verified = nil
+	return n
+}
+
+// app is an app with every plug in memory, served over HTTP on loopback.
+type app struct {
+	*testing.T
+	clock  *clock
+	users  *store.Users
+	hasher *plainHasher
+	ring   *tokens.Ring
+	auth   *oauth2pw.Auth
+	mux    *http.ServeMux
+	server *httptest.Server
+
+	mu     sync.Mutex
+	events []oauth2pw.Event
+}
+
+const (
+	issuer   = "https://api.example.com"
+	audience = "api"
+	login    = "grant_type=password&username=johndoe&password=secret"
+)
+
+// testKey is an HMAC key of 32 bytes, for tests only.
+const testKey = `{"kty":"oct","kid":"test","k":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}`
+
+func newApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
+	t.Helper()
+	a := &app{T: t, clock: &clock{now: time.Date(2026, 1, 2, 3, 4, 5, 600, time.UTC)}, hasher: new(plainHasher), mux: http.NewServeMux()}
+	var err error
+	a.users, err = store.NewUsers(
+		oauth2pw.User{ID: "u1", Username: "johndoe", PasswordHash: "new:secret", Scopes: []string{"me", "items"}},
+		oauth2pw.User{ID: "u2", Username: "alice", PasswordHash: "new:secret2", Disabled: true},
+		oauth2pw.User{ID: "u3", Username: "old", PasswordHash: "old:secret"},
+		oauth2pw.User{ID: "u4", Username: "broken", PasswordHash: "!"},
+		oauth2pw.User{ID: "u5", Username: "nopassword"},
+	)
+	require.NoError(t, err)
+	sum := func(secret string) []byte { s := sha256.Sum256([]byte(secret)); return s[:] }
+	grants := []string{"password", "otp"}
+	clients, err := store.NewClients(
+		oauth2pw.Client{ID: "webapp", Grants: grants},
+		oauth2pw.Client{ID: "backend", SecretSHA256: sum("backend-secret"), Grants: grants},
+		oauth2pw.Client{ID: "c id", SecretSHA256: sum("s:+%"), Grants: grants},
+		oauth2pw.Client{ID: "narrow", Grants: grants, Scopes: []string{"me"}},
+		oauth2pw.Client{ID: "reports", SecretSHA256: sum("reports-secret")},
+	)
+	require.NoError(t, err)
+	key, err := tokens.ParseKey([]byte(testKey))
+	require.NoError(t, err)
+	a.ring, err = tokens.New(tokens.Config{Key: key, Issuer: issuer, Audience: audience, Now: a.clock.Now})
+	require.NoError(t, err)
+	c := oauth2pw.Config{
+		Users: a.users, Hasher: a.hasher, Issuer: a.ring, Clients: clients,
+		Scopes:        map[string]string{"me": "", "items": "", "admin": ""},
+		DefaultScopes: []string{"me"},
+		LoadUser:      true,
+		Now:           a.clock.Now,
+		OnEvent: func(_ context.Context, e oauth2pw.Event) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.events = append(a.events, e)
+		},
+	}
+	for _, edit := range edits {
+		edit(&c)
+	}
+	a.auth, err = oauth2pw.New(c)
+	require.NoError(t, err)
+	whoami := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, ok := oauth2pw.PrincipalFrom(r.Context())
+		_ = json.NewEncoder(w).Encode(map[string]any{"user": p.Subject, "known": ok, "required": oauth2pw.RequiredScopes(r.Context())})
+	})
+	a.mux.Handle("/token", a.auth.TokenHandler())
+	a.mux.Handle("/me", a.auth.RequireBearer("me")(whoami))
+	a.mux.Handle("/items", a.auth.RequireBearer("me", "items")(whoami))
+	a.mux.Handle("/status", a.auth.RequireBearer()(whoami))
+	a.mux.Handle("/nested", a.auth.RequireBearer("me")(a.auth.RequireBearer("items", "me")(whoami)))
+	a.mux.Handle("/optional", oauth2pw.OptionalBearer(a.auth)(whoami))
+	a.server = httptest.NewServer(a.mux)
+	t.Cleanup(a.server.Close)
+	return a
+}
+
+// answer is an HTTP answer with its body read.
+type answer struct {
+	*http.Response
+	body string
+	json map[string]any
+}
+
+func (a answer) code() any { return a.json["error"] }
+
+// do sends a request. headers are "Name: value" lines.
+func (a *app) do(method, target, body string, headers ...string) answer {
+	a.Helper()
+	r, err := http.NewRequest(method, a.server.URL+target, strings.NewReader(body))
+	require.NoError(a, err)
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header[http.CanonicalHeaderKey(name)] = append(r.Header[http.CanonicalHeaderKey(name)], value)
+	}
+	resp, err := a.server.Client().Do(r)
+	require.NoError(a, err)
+	return read(a.T, resp)
+}
+
+func read(t *testing.T, resp *http.Response) answer {
+	t.Helper()
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	got := answer{Response: resp, body: string(data)}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") && len(data) > 0 {
+		var v any
+		require.NoError(t, json.Unmarshal(data, &v))
+		got.json, _ = v.(map[string]any)
+	}
+	return got
+}
+
+const formType = "Content-Type: application/x-www-form-urlencoded"
+
+// post sends a token request.
+func (a *app) post(body string, headers ...string) answer {
+	a.Helper()
+	return a.do("POST", "/token", body, append([]string{formType}, headers...)...)
+}
+
+// token logs johndoe in and returns the access token.
+func (a *app) token(scope string) string {
+	a.Helper()
+	form := login
+	if scope != "" {
+		form += "&scope=" + strings.ReplaceAll(scope, " ", "+")
+	}
+	got := a.post(form)
+	require.Equal(a, 200, got.StatusCode, got.body)
+	return got.json["access_token"].(string)
+}
+
+// get calls a route with a bearer token.
+func (a *app) get(target, token string) answer {
+	a.Helper()
+	return a.do("GET", target, "", "Authorization: Bearer "+token)
+}
+
+func (a *app) takeEvents() []oauth2pw.Event {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	events := a.events
+	a.events = nil
+	return events
+}
+
+// serve hands a request to a handler of the app without a network, for what an
+// HTTP client will not send. The peer is another machine, unless r says else.
+func (a *app) serve(r *http.Request) answer {
+	a.Helper()
+	w := httptest.NewRecorder()
+	a.mux.ServeHTTP(w, r)
+	return read(a.T, w.Result())
+}
+
+// isError requires an error answer with the headers that every one has.
+func (a answer) isError(t *testing.T, status int, code string) {
+	t.Helper()
+	require.Equal(t, status, a.StatusCode, a.body)
+	require.Equal(t, "application/json", a.Header.Get("Content-Type"))
+	require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
+	require.Equal(t, "no-cache", a.Header.Get("Pragma"))
+	require.Equal(t, code, a.code(), a.body)
+	require.NotEmpty(t, a.json["error_description"])
+	require.Empty(t, a.Header.Values("Set-Cookie"))
+}
