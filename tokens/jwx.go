@@ -61,7 +61,7 @@ func parseJWK(data []byte) (*keyMaterial, error) {
 	case jwk.OKPPrivateKey:
 		var raw any
 		if err := key.Raw(&raw); err != nil {
-			return nil, errors.New("the key is no valid OKP key")
+			return nil, errors.New("the key is no valid OKP key: its halves do not belong together, or have the wrong length")
 		}
 		edKey, ok := raw.(ed25519.PrivateKey)
 		if !ok {
@@ -95,17 +95,11 @@ func parseJWK(data []byte) (*keyMaterial, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", alg, err)
 	}
-	m := &keyMaterial{
+	return &keyMaterial{
 		alg: alg.String(), kid: kid,
 		sign:   func(data []byte) ([]byte, error) { return signer.Sign(data, private) },
 		verify: func(data, signature []byte) error { return verifier.Verify(data, signature, public) },
-	}
-	// A private key whose public half is another's would sign what nobody accepts.
-	signature, err := m.sign([]byte(kid))
-	if err != nil || m.verify([]byte(kid), signature) != nil {
-		return nil, errors.New("the key does not verify what it signs: its halves do not belong together")
-	}
-	return m, nil
+	}, nil
 }
 
 func newJWK() ([]byte, error) {

@@ -1,0 +1,179 @@
+package integration
+
+import (
+	"context"
+	"database/sql"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	_ "modernc.org/sqlite"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store/sqlstore"
+	"github.com/oauth2pw/passwordflow/store/storetest"
+)
+
+func openSQLite(t *testing.T) *sql.DB {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "test.db")
+	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)")
+	require.NoError(t, err)
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func openStore(t *testing.T, db *sql.DB) *sqlstore.Store {
+	t.Helper()
+	st, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.SQLite})
+	require.NoError(t, err)
+	require.NoError(t, st.Migrate(t.Context()))
+	require.NoError(t, st.Migrate(t.Context()), "at every start")
+	return st
+}
+
+func TestSQLiteUsers(t *testing.T) {
+	storetest.Users(t, func(t *testing.T, users []oauth2pw.User) oauth2pw.UserStore {
+		st := openStore(t, openSQLite(t))
+		for _, u := range users {
+			require.NoError(t, st.Users.Add(t.Context(), u))
+		}
+		return st.Users
+	})
+}
+
+func TestSQLiteClients(t *testing.T) {
+	storetest.Clients(t, func(t *testing.T, clients []oauth2pw.Client) oauth2pw.ClientStore {
+		st := openStore(t, openSQLite(t))
+		for _, c := range clients {
+			require.NoError(t, st.Clients.Add(t.Context(), c))
+		}
+		return st.Clients
+	})
+}
+
+// TestSQLiteOwnTable: the users of a table that the app has already, with integer
+// ids and a column that says "active".
+func TestSQLiteOwnTable(t *testing.T) {
+	storetest.Users(t, func(t *testing.T, users []oauth2pw.User) oauth2pw.UserStore {
+		db := openSQLite(t)
+		_, err := db.ExecContext(t.Context(), `CREATE TABLE "my accounts" (
+			"the id" INTEGER PRIMARY KEY, email TEXT UNIQUE COLLATE NOCASE, pw TEXT, is_active BOOLEAN, roles TEXT, pw_changed INTEGER, other TEXT)`)
+		require.NoError(t, err)
+		s, err := sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{
+			Table: "my accounts", ID: "the id", Username: "email", PasswordHash: "pw", Active: "is_active", Scopes: "roles", SessionsFrom: "pw_changed",
+		})
+		require.NoError(t, err)
+		for _, u := range users {
+			var scopes, changed any
+			if u.Scopes != nil {
+				for i, s := range u.Scopes {
+					if i > 0 {
+						s = scopes.(string) + " " + s
+					}
+					scopes = s
+				}
+				if scopes == nil {
+					scopes = ""
+				}
+			}
+			if !u.SessionsFrom.IsZero() {
+				changed = u.SessionsFrom.UnixMicro()
+			}
+			_, err := db.ExecContext(t.Context(), `INSERT INTO "my accounts" VALUES (?, ?, ?, ?, ?, ?, 'x')`,
+				u.ID, u.Username, string(u.PasswordHash), !u.Disabled, scopes, changed)
+			require.NoError(t, err)
+		}
+		return s
+	})
+
+	t.Run("a name that only the database folds", func(t *testing.T) {
+		db := openSQLite(t)
+		_, err := db.ExecContext(t.Context(), `CREATE TABLE u (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE, pw TEXT, disabled BOOLEAN);
+			INSERT INTO u VALUES (1, 'JohnDoe', NULL, NULL)`)
+		require.NoError(t, err)
+		table := sqlstore.UserTable{Table: "u", ID: "id", Username: "name", PasswordHash: "pw", Disabled: "disabled"}
+		s, err := sqlstore.Users(db, sqlstore.SQLite, table)
+		require.NoError(t, err)
+		_, err = s.UserByName(t.Context(), "johndoe")
+		require.ErrorIs(t, err, oauth2pw.ErrNotFound)
+		table.FoldNames = true
+		s, err = sqlstore.Users(db, sqlstore.SQLite, table)
+		require.NoError(t, err)
+		u, err := s.UserByName(t.Context(), "johndoe")
+		require.NoError(t, err)
+		require.Empty(t, string(u.PasswordHash), "NULL opens nothing")
+		require.True(t, u.Disabled, "nor does an unknown state")
+		_, err = s.UpdatePasswordHash(t.Context(), "1", "", "x", time.Now())
+		require.ErrorContains(t, err, "SessionsFrom")
+		require.Error(t, s.Add(t.Context(), *u))
+	})
+}
+
+// TestSQLiteFailures: what fails is an error, and never a miss.
+func TestSQLiteFailures(t *testing.T) {
+	db := openSQLite(t)
+	st, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.SQLite}) // no tables
+	require.NoError(t, err)
+	notMiss := func(err error) {
+		t.Helper()
+		require.Error(t, err)
+		require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
+	}
+	for range 2 {
+		_, err = st.Users.UserByName(t.Context(), "x")
+		notMiss(err)
+		_, err = st.Users.UserByID(t.Context(), "x")
+		notMiss(err)
+		_, err = st.Users.UpdatePasswordHash(t.Context(), "x", "x", "x", time.Time{})
+		notMiss(err)
+		_, err = st.Clients.ClientByID(t.Context(), "x")
+		notMiss(err)
+		notMiss(st.Clients.Add(t.Context(), oauth2pw.Client{ID: "x"}))
+		notMiss(st.Users.Add(t.Context(), oauth2pw.User{ID: "x", Username: "x"}))
+		require.NoError(t, db.Close())
+	}
+	notMiss(st.Migrate(t.Context()))
+
+	for _, c := range []sqlstore.Config{{}, {Dialect: 9}, {Dialect: sqlstore.SQLite, Prefix: `x"; DROP TABLE users; --`}} {
+		_, err := sqlstore.New(db, c)
+		require.Error(t, err)
+	}
+	_, err = sqlstore.New(nil, sqlstore.Config{Dialect: sqlstore.SQLite})
+	require.Error(t, err)
+	_, err = sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{Table: "x"})
+	require.Error(t, err)
+	_, err = sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{Table: "x", ID: "x", Username: "x", PasswordHash: "x", Disabled: "x", Active: "x"})
+	require.Error(t, err)
+}
+
+// TestSQLiteInTransaction: the stores take a *sql.Tx, and leave nothing behind when
+// it is rolled back.
+func TestSQLiteInTransaction(t *testing.T) {
+	db := openSQLite(t)
+	openStore(t, db)
+	tx, err := db.BeginTx(context.Background(), nil)
+	require.NoError(t, err)
+	st, err := sqlstore.New(tx, sqlstore.Config{Dialect: sqlstore.SQLite})
+	require.NoError(t, err)
+	require.NoError(t, st.Users.Add(t.Context(), oauth2pw.User{ID: "1", Username: "a"}))
+	require.NoError(t, tx.Rollback())
+	_, err = openStore(t, db).Users.UserByID(t.Context(), "1")
+	require.ErrorIs(t, err, oauth2pw.ErrNotFound)
+}
+
+// TestUnreadableDatabase: a file that is no database is a failure.
+func TestUnreadableDatabase(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "bad.db")
+	require.NoError(t, os.WriteFile(file, []byte("this is not a database, and long enough to be looked at as one ........................................"), 0o600))
+	db, err := sql.Open("sqlite", "file:"+file)
+	require.NoError(t, err)
+	defer db.Close()
+	st, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.SQLite})
+	require.NoError(t, err)
+	_, err = st.Users.UserByName(t.Context(), "x")
+	require.Error(t, err)
+	require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
+}
