@@ -88,9 +88,9 @@ func (o *options) check(rest []string) error {
 	case o.db == "":
 		return errors.New("-db is empty")
 	case strings.Contains(o.db, "://"):
-		return errors.New("-db takes a SQLite file or :memory:; other databases are not supported yet")
+		return errors.New("-db takes :memory: or a SQLite file, no other database yet")
 	case o.admin != nil && o.db == memoryDB:
-		return fmt.Errorf("-%s needs a database file: nobody else sees :memory:", o.admin.verb)
+		return fmt.Errorf("-%s needs a database file, for nobody else sees what is in memory", o.admin.verb)
 	case o.accessTTL < time.Second || o.accessTTL%time.Second != 0:
 		return errors.New("-access-ttl must be a positive number of whole seconds")
 	case o.audience == "":

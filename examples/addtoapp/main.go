@@ -1,0 +1,50 @@
+// Addtoapp is an app that had a table of users and a handler, and gained a login.
+package main
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+
+	"github.com/oauth2pw/passwordflow/hasher"
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store/sqlstore"
+	"github.com/oauth2pw/passwordflow/tokens"
+	_ "modernc.org/sqlite"
+)
+
+func main() {
+	db, err := sql.Open("sqlite", "file:app.db?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)")
+	if err != nil {
+		log.Fatal(err)
+	}
+	handler, err := routes(db)
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(http.ListenAndServe("127.0.0.1:8000", handler))
+}
+
+func routes(db *sql.DB) (http.Handler, error) {
+	users, err1 := sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{
+		Table: "accounts", ID: "id", Username: "email", PasswordHash: "password", Disabled: "blocked",
+	})
+	jwt, err2 := tokens.Open("signing.jwk", "https://api.example.com", "api")
+	auth, err3 := oauth2pw.New(oauth2pw.Config{
+		Users: users, Hasher: hasher.Default(), Issuer: jwt, DefaultScopes: []string{"me"},
+	})
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/token", auth.TokenHandler())
+	mux.Handle("GET /hello", auth.RequireBearer("me")(http.HandlerFunc(hello)))
+	return mux, nil
+}
+
+func hello(w http.ResponseWriter, r *http.Request) {
+	p, _ := oauth2pw.PrincipalFrom(r.Context())
+	fmt.Fprintf(w, "hello, user %s\n", p.Subject)
+}
