@@ -153,6 +153,17 @@ func TestDummyWork(t *testing.T) {
 	}
 }
 
+// TestDummyNeverMatches, even if the hash of some password were the dummy's tag.
+func TestDummyNeverMatches(t *testing.T) {
+	h := newCheap(t)
+	h.key = func(_, _ []byte, _ Params, length uint32) []byte { return make([]byte, length) }
+	for _, hash := range []string{"", "!"} {
+		ok, _, err := h.Verify(t.Context(), hash, "secret")
+		require.NoError(t, err)
+		require.False(t, ok)
+	}
+}
+
 func TestSettings(t *testing.T) {
 	for names, c := range map[string]Config{
 		"Config.Params":    {Params: Params{Memory: 7, Time: 1, Threads: 1}},

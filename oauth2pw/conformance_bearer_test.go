@@ -304,6 +304,34 @@ func TestNestedMiddleware(t *testing.T) {
 		require.Equal(t, 2, v.calls)
 	})
 
+	t.Run("another token between two layers is verified", func(t *testing.T) {
+		v := alice()
+		between := func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				r.Header.Set("Authorization", "Bearer y")
+				v.err = oauth2pw.ErrInvalidToken
+				next.ServeHTTP(w, r)
+			})
+		}
+		call(oauth2pw.RequireBearer(v)(between(oauth2pw.RequireBearer(v)(http.HandlerFunc(subject)))), t.Context()).isError(t, 401, "invalid_token")
+	})
+
+	t.Run("66_a verifier sees b64tokens of up to 16 KiB only", func(t *testing.T) {
+		v := alice()
+		h := oauth2pw.RequireBearer(v)(http.HandlerFunc(subject))
+		for token, status := range map[string]int{
+			"a b": 401, `a"`: 401, "=": 401, "a=b": 401, strings.Repeat("a", 16<<10+1): 401, strings.Repeat("a", 16<<10): 200,
+		} {
+			v.calls = 0
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header.Set("Authorization", "Bearer "+token)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			require.Equal(t, status, w.Code)
+			require.Equal(t, status == 200, v.calls == 1)
+		}
+	})
+
 	t.Run("an anonymous outer layer does not open an inner one", func(t *testing.T) {
 		v := alice()
 		h := oauth2pw.OptionalBearer(v)(oauth2pw.RequireBearer(v)(http.HandlerFunc(subject)))

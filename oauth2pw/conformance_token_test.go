@@ -224,6 +224,14 @@ func TestConformance(t *testing.T) {
 		}
 	})
 
+	t.Run("27_the_dummy_is_verified", func(t *testing.T) {
+		a := newApp(t)
+		for _, form := range []string{"username=alice&password=secret2", "username=nobody&password=x", "username=nopassword&password=x"} {
+			a.post("grant_type=password&"+form).isError(t, 400, "invalid_grant")
+		}
+		require.Equal(t, []string{"", "", ""}, a.hasher.verified)
+	})
+
 	t.Run("28_order", func(t *testing.T) {
 		a := newApp(t)
 		a.post(login+"&client_id=nobody").isError(t, 401, "invalid_client")
@@ -256,6 +264,8 @@ func TestConformanceClients(t *testing.T) {
 	}{
 		{name: "31_form_encoded", headers: []string{"Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("c+id:s%3A%2B%25"))}, status: 200},
 		{name: "32_raw", headers: []string{basic("c id", "s:+%")}, status: 200},
+		{name: "32_raw_that_decodes", headers: []string{basic("raw", "a+b%41")}, status: 200},
+		{name: "31_encoded_of_that", headers: []string{basic("raw", "a%2Bb%2541")}, status: 200},
 		{name: "32_plain", headers: []string{basic("backend", "backend-secret")}, status: 200},
 		{name: "32_scheme_case", headers: []string{"Authorization: bAsIc " + base64.StdEncoding.EncodeToString([]byte("backend:backend-secret"))}, status: 200},
 		{name: "33_body", body: "&client_id=backend&client_secret=backend-secret", status: 200},

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -235,6 +236,14 @@ func TestParseFormBefore(t *testing.T) {
 		require.Equal(t, want.code(), got.code())
 	}
 	a.server = direct
+
+	// Too large, and no Content-Length says so.
+	r := formRequest("")
+	r.ContentLength, r.PostForm = -1, url.Values{"x": {strings.Repeat("x", 65<<10)}}
+	_, err := oauth2pw.ParsePasswordRequestForm(r)
+	var e *oauth2pw.Error
+	require.ErrorAs(t, err, &e)
+	require.Contains(t, e.Description, "64 KiB")
 }
 
 func TestWiringMistakes(t *testing.T) {
@@ -300,6 +309,10 @@ func TestCustomGrant(t *testing.T) {
 					return nil, &oauth2pw.Error{Code: "mfa_required", Description: "Send a code.", Extra: map[string]any{"mfa_token": "m1", "error": "x"}}
 				case "down":
 					return nil, errors.New("the code service is down")
+				case "quote":
+					return nil, &oauth2pw.Error{Code: "a\"b", Description: "x"}
+				case "line":
+					return nil, &oauth2pw.Error{Code: "invalid_grant", Description: "a\r\nb"}
 				case "wrong":
 					return nil, oauth2pw.ErrNotFound
 				default:
@@ -312,6 +325,8 @@ func TestCustomGrant(t *testing.T) {
 	a.post("grant_type=otp&code=u2").isError(t, 400, "invalid_grant") // disabled
 	a.post("grant_type=otp&code=wrong").isError(t, 400, "invalid_grant")
 	a.post("grant_type=otp&code=down").isError(t, 503, "temporarily_unavailable")
+	a.post("grant_type=otp&code=quote").isError(t, 500, "server_error")
+	a.post("grant_type=otp&code=line").isError(t, 500, "server_error")
 	got := a.post("grant_type=otp&code=u1&code=u1") // sent twice: none
 	got.isError(t, 400, "mfa_required")
 	require.Equal(t, "m1", got.json["mfa_token"])

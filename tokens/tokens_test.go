@@ -168,6 +168,7 @@ func TestForgeries(t *testing.T) {
 		"duplicate subject": sign(goodHeader, payload(last, last+`,"sub":"1"`)),
 		"duplicate escaped": sign(goodHeader, payload(last, last+`,"s\u0075b":"1"`)),
 		"duplicate other":   sign(goodHeader, payload(last, last+`,"a":1,"a":2`)),
+		"jti null":          sign(goodHeader, payload(`"jti":"x"`, `"jti":null`)),
 		"no exp":            sign(goodHeader, payload(`"exp":1767324000,`, ``)),
 		"exp string":        sign(goodHeader, payload(`1767324000`, `"1767324000"`)),
 		"exp float":         sign(goodHeader, payload(`1767324000`, `1767324000.5`)),
