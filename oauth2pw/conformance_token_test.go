@@ -1,7 +1,9 @@
 package oauth2pw_test
 
 import (
+	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -232,6 +234,14 @@ func TestConformance(t *testing.T) {
 		require.Equal(t, []string{"", "", ""}, a.hasher.verified)
 	})
 
+	t.Run("26_no_store_is_asked_for_a_NUL", func(t *testing.T) {
+		// As PostgreSQL does, this store fails for one: an answer of 503 would
+		// tell such names from others.
+		a := newApp(t, func(c *oauth2pw.Config) { c.Users = noNUL{c.Users} })
+		a.post("grant_type=password&username=john%00doe&password=secret").isError(t, 400, "invalid_grant")
+		require.Equal(t, 1, a.hasher.take())
+	})
+
 	t.Run("28_order", func(t *testing.T) {
 		a := newApp(t)
 		a.post(login+"&client_id=nobody").isError(t, 401, "invalid_client")
@@ -252,6 +262,15 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+type noNUL struct{ oauth2pw.UserStore }
+
+func (s noNUL) UserByName(ctx context.Context, name string) (*oauth2pw.User, error) {
+	if strings.Contains(name, "\x00") {
+		return nil, errors.New("invalid byte sequence for encoding UTF8: 0x00")
+	}
+	return s.UserStore.UserByName(ctx, name)
+}
+
 // TestConformanceClients holds the lines about client authentication.
 func TestConformanceClients(t *testing.T) {
 	a := newApp(t)
@@ -265,6 +284,7 @@ func TestConformanceClients(t *testing.T) {
 		{name: "31_form_encoded", headers: []string{"Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("c+id:s%3A%2B%25"))}, status: 200},
 		{name: "32_raw", headers: []string{basic("c id", "s:+%")}, status: 200},
 		{name: "32_raw_that_decodes", headers: []string{basic("raw", "a+b%41")}, status: 200},
+		{name: "32_raw_id_that_decodes", headers: []string{basic("a+b", "secret")}, status: 200},
 		{name: "31_encoded_of_that", headers: []string{basic("raw", "a%2Bb%2541")}, status: 200},
 		{name: "32_plain", headers: []string{basic("backend", "backend-secret")}, status: 200},
 		{name: "32_scheme_case", headers: []string{"Authorization: bAsIc " + base64.StdEncoding.EncodeToString([]byte("backend:backend-secret"))}, status: 200},

@@ -109,6 +109,7 @@ func newApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
 		oauth2pw.Client{ID: "webapp", Grants: grants},
 		oauth2pw.Client{ID: "backend", SecretSHA256: sum("backend-secret"), Grants: grants},
 		oauth2pw.Client{ID: "c id", SecretSHA256: sum("s:+%"), Grants: grants},
+		oauth2pw.Client{ID: "a+b", SecretSHA256: sum("secret"), Grants: grants},
 		oauth2pw.Client{ID: "raw", SecretSHA256: sum("a+b%41"), Grants: grants},
 		oauth2pw.Client{ID: "narrow", Grants: grants, Scopes: []string{"me"}},
 		oauth2pw.Client{ID: "reports", SecretSHA256: sum("reports-secret")},
