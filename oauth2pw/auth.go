@@ -26,8 +26,9 @@ type Config struct {
 	// Issuer makes access tokens.
 	Issuer TokenIssuer
 	// Verifier checks them. Nil: Issuer, if it is a TokenVerifier too. With one
-	// of its own and LoadUser, Issuer must have a method Issuer() string that
-	// returns the iss of its tokens, so that users are loaded for those alone.
+	// of its own, LoadUser and Sessions need an Issuer with a method
+	// Issuer() string that returns the iss of its tokens: users and sessions are
+	// looked up for those alone.
 	Verifier TokenVerifier
 	// Clients finds clients. Nil: there are none, and a request that names one is
 	// refused.
@@ -42,8 +43,53 @@ type Config struct {
 	// GrantScopes decides which scopes a login gets, instead of User.Scopes.
 	// asked is nil where the client asked for none; c is nil where none was
 	// named. It may grant what Config.Scopes names and Client.Scopes allows. An
-	// *Error with the code "invalid_scope" refuses; any other error is a 503.
+	// *Error with the code "invalid_scope" refuses; any other error is a 503. At a
+	// refresh it is asked again, for scopes that the login was granted, and what it
+	// adds to them is dropped.
 	GrantScopes func(ctx context.Context, u *User, c *Client, asked []string) ([]string, error)
+
+	// Sessions keeps one row for each login, and makes refresh tokens possible.
+	// Nil: there are none, and an access token lives until it expires. With
+	// Authenticate, Users must find the same users by ID.
+	Sessions SessionStore
+	// RefreshSecrets are the server secrets that make refresh tokens, 32 random
+	// bytes each at least: the first makes those of new sessions, all verify.
+	// To rotate, put a new one first, and drop the old one RefreshMax later; its
+	// sessions end then. They must not share a backup with the session store:
+	// together they make every token, alone none. Required with Sessions, unless
+	// DisableRefresh is set. See tokens.OpenRefreshSecrets.
+	RefreshSecrets []Secret
+	// RefreshIdle ends a session that is not refreshed for so long. Zero: 14 days.
+	RefreshIdle time.Duration
+	// RefreshMax ends a session at this age, whatever happens. Zero: 90 days.
+	RefreshMax time.Duration
+	// RefreshGrace is how long a refresh token that was just replaced may be sent
+	// again, and gets the same successor: a lost answer or two tabs cost nobody the
+	// login. It costs that a thief who holds the predecessor and follows each
+	// refresh within this time is not stopped by rotation. Zero: 30 s; negative:
+	// none, and of parallel requests with one token all but one are reuse, and end
+	// the session. At most 2 minutes.
+	RefreshGrace time.Duration
+	// LiveSessions says how soon a request notices that its session has ended.
+	// Zero: not at all, the access token lives until it expires; negative: at once,
+	// the store is asked at every request; else that a session lives is remembered
+	// for so long in this process, and an end in this process is noticed at once.
+	LiveSessions time.Duration
+	// MaxSessions is how many live sessions a user may have: with a login beyond
+	// it, the one idle longest ends. Zero: 100.
+	MaxSessions int
+	// DisableRefresh switches refresh tokens off: sessions end with their access
+	// token.
+	DisableRefresh bool
+
+	// DisablePasswordGrant switches the password grant off. The rest goes on, and
+	// MetadataHandler says so.
+	DisablePasswordGrant bool
+	// CheckNewPassword is asked by ChangePassword, once the old password was
+	// right. An *Error with the code "invalid_request" refuses the new one, and
+	// its description tells the user why; any other error is a 503. Nil: every
+	// password of 1 to 1,024 bytes is good.
+	CheckNewPassword func(ctx context.Context, u *User, password string) error
 
 	// Grants are grant types of the app's own, by name. Each proves who the user
 	// is and returns the user; the tokens are the endpoint's. An error that wraps
@@ -95,7 +141,13 @@ type config struct {
 	updater   PasswordUpdater // nil: Users cannot write
 	ownIssuer string          // the iss of own tokens; "": every token is own
 	nameTag   func(name string) string
+	refreshes bool // there are refresh tokens
+	keys      refreshKeys
+	live      *liveMemory
 }
+
+// time returns the time as sessions keep it.
+func (c *config) time() time.Time { return c.now().UTC().Truncate(time.Microsecond) }
 
 // New checks a Config and returns the Auth that it describes. The error names the
 // field that is wrong. New computes no hash, opens no connection and starts no
@@ -105,7 +157,7 @@ func New(c Config) (*Auth, error) {
 	if cfg.now == nil {
 		cfg.now = time.Now
 	}
-	for _, set := range []func() error{cfg.setPlugs, cfg.setScopes, cfg.setGrants, cfg.setTransport} {
+	for _, set := range []func() error{cfg.setPlugs, cfg.setScopes, cfg.setSessions, cfg.setGrants, cfg.setTransport} {
 		if err := set(); err != nil {
 			return nil, err
 		}
@@ -117,7 +169,7 @@ func (c *config) setPlugs() error {
 	if isNil(c.Users) {
 		return errors.New("oauth2pw: Config.Users is nil")
 	}
-	if isNil(c.Hasher) == (c.Authenticate == nil) {
+	if c.Authenticate != nil && !isNil(c.Hasher) || c.Authenticate == nil && isNil(c.Hasher) && !c.DisablePasswordGrant {
 		return errors.New("oauth2pw: set one of Config.Hasher and Config.Authenticate")
 	}
 	if isNil(c.Issuer) {
@@ -135,13 +187,20 @@ func (c *config) setPlugs() error {
 		c.Verifier = v
 		return nil
 	}
-	if named, ok := c.Issuer.(interface{ Issuer() string }); ok {
-		c.ownIssuer = named.Issuer()
-	}
-	if c.LoadUser && c.ownIssuer == "" {
-		return errors.New("oauth2pw: Config.LoadUser with a Config.Verifier needs a Config.Issuer with a method Issuer() string")
+	c.ownIssuer, _ = issuerOf(c.Issuer)
+	if (c.LoadUser || c.Sessions != nil) && c.ownIssuer == "" {
+		return errors.New("oauth2pw: with a Config.Verifier, Config.LoadUser and Config.Sessions need a Config.Issuer with a method Issuer() string")
 	}
 	return nil
+}
+
+// issuerOf returns the iss of the tokens of an issuer that says so.
+func issuerOf(i TokenIssuer) (string, bool) {
+	named, ok := i.(interface{ Issuer() string })
+	if !ok {
+		return "", false
+	}
+	return named.Issuer(), true
 }
 
 func (c *config) setTransport() error {
@@ -166,35 +225,6 @@ func (c *config) setTransport() error {
 	c.transport = transport{trusted: slices.Clone(c.TrustedProxies), header: header, allowHTTP: c.InsecureAllowHTTP}
 	c.answers = answerer{realm: c.Realm, body: c.ErrorBody, emit: c.emit}
 	return nil
-}
-
-// Verify checks a bearer token, so that an *Auth is a [TokenVerifier]: the token
-// itself and, with Config.LoadUser, its user.
-func (a *Auth) Verify(ctx context.Context, token string) (Principal, error) {
-	c := a.c
-	p, err := c.Verifier.Verify(ctx, token)
-	if err != nil {
-		return Principal{}, err
-	}
-	p.User = nil
-	if !c.LoadUser || c.ownIssuer != "" && p.Issuer != c.ownIssuer {
-		return p, nil
-	}
-	u, err := c.Users.UserByID(ctx, p.Subject)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return Principal{}, fmt.Errorf("oauth2pw: its user is gone: %w", ErrInvalidToken)
-	case err != nil:
-		return Principal{}, plugError("UserStore.UserByID", err)
-	case u == nil || u.ID != p.Subject:
-		return Principal{}, plugError("UserStore.UserByID", errWrongUser)
-	case u.Disabled:
-		return Principal{}, fmt.Errorf("oauth2pw: its user is disabled: %w", ErrInvalidToken)
-	case p.AuthTime.Before(u.SessionsFrom):
-		return Principal{}, fmt.Errorf("oauth2pw: its login is older than the user's SessionsFrom: %w", ErrInvalidToken)
-	}
-	p.User = u
-	return p, nil
 }
 
 var errWrongUser = errors.New("the store returned another user than it was asked for, or none and no error")

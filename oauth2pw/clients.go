@@ -44,20 +44,15 @@ func (c *config) authenticateClient(ctx context.Context, r *http.Request, f form
 		return nil, err
 	}
 	for i, cred := range named {
-		// RFC 6749, appendix A.1: other characters name no client, and a database
-		// may refuse to be asked for them.
-		if cred.id == "" || !onlyVSChar(cred.id) || c.Clients == nil || i > 0 && cred.id == named[0].id {
+		if i > 0 && cred.id == named[0].id {
 			continue
 		}
-		client, err := c.Clients.ClientByID(ctx, cred.id)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
+		client, err := c.findClient(ctx, cred.id)
 		if err != nil {
-			return nil, plugError("ClientStore.ClientByID", err)
+			return nil, err
 		}
-		if client == nil || client.ID != cred.id {
-			return nil, plugError("ClientStore.ClientByID", errors.New("the store returned another client than it was asked for"))
+		if client == nil {
+			continue
 		}
 		if !client.proves(named) {
 			return nil, errInvalidClient.because(EventClientFailed, "wrong_secret", nil)
@@ -65,6 +60,25 @@ func (c *config) authenticateClient(ctx context.Context, r *http.Request, f form
 		return client, nil
 	}
 	return nil, errInvalidClient.because(EventClientFailed, "unknown_client", nil)
+}
+
+// findClient returns a client, nil if there is none.
+func (c *config) findClient(ctx context.Context, id string) (*Client, error) {
+	// RFC 6749, appendix A.1: other characters name no client, and a database may
+	// refuse to be asked for them.
+	if id == "" || !onlyVSChar(id) || c.Clients == nil {
+		return nil, nil
+	}
+	client, err := c.Clients.ClientByID(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, plugError("ClientStore.ClientByID", err)
+	case client == nil || client.ID != id:
+		return nil, plugError("ClientStore.ClientByID", errors.New("the store returned another client than it was asked for"))
+	}
+	return client, nil
 }
 
 // proves reports whether a reading that names the client carries its secret.

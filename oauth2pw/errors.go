@@ -134,6 +134,20 @@ func recoverPlug(refusal *error) {
 	}
 }
 
+// told does something outside of the endpoints that may be refused, and tells the
+// event hook if it was. A panic of a plug, the hook included, becomes a refusal.
+func (c *config) told(ctx context.Context, event *Event, do func() error) (refusal error) {
+	defer recoverPlug(&refusal)
+	guarded := func() (refusal error) {
+		defer recoverPlug(&refusal)
+		return do()
+	}
+	if refusal = guarded(); refusal != nil {
+		c.answers.tell(ctx, asError(refusal), *event)
+	}
+	return refusal
+}
+
 // complete fills in what the code implies, and replaces an error that must not
 // be sent.
 func (e *Error) complete() *Error {

@@ -21,18 +21,19 @@ type Event struct {
 	Time   time.Time // UTC
 	Reason string    // why, where there is more than one why; a stable word, or the plug that failed
 
-	Grant    string // the grant type of a token request
-	UserID   string // where a user was found
-	NameTag  string // of a name that is no user's: a keyed digest, equal for equal names in one process
-	ClientID string // where a client was named and known
-	Address  netip.Addr
-	Err      error
+	Grant     string // the grant type of a token request
+	UserID    string // where a user was found
+	NameTag   string // of a name that is no user's: a keyed digest, equal for equal names in one process
+	ClientID  string // where a client was named and known
+	SessionID string // where there is a session
+	Address   netip.Addr
+	Err       error
 }
 
-// The kinds of [Event].
+// The kinds of [Event], each with its reasons.
 const (
 	EventLogin          = "login"           // tokens were issued to a user who proved who he is
-	EventLoginFailed    = "login_failed"    // reasons: unknown_user, wrong_password, disabled, stale, unreadable_hash, malformed, refused
+	EventLoginFailed    = "login_failed"    // unknown_user, wrong_password, no_password, disabled, stale, unreadable_hash, malformed, refused
 	EventScopeRefused   = "scope_refused"   // the credentials were right, the scope was not allowed
 	EventClientFailed   = "client_failed"   // a client could not be authenticated
 	EventTokenRefused   = "token_refused"   // a bearer token was refused; Err says why
@@ -41,7 +42,16 @@ const (
 	EventOverload       = "overload"        // the hasher had no room
 	EventUnavailable    = "unavailable"     // a plug failed; Reason names it
 	EventPanic          = "panic"           // a plug panicked
-	EventRequestRefused = "request_refused" // any other refusal of a token request; Reason is the error code
+	EventRequestRefused = "request_refused" // any other refusal of a request to an endpoint; the error code
+
+	EventRefresh         = "refresh"          // a refresh token was exchanged for its successor
+	EventRefreshRepeat   = "refresh_repeat"   // it came again within the grace period: same_place, other_address, other_user_agent, other_address_and_user_agent, than the login's
+	EventRefreshReuse    = "refresh_reuse"    // it came again after that, and its session is over; the same reasons
+	EventRefreshFailed   = "refresh_failed"   // malformed, unknown, forged, unknown_secret, ended, idle, age, wrong_client, user_deleted, user_disabled, password_changed
+	EventStoreRollback   = "store_rollback"   // a refresh token was newer than its session in the store, which must have lost writes
+	EventSessionEnded    = "session_ended"    // revoked, reuse, idle, age, limit, user_deleted, user_disabled, password_changed, abandoned, or what EndSessions was given
+	EventPasswordChanged = "password_changed" // by ChangePassword
+	EventPasswordRefused = "password_refused" // wrong_password, unacceptable, session_over
 )
 
 // LogEvents returns a hook for [Config.OnEvent] that writes every event to l: at
@@ -50,15 +60,15 @@ func LogEvents(l *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) {
 		level := slog.LevelWarn
 		switch e.Kind {
-		case EventLogin, EventHashUpgraded:
+		case EventLogin, EventHashUpgraded, EventRefresh, EventRefreshRepeat, EventSessionEnded, EventPasswordChanged:
 			level = slog.LevelInfo
-		case EventUnavailable, EventPanic, EventUpgradeFailed:
+		case EventUnavailable, EventPanic, EventUpgradeFailed, EventStoreRollback:
 			level = slog.LevelError
 		}
 		if !l.Enabled(ctx, level) {
 			return
 		}
-		attrs := make([]slog.Attr, 0, 7)
+		attrs := make([]slog.Attr, 0, 8)
 		add := func(key, value string) {
 			if value != "" {
 				attrs = append(attrs, slog.String(key, value))
@@ -69,6 +79,7 @@ func LogEvents(l *slog.Logger) func(context.Context, Event) {
 		add("user_id", e.UserID)
 		add("name_tag", e.NameTag)
 		add("client_id", e.ClientID)
+		add("session_id", e.SessionID)
 		if e.Address.IsValid() {
 			add("address", e.Address.String())
 		}

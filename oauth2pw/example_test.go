@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
@@ -73,13 +74,11 @@ func ExampleParsePasswordRequestForm() {
 			oauth2pw.WriteError(w, r, err)
 			return
 		}
-		if form.Username != "alice" || form.Password() != "secret" {
+		if form.Username != "alice" || form.Password != "secret" {
 			oauth2pw.WriteError(w, r, &oauth2pw.Error{Code: "invalid_grant"})
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		io.WriteString(w, `{"access_token":"token123","token_type":"bearer"}`)
+		(&oauth2pw.Tokens{AccessToken: "token123", ExpiresIn: time.Hour}).Write(w)
 	})
 
 	server := httptest.NewServer(mux)
@@ -88,7 +87,7 @@ func ExampleParsePasswordRequestForm() {
 	fmt.Println(postForm(server.URL+"/token", url.Values{"username": {"alice"}, "password": {"wrong"}}))
 	fmt.Println(postForm(server.URL+"/token", url.Values{"username": {"alice"}}))
 	// Output:
-	// 200 {"access_token":"token123","token_type":"bearer"}
+	// 200 {"access_token":"token123","token_type":"bearer","expires_in":3600}
 	// 400 {"error":"invalid_grant","error_description":"The credentials are wrong."}
 	// 400 {"error":"invalid_request","error_description":"The parameters username and password are required."}
 }

@@ -157,22 +157,15 @@ func parsedParams(values url.Values) (form, error) {
 }
 
 // PasswordRequestForm is a request of the password grant (RFC 6749, section
-// 4.3.2), as FastAPI's OAuth2PasswordRequestForm. Its secrets stand behind
-// methods, so that printing it shows none.
+// 4.3.2), as FastAPI's OAuth2PasswordRequestForm.
 type PasswordRequestForm struct {
-	GrantType string // "password", or "" where the client left it out
-	Username  string
-	Scopes    []string // in the order asked, without duplicates
-	ClientID  string   // from the body; an Authorization header is not looked at
-
-	secret func(name string) string
+	GrantType    string // "password", or "" where the client left it out
+	Username     string
+	Password     Secret   // exactly as it was sent
+	Scopes       []string // in the order asked, without duplicates
+	ClientID     string   // from the body; an Authorization header is not looked at
+	ClientSecret Secret   // the same
 }
-
-// Password returns the password exactly as it was sent.
-func (f *PasswordRequestForm) Password() string { return f.secret("password") }
-
-// ClientSecret returns the client secret of the body, "" if there is none.
-func (f *PasswordRequestForm) ClientSecret() string { return f.secret("client_secret") }
 
 // ParsePasswordRequestForm reads the form of a token request for an app that
 // writes its own token endpoint; [Auth.TokenHandler] is that endpoint, done. The
@@ -205,8 +198,10 @@ func parsePasswordRequest(r *http.Request, strict bool) (*PasswordRequestForm, e
 		return nil, err
 	}
 	grantType := f.get("grant_type")
-	if grantType == "" && strict {
-		return nil, errNoGrantType
+	if strict {
+		if err := requireParam(f.get, "grant_type"); err != nil {
+			return nil, err
+		}
 	}
 	if grantType != "" && grantType != grantPassword {
 		return nil, errUnsupportedGrantType
@@ -219,15 +214,12 @@ func parsePasswordRequest(r *http.Request, strict bool) (*PasswordRequestForm, e
 		return nil, err
 	}
 	return &PasswordRequestForm{
-		GrantType: grantType, Username: f.get("username"), Scopes: scopes,
-		ClientID: f.get("client_id"), secret: f.get,
+		GrantType: grantType, Username: f.get("username"), Password: Secret(f.get("password")), Scopes: scopes,
+		ClientID: f.get("client_id"), ClientSecret: Secret(f.get("client_secret")),
 	}, nil
 }
 
-var (
-	errNoGrantType          = badRequest("The parameter grant_type is missing.")
-	errUnsupportedGrantType = &Error{Code: "unsupported_grant_type"}
-)
+var errUnsupportedGrantType = &Error{Code: "unsupported_grant_type"}
 
 func requirePost(r *http.Request) error {
 	if r.Method == http.MethodPost {
@@ -235,6 +227,13 @@ func requirePost(r *http.Request) error {
 	}
 	return &Error{Code: "invalid_request", Description: "The method must be POST.",
 		status: http.StatusMethodNotAllowed, allow: http.MethodPost}
+}
+
+func requireParam(param func(name string) string, name string) error {
+	if param(name) == "" {
+		return badRequest("The parameter " + name + " is missing.")
+	}
+	return nil
 }
 
 // requirePassword refuses a form without what the password grant requires (RFC

@@ -3,6 +3,7 @@ package oauth2pw
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"net/netip"
 	"slices"
 	"time"
@@ -82,6 +83,14 @@ func stateFrom(ctx context.Context) requestState {
 
 func withState(ctx context.Context, s requestState) context.Context {
 	return context.WithValue(ctx, stateKey{}, &s)
+}
+
+// withAddress returns the context of a request with the address of its client in
+// it.
+func (c *config) withAddress(r *http.Request) context.Context {
+	state := stateFrom(r.Context())
+	state.address = c.transport.clientAddress(r)
+	return withState(r.Context(), state)
 }
 
 // PrincipalFrom returns the principal that the middleware around a handler has

@@ -55,42 +55,75 @@ func hasScope(list, s string) bool {
 // named) who asked for these scopes. It refuses whole what it does not grant
 // whole; what nobody asked for, the defaults, is cut to what is allowed.
 func (c *config) grantScopes(ctx context.Context, u *User, client *Client, asked []string) ([]string, error) {
-	clientMay := func(s string) bool {
-		return client == nil || client.Scopes == nil || slices.Contains(client.Scopes, s)
-	}
 	if c.GrantScopes != nil {
-		granted, err := c.GrantScopes(ctx, u, client, asked)
+		granted, err := c.askGrantScopes(ctx, u, client, asked)
 		if err != nil {
-			return nil, plugError("Config.GrantScopes", err)
+			return nil, err
 		}
 		for _, s := range granted {
-			if !c.knowsScope(s) {
-				return nil, (&Error{Code: "server_error"}).because(EventUnavailable, "Config.GrantScopes",
-					errors.New("it granted a scope that Config.Scopes does not name"))
-			}
-			if !clientMay(s) {
+			if !client.mayHave(s) {
 				return nil, errScopeNotAllowed
 			}
 		}
-		return addScopes(nil, granted...), nil
+		return granted, nil
 	}
+	if asked == nil {
+		return c.allowedScopes(u, client, c.DefaultScopes), nil
+	}
+	if allowed := c.allowedScopes(u, client, asked); len(allowed) < len(asked) {
+		return nil, errScopeNotAllowed
+	}
+	return asked, nil
+}
 
+// keepScopes returns those of the scopes of a session that user and client may
+// still have.
+func (c *config) keepScopes(ctx context.Context, u *User, client *Client, scopes []string) ([]string, error) {
+	if c.GrantScopes == nil {
+		return c.allowedScopes(u, client, scopes), nil
+	}
+	granted, err := c.askGrantScopes(ctx, u, client, scopes)
+	if err != nil {
+		return nil, err
+	}
+	return filter(scopes, func(s string) bool { return slices.Contains(granted, s) && client.mayHave(s) }), nil
+}
+
+// askGrantScopes asks the app's policy, which may grant only scopes that there
+// are.
+func (c *config) askGrantScopes(ctx context.Context, u *User, client *Client, asked []string) ([]string, error) {
+	granted, err := c.GrantScopes(ctx, u, client, asked)
+	if err != nil {
+		return nil, plugError("Config.GrantScopes", err)
+	}
+	for _, s := range granted {
+		if !c.knowsScope(s) {
+			return nil, (&Error{Code: "server_error"}).because(EventUnavailable, "Config.GrantScopes",
+				errors.New("it granted a scope that Config.Scopes does not name"))
+		}
+	}
+	return addScopes(nil, granted...), nil
+}
+
+// allowedScopes returns those of the scopes that a user may have through a client,
+// without duplicates.
+func (c *config) allowedScopes(u *User, client *Client, scopes []string) []string {
 	userMay := u.Scopes
 	if userMay == nil {
 		userMay = c.DefaultScopes
 	}
-	allowed := func(s string) bool {
-		return c.knowsScope(s) && slices.Contains(userMay, s) && clientMay(s)
-	}
-	if asked == nil {
-		return slices.DeleteFunc(addScopes(nil, c.DefaultScopes...), func(s string) bool { return !allowed(s) }), nil
-	}
-	for _, s := range asked {
-		if !allowed(s) {
-			return nil, errScopeNotAllowed
-		}
-	}
-	return asked, nil
+	return filter(addScopes(nil, scopes...), func(s string) bool {
+		return c.knowsScope(s) && slices.Contains(userMay, s) && client.mayHave(s)
+	})
+}
+
+// mayHave reports whether a client, nil for none, may have a scope.
+func (c *Client) mayHave(scope string) bool {
+	return c == nil || c.Scopes == nil || slices.Contains(c.Scopes, scope)
+}
+
+func filter(list []string, keep func(string) bool) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !keep(s) })
 }
 
 var errScopeNotAllowed = (&Error{Code: "invalid_scope", Description: "A scope is unknown or not allowed."}).

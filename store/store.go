@@ -1,4 +1,4 @@
-// Package store keeps users and clients in memory: for tests, examples, and
+// Package store keeps users, clients and sessions in memory: for tests, examples, and
 // single processes that may forget. Package store/sqlstore keeps them in a
 // database.
 //

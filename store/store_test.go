@@ -26,6 +26,10 @@ func TestClients(t *testing.T) {
 	})
 }
 
+func TestSessions(t *testing.T) {
+	storetest.Sessions(t, func(*testing.T) oauth2pw.SessionStore { return new(store.Sessions) })
+}
+
 func TestChanges(t *testing.T) {
 	s, err := store.NewUsers(oauth2pw.User{ID: "1", Username: "a"}, oauth2pw.User{ID: "2", Username: "b"})
 	require.NoError(t, err)

@@ -54,6 +54,10 @@ func TestSQLiteClients(t *testing.T) {
 	})
 }
 
+func TestSQLiteSessions(t *testing.T) {
+	storetest.Sessions(t, func(t *testing.T) oauth2pw.SessionStore { return openStore(t, openSQLite(t)).Sessions })
+}
+
 // TestSQLiteOwnTable: the users of a table that the app has already, with integer
 // ids and a column that says "active".
 func TestSQLiteOwnTable(t *testing.T) {

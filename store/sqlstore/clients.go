@@ -13,11 +13,11 @@ var _ oauth2pw.ClientStore = (*ClientStore)(nil)
 
 // ClientStore is an oauth2pw.ClientStore over the table of this package.
 type ClientStore struct {
-	db           DB
+	db           database
 	byID, insert string // statements
 }
 
-func newClientStore(db DB, table string) *ClientStore {
+func newClientStore(db database, table string) *ClientStore {
 	const columns = "id, secret_sha256, grants, scopes, introspect"
 	return &ClientStore{
 		db:     db,
@@ -48,7 +48,7 @@ func (s *ClientStore) Add(ctx context.Context, c oauth2pw.Client) error {
 	if c.ID == "" {
 		return errors.New("sqlstore: a client needs an ID")
 	}
-	if _, err := s.db.ExecContext(ctx, s.insert, c.ID, c.SecretSHA256, joinList(c.Grants), joinList(c.Scopes), c.Introspect); err != nil {
+	if _, err := s.db.exec(ctx, s.insert, c.ID, c.SecretSHA256, joinList(c.Grants), joinList(c.Scopes), c.Introspect); err != nil {
 		return fmt.Errorf("sqlstore: adding a client: %w", err)
 	}
 	return nil

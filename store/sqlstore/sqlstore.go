@@ -1,6 +1,6 @@
-// Package sqlstore keeps users and clients in a database that the app has opened
-// through database/sql, or reads the users from a table that the app has already.
-// The app brings the driver.
+// Package sqlstore keeps users, clients and sessions in a database that the app has
+// opened through database/sql, or reads the users from a table that the app has
+// already. The app brings the driver.
 //
 // # How to wire it
 //
@@ -14,13 +14,15 @@
 //
 //	st, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.SQLite})
 //	err = st.Migrate(ctx)
-//	auth, err := oauth2pw.New(oauth2pw.Config{Users: st.Users, Clients: st.Clients, …})
+//	auth, err := oauth2pw.New(oauth2pw.Config{Users: st.Users, Clients: st.Clients, Sessions: st.Sessions, …})
 //
 // # SQLite
 //
 // Open the database with a busy time-out, in WAL mode and with synchronous=NORMAL;
 // how is the driver's (modernc.org/sqlite:
 // "file:app.db?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)").
+// SQLite has one writer at a time: the writes of a Store wait for each other here,
+// in the order they came, and for those of others by the busy time-out.
 //
 // # Concurrency
 //
@@ -40,7 +42,55 @@ import (
 // DB is what the stores need of a *sql.DB, *sql.Conn or *sql.Tx.
 type DB interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// database is a DB whose writes take turns.
+type database struct {
+	DB
+	turn chan struct{} // holds one while somebody writes
+}
+
+func newDatabase(db DB) database { return database{db, make(chan struct{}, 1)} }
+
+// inTurn runs write when it is its turn.
+func (d database) inTurn(ctx context.Context, write func() error) error {
+	select {
+	case d.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-d.turn }()
+	return write()
+}
+
+// exec runs a statement in its turn, and returns how many rows it changed.
+func (d database) exec(ctx context.Context, query string, args ...any) (changed int64, err error) {
+	err = d.inTurn(ctx, func() error {
+		result, err := d.ExecContext(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		changed, err = result.RowsAffected()
+		return err
+	})
+	return changed, err
+}
+
+// each calls f for each row of a query.
+func (d database) each(ctx context.Context, f func(row *sql.Rows) error, query string, args ...any) error {
+	rows, err := d.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // Dialect is a kind of database.
@@ -59,10 +109,11 @@ type Config struct {
 
 // Store is the stores over the tables of this package.
 type Store struct {
-	Users   *UserStore
-	Clients *ClientStore
+	Users    *UserStore
+	Clients  *ClientStore
+	Sessions *SessionStore
 
-	db     DB
+	db     database
 	schema string
 }
 
@@ -81,7 +132,8 @@ func New(db DB, c Config) (*Store, error) {
 	if strings.Trim(c.Prefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
 		return nil, errors.New("sqlstore: Config.Prefix may hold letters, digits and _")
 	}
-	users, err := Users(db, c.Dialect, UserTable{
+	d := newDatabase(db)
+	users, err := newUserStore(d, UserTable{
 		Table: c.Prefix + "users", ID: "id", Username: "username", PasswordHash: "password_hash",
 		Disabled: "disabled", Scopes: "scopes", SessionsFrom: "sessions_from",
 	})
@@ -89,10 +141,11 @@ func New(db DB, c Config) (*Store, error) {
 		return nil, err
 	}
 	return &Store{
-		Users:   users,
-		Clients: newClientStore(db, c.Prefix+"clients"),
-		db:      db,
-		schema:  strings.ReplaceAll(sqliteSchema, "{prefix}", c.Prefix),
+		Users:    users,
+		Clients:  newClientStore(d, c.Prefix+"clients"),
+		Sessions: newSessionStore(d, c.Prefix+"sessions"),
+		db:       d,
+		schema:   strings.ReplaceAll(sqliteSchema, "{prefix}", c.Prefix),
 	}, nil
 }
 
@@ -106,7 +159,7 @@ func (s *Store) Schema() string { return s.schema }
 // Migrate makes the tables that are not there yet. It may be called at every
 // start.
 func (s *Store) Migrate(ctx context.Context) error {
-	if _, err := s.db.ExecContext(ctx, s.schema); err != nil {
+	if _, err := s.db.exec(ctx, s.schema); err != nil {
 		return fmt.Errorf("sqlstore: migrating: %w", err)
 	}
 	return nil

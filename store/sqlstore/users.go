@@ -39,7 +39,7 @@ type UserTable struct {
 
 // UserStore is an oauth2pw.UserStore and oauth2pw.PasswordUpdater over a table.
 type UserStore struct {
-	db                   DB
+	db                   database
 	foldNames            bool
 	byName, byID         string // statements
 	updateHash           string
@@ -56,6 +56,10 @@ func Users(db DB, d Dialect, t UserTable) (*UserStore, error) {
 	if err := d.valid(); err != nil {
 		return nil, err
 	}
+	return newUserStore(newDatabase(db), t)
+}
+
+func newUserStore(db database, t UserTable) (*UserStore, error) {
 	if t.Table == "" || t.ID == "" || t.Username == "" || t.PasswordHash == "" {
 		return nil, errors.New("sqlstore: UserTable needs Table, ID, Username and PasswordHash")
 	}
@@ -142,11 +146,7 @@ func (s *UserStore) UpdatePasswordHash(ctx context.Context, id, old, new string,
 		// Up, never down: a login of the microsecond before must not survive.
 		query, args = s.updateHashAndChanged, []any{new, changed.Add(time.Microsecond - 1).UnixMicro(), id, old}
 	}
-	result, err := s.db.ExecContext(ctx, query, args...)
-	if err != nil {
-		return false, fmt.Errorf("sqlstore: updating a password hash: %w", err)
-	}
-	n, err := result.RowsAffected()
+	n, err := s.db.exec(ctx, query, args...)
 	if err != nil {
 		return false, fmt.Errorf("sqlstore: updating a password hash: %w", err)
 	}
@@ -166,7 +166,7 @@ func (s *UserStore) Add(ctx context.Context, u oauth2pw.User) error {
 	if !u.SessionsFrom.IsZero() {
 		changed = sql.NullInt64{Int64: u.SessionsFrom.Add(time.Microsecond - 1).UnixMicro(), Valid: true}
 	}
-	_, err := s.db.ExecContext(ctx, s.insert, u.ID, u.Username, string(u.PasswordHash), u.Disabled, joinList(u.Scopes), changed)
+	_, err := s.db.exec(ctx, s.insert, u.ID, u.Username, string(u.PasswordHash), u.Disabled, joinList(u.Scopes), changed)
 	if err != nil {
 		return fmt.Errorf("sqlstore: adding a user: %w", err)
 	}

@@ -1,0 +1,176 @@
+package oauth2pw
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// own reports whether a token is of our own issuer: its subject is one of our
+// users, and its sid one of our sessions.
+func (c *config) own(p Principal) bool { return c.ownIssuer == "" || p.Issuer == c.ownIssuer }
+
+// Verify checks a bearer token, so that an *Auth is a [TokenVerifier]: the token
+// itself; with Config.LiveSessions, its session; with Config.LoadUser, its user.
+func (a *Auth) Verify(ctx context.Context, token string) (Principal, error) {
+	c := a.c
+	p, err := c.Verifier.Verify(ctx, token)
+	if err != nil {
+		return Principal{}, err
+	}
+	p.User = nil
+	if !c.own(p) {
+		return p, nil
+	}
+	authenticated := p.AuthTime
+	if c.LiveSessions != 0 && p.SessionID != "" {
+		if authenticated, err = c.liveSession(ctx, p); err != nil {
+			return Principal{}, err
+		}
+	}
+	if !c.LoadUser {
+		return p, nil
+	}
+	u, reason, err := c.standing(ctx, p.Subject, authenticated)
+	if err != nil {
+		return Principal{}, err
+	}
+	if reason == "password_changed" && c.Sessions != nil && p.SessionID != "" {
+		// Its session may be the one that ChangePassword kept, which counts as
+		// authenticated anew: ask the store itself.
+		s, err := c.sessionOf(ctx, p)
+		if err != nil {
+			return Principal{}, err
+		}
+		if !s.AuthenticatedAt.Before(u.SessionsFrom) {
+			reason = ""
+		}
+	}
+	if reason != "" {
+		return Principal{}, deadToken(reason)
+	}
+	p.User = u
+	return p, nil
+}
+
+func deadToken(reason string) error {
+	return fmt.Errorf("oauth2pw: %s: %w", reason, ErrInvalidToken)
+}
+
+// sessionOf reads the session of an own token, which must live.
+func (c *config) sessionOf(ctx context.Context, p Principal) (*Session, error) {
+	s, err := c.getSession(ctx, p.SessionID)
+	switch {
+	case err != nil:
+		return nil, err
+	case s == nil || s.UserID != p.Subject || s.ClientID != p.ClientID:
+		return nil, deadToken("session_unknown")
+	case s.over(c.time()) != "":
+		return nil, deadToken("session_over")
+	}
+	return s, nil
+}
+
+// liveSession returns when the user of a token authenticated, if its session
+// lives.
+func (c *config) liveSession(ctx context.Context, p Principal) (time.Time, error) {
+	known, epoch, found := c.live.recall(p.SessionID, c.time())
+	if found && known.userID == p.Subject && known.clientID == p.ClientID {
+		return known.authenticated, nil
+	}
+	s, err := c.sessionOf(ctx, p)
+	if err != nil {
+		return time.Time{}, err
+	}
+	c.live.remember(epoch, s, c.time())
+	return s.AuthenticatedAt, nil
+}
+
+// liveMemory remembers for a bounded time which sessions live: that one does, and
+// never that it does not. Nil remembers nothing.
+type liveMemory struct {
+	keep time.Duration
+
+	mu       sync.Mutex
+	epoch    uint64 // moves whenever a session ends here
+	sessions map[string]knownSession
+}
+
+type knownSession struct {
+	userID, clientID     string
+	authenticated, until time.Time
+}
+
+// maxKnown is the number of sessions that are remembered at most.
+const maxKnown = 1 << 16
+
+func newLiveMemory(keep time.Duration) *liveMemory {
+	if keep <= 0 {
+		return nil
+	}
+	return &liveMemory{keep: keep, sessions: make(map[string]knownSession)}
+}
+
+// recall returns what is known of a session, and the epoch to remember it in.
+func (m *liveMemory) recall(id string, now time.Time) (known knownSession, epoch uint64, found bool) {
+	if m == nil {
+		return knownSession{}, 0, false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known, found = m.sessions[id]
+	return known, m.epoch, found && now.Before(known.until)
+}
+
+// remember notes that a session lives, if none has ended here since epoch: what
+// was read before then may be what has ended.
+func (m *liveMemory) remember(epoch uint64, s *Session, now time.Time) {
+	if m == nil {
+		return
+	}
+	until := now.Add(m.keep)
+	if end := s.end(); end.Before(until) {
+		until = end
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.epoch != epoch {
+		return
+	}
+	if len(m.sessions) >= maxKnown {
+		m.makeRoom(now)
+	}
+	m.sessions[s.ID] = knownSession{s.UserID, s.ClientID, s.AuthenticatedAt, until}
+}
+
+// makeRoom forgets what is out of date among some of the sessions, and one in any
+// case.
+func (m *liveMemory) makeRoom(now time.Time) {
+	looked := 0
+	for id, known := range m.sessions {
+		if looked == 0 || !now.Before(known.until) {
+			delete(m.sessions, id)
+		}
+		if looked++; looked == 64 {
+			return
+		}
+	}
+}
+
+// forget is called after sessions have ended, or have changed otherwise; all of
+// them, where it is not known which.
+func (m *liveMemory) forget(ids []string, all bool) {
+	if m == nil || len(ids) == 0 && !all {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.epoch++
+	if all {
+		clear(m.sessions)
+	}
+	for _, id := range ids {
+		delete(m.sessions, id)
+	}
+}

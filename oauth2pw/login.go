@@ -1,0 +1,161 @@
+package oauth2pw
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Tokens is the successful answer of a token endpoint (RFC 6749, section 5.1).
+type Tokens struct {
+	AccessToken  Secret
+	ExpiresIn    time.Duration // the life of the access token, in whole seconds; 0: not said
+	RefreshToken Secret        // "": there is none
+	Scope        string        // what was granted: scopes between single spaces
+	SessionID    string        // "" without Config.Sessions
+}
+
+// Write answers a request with the tokens, as the token endpoint does: as JSON
+// that no cache stores.
+func (t *Tokens) Write(w http.ResponseWriter) {
+	body, _ := json.Marshal(t.response()) // strings and a number
+	writeJSON(w, http.StatusOK, body)
+}
+
+// tokenResponse is the body of a successful answer.
+type tokenResponse struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in,omitempty"` // seconds
+	RefreshToken string `json:"refresh_token,omitempty"`
+	Scope        string `json:"scope,omitempty"`
+}
+
+func (t *Tokens) response() tokenResponse {
+	return tokenResponse{string(t.AccessToken), "bearer", int64(t.ExpiresIn / time.Second), string(t.RefreshToken), t.Scope}
+}
+
+// Login logs a user in whom the app has identified in its own way: right after a
+// sign-up, say. It returns the tokens that a login at the token endpoint would
+// give; r is the request that the user made, for its address and user agent, and
+// clientID the client that it came through, "" for none. Without scopes the
+// default ones are granted.
+//
+// The error is an [*Error], for [WriteError]: invalid_grant if there is no such
+// user or it is disabled, invalid_client if there is no such client,
+// invalid_scope, or a failure.
+func (a *Auth) Login(r *http.Request, userID, clientID string, scopes ...string) (tokens *Tokens, err error) {
+	c := a.c
+	ctx := c.withAddress(r)
+	event := Event{Kind: EventLoginFailed, UserID: userID}
+	err = c.told(ctx, &event, func() error {
+		tokens, err = c.login(ctx, c.newRequest(r, &event), userID, clientID, scopes)
+		return err
+	})
+	return tokens, err
+}
+
+func (c *config) login(ctx context.Context, r *TokenRequest, userID, clientID string, scopes []string) (_ *Tokens, err error) {
+	if clientID != "" {
+		if r.Client, err = c.findClient(ctx, clientID); err != nil {
+			return nil, err
+		}
+		if r.Client == nil {
+			return nil, errInvalidClient
+		}
+		r.event.ClientID = clientID
+	}
+	for _, s := range scopes {
+		if !validScopeToken(s) {
+			return nil, &Error{Code: "invalid_scope", Description: "The scope is malformed."}
+		}
+		r.Scopes = addScopes(r.Scopes, s)
+	}
+	u, reason, err := c.standing(ctx, userID, r.now)
+	if err != nil {
+		return nil, err
+	}
+	if reason != "" {
+		return nil, errInvalidGrant.because(EventLoginFailed, reason, nil)
+	}
+	return c.openLogin(ctx, r, u)
+}
+
+// openLogin ends every login: the scopes, the session, the tokens.
+func (c *config) openLogin(ctx context.Context, r *TokenRequest, u *User) (*Tokens, error) {
+	r.event.UserID, r.event.NameTag = u.ID, ""
+	granted, err := c.grantScopes(ctx, u, r.Client, r.Scopes)
+	if err != nil {
+		return nil, err
+	}
+	scope := strings.Join(granted, " ")
+	s := &Session{UserID: u.ID, ClientID: r.Client.id(), AuthenticatedAt: r.now}
+	if c.Sessions != nil {
+		s = c.newSession(ctx, r, u, scope)
+	}
+	tokens, err := c.makeTokens(ctx, s, u, scope)
+	if err != nil {
+		return nil, err
+	}
+	if c.Sessions != nil {
+		if c.refreshes && r.Client.mayUse(grantRefresh) {
+			tokens.RefreshToken = c.refreshTokenOf(s, s.Generation)
+		} else { // nothing can refresh it: it ends with its access token
+			s.ExpiresAt = r.now.Add(tokens.ExpiresIn)
+			s.IdleExpiresAt = s.ExpiresAt
+		}
+		if err := c.openSession(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	c.emit(ctx, Event{Kind: EventLogin, Grant: r.GrantType, UserID: u.ID, ClientID: s.ClientID, SessionID: s.ID})
+	return tokens, nil
+}
+
+// makeTokens makes an access token of a session, whose ID is "" without
+// Config.Sessions.
+func (c *config) makeTokens(ctx context.Context, s *Session, u *User, scope string) (*Tokens, error) {
+	p := Principal{
+		Subject: s.UserID, ClientID: s.ClientID, Scope: scope, SessionID: s.ID,
+		AuthTime: authTime(s.AuthenticatedAt, u.SessionsFrom), User: u,
+	}
+	if s.ID != "" {
+		p.ExpiresAt = s.end()
+	}
+	token, issued, err := c.Issuer.Issue(ctx, p)
+	if err != nil {
+		return nil, plugError("TokenIssuer.Issue", err)
+	}
+	return &Tokens{
+		AccessToken: Secret(token),
+		ExpiresIn:   issued.ExpiresAt.Sub(issued.IssuedAt).Truncate(time.Second),
+		Scope:       scope,
+		SessionID:   s.ID,
+	}, nil
+}
+
+// authTime cuts the time of a login to the second that a token can say, but never
+// to before sessionsFrom, which would make the token dead at birth.
+func authTime(at, sessionsFrom time.Time) time.Time {
+	t := at.Truncate(time.Second)
+	if t.Before(sessionsFrom) {
+		t = t.Add(time.Second)
+	}
+	return t
+}
+
+// mayUse reports whether a client, nil for none, may use a grant type.
+func (c *Client) mayUse(grantType string) bool {
+	return c == nil || slices.Contains(c.Grants, grantType)
+}
+
+// id is the id of a client, "" for none.
+func (c *Client) id() string {
+	if c == nil {
+		return ""
+	}
+	return c.ID
+}

@@ -1,0 +1,151 @@
+package oauth2pw
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+)
+
+// Metadata has the URLs of an authorization server's metadata document (RFC 8414).
+// All are absolute: https, or http where the host is loopback.
+type Metadata struct {
+	Issuer                string // the iss of the tokens; empty: that of Config.Issuer. No query and no fragment
+	TokenEndpoint         string // required
+	RevocationEndpoint    string // where RevokeHandler is mounted; empty: nowhere
+	IntrospectionEndpoint string // where IntrospectHandler is mounted; empty: nowhere
+	JWKSURI               string // where the public keys are; empty: nowhere, as with HMAC keys
+}
+
+// metadata is the document itself (RFC 8414, section 2). A server with none but
+// token grants has no response types, and the list is required: it is empty.
+type metadata struct {
+	Issuer                   string   `json:"issuer"`
+	TokenEndpoint            string   `json:"token_endpoint"`
+	JWKSURI                  string   `json:"jwks_uri,omitempty"`
+	ScopesSupported          []string `json:"scopes_supported,omitempty"`
+	ResponseTypesSupported   []string `json:"response_types_supported"`
+	GrantTypesSupported      []string `json:"grant_types_supported"`
+	TokenAuthMethods         []string `json:"token_endpoint_auth_methods_supported"`
+	RevocationEndpoint       string   `json:"revocation_endpoint,omitempty"`
+	RevocationAuthMethods    []string `json:"revocation_endpoint_auth_methods_supported,omitempty"`
+	IntrospectionEndpoint    string   `json:"introspection_endpoint,omitempty"`
+	IntrospectionAuthMethods []string `json:"introspection_endpoint_auth_methods_supported,omitempty"`
+}
+
+// MetadataHandler returns a handler of GET that answers with the metadata document
+// of this server: what is enabled in the Config, at the URLs of m. Its place is
+// /.well-known/oauth-authorization-server, followed by the path of the issuer if
+// it has one (RFC 8414, section 3). It panics, at wiring, on a URL that may not
+// stand there, and on an issuer other than that of Config.Issuer.
+func (a *Auth) MetadataHandler(m Metadata) http.Handler {
+	doc, err := a.c.metadata(m)
+	if err != nil {
+		panic("oauth2pw: MetadataHandler: " + err.Error())
+	}
+	body, err := json.Marshal(doc)
+	if err != nil {
+		panic("oauth2pw: MetadataHandler: " + err.Error())
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			a.c.answers.refuse(a.c.withAddress(r), w, &Error{
+				Code: "invalid_request", Description: "The method must be GET.",
+				status: http.StatusMethodNotAllowed, allow: "GET, HEAD",
+			}, Event{Kind: EventRequestRefused})
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Type", "application/json")
+		h.Set("Cache-Control", "public, max-age=300")
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = w.Write(body) // the client is gone; nobody is left to tell
+	})
+}
+
+func (c *config) metadata(m Metadata) (*metadata, error) {
+	if issuer, ok := issuerOf(c.Issuer); ok {
+		if m.Issuer == "" {
+			m.Issuer = issuer
+		}
+		if m.Issuer != issuer {
+			return nil, fmt.Errorf("Metadata.Issuer is %q, the issuer of the tokens %q", m.Issuer, issuer)
+		}
+	}
+	for _, field := range []struct {
+		name, url          string
+		required, isIssuer bool
+	}{
+		{"Issuer", m.Issuer, true, true},
+		{"TokenEndpoint", m.TokenEndpoint, true, false},
+		{"RevocationEndpoint", m.RevocationEndpoint, false, false},
+		{"IntrospectionEndpoint", m.IntrospectionEndpoint, false, false},
+		{"JWKSURI", m.JWKSURI, false, false},
+	} {
+		if field.url == "" && !field.required {
+			continue
+		}
+		if err := checkURL(field.url, field.isIssuer); err != nil {
+			return nil, fmt.Errorf("Metadata.%s: %w", field.name, err)
+		}
+	}
+	confidential := []string{"client_secret_basic", "client_secret_post"}
+	methods := []string{"none"}
+	if c.Clients != nil {
+		methods = append(confidential, methods...)
+	}
+	doc := &metadata{
+		Issuer: m.Issuer, TokenEndpoint: m.TokenEndpoint, JWKSURI: m.JWKSURI,
+		RevocationEndpoint: m.RevocationEndpoint, IntrospectionEndpoint: m.IntrospectionEndpoint,
+		ScopesSupported:        slices.Sorted(maps.Keys(c.Scopes)),
+		ResponseTypesSupported: []string{},
+		GrantTypesSupported:    c.grantTypes(),
+		TokenAuthMethods:       methods,
+	}
+	if m.RevocationEndpoint != "" {
+		doc.RevocationAuthMethods = methods
+	}
+	if m.IntrospectionEndpoint != "" {
+		doc.IntrospectionAuthMethods = confidential
+	}
+	return doc, nil
+}
+
+// grantTypes lists what the token endpoint accepts: the built-in grants first.
+func (c *config) grantTypes() []string {
+	types := []string{}
+	for _, name := range []string{grantPassword, grantRefresh} {
+		if _, on := c.grants[name]; on {
+			types = append(types, name)
+		}
+	}
+	return append(types, slices.Sorted(maps.Keys(c.Grants))...)
+}
+
+// checkURL refuses what may not stand in a metadata document (RFC 8414, section
+// 2): an issuer is https without query and fragment.
+func checkURL(s string, isIssuer bool) error {
+	u, err := url.Parse(s)
+	switch {
+	case s == "":
+		return fmt.Errorf("it is empty")
+	case err != nil || u.Host == "" || u.User != nil || u.Opaque != "":
+		return fmt.Errorf("%q is no absolute URL", s)
+	case u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname())):
+		return fmt.Errorf("%q must be https, or http on a loopback host", s)
+	case u.Fragment != "" || u.RawFragment != "":
+		return fmt.Errorf("%q has a fragment", s)
+	case isIssuer && (u.RawQuery != "" || u.ForceQuery):
+		return fmt.Errorf("%q has a query", s)
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
+}

@@ -1,0 +1,363 @@
+package oauth2pw
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Session is one login, until it ends. All tokens that descend from it carry its
+// ID. Times are whole microseconds, in UTC.
+//
+// A store keeps every field as it is, and needs to understand none but those that
+// the methods of [SessionStore] name.
+type Session struct {
+	ID       string // 22 characters of base64url: 128 random bits
+	UserID   string // User.ID
+	ClientID string // "" where no client was named
+	Scope    string // what the login was granted: scopes between single spaces
+
+	// Of the refresh token. None of them is a secret: without Config.RefreshSecrets
+	// they make no token.
+	Salt       [16]byte
+	KeyID      string // which secret makes its tokens
+	Generation uint64 // of the token that may be used next: 1 at the login
+
+	AuthenticatedAt time.Time // when the user proved who he is
+	AdvancedAt      time.Time // the last refresh, or the login
+	IdleExpiresAt   time.Time // when it ends if it is not refreshed; never after ExpiresAt
+	ExpiresAt       time.Time // when it ends, whatever happens
+	EndedAt         time.Time // zero: it was not ended
+	EndReason       string    // see EventSessionEnded
+
+	Address   netip.Addr // the client's at the login; invalid: unknown
+	UserAgent string     // the same; at most 256 bytes, without control characters
+	Data      []byte     // the app's own; at most 1 KiB
+}
+
+// over says why a session is over, "" if it lives.
+func (s *Session) over(now time.Time) string {
+	switch {
+	case !s.EndedAt.IsZero():
+		return "ended"
+	case !now.Before(s.ExpiresAt):
+		return "age"
+	case !now.Before(s.IdleExpiresAt):
+		return "idle"
+	}
+	return ""
+}
+
+// end is when a session ends if nothing happens.
+func (s *Session) end() time.Time {
+	if s.IdleExpiresAt.Before(s.ExpiresAt) {
+		return s.IdleExpiresAt
+	}
+	return s.ExpiresAt
+}
+
+// SessionFilter names sessions of one user: all of them, or one, or all but one.
+type SessionFilter struct {
+	UserID string // always compared; not empty
+	ID     string // only this one; "": any
+	Except string // not this one; "": none is left out
+}
+
+// SessionStore keeps sessions. It is called concurrently. A session lives as long
+// as it is not ended and neither of its expiries has come: at the time of an
+// expiry it is over. What is taken and returned are copies.
+//
+// Any error other than the named ones means that the store failed (503). A store
+// reads its own writes: a replica that lags behind must not answer.
+type SessionStore interface {
+	// Create adds a session, which has an ID of its own.
+	Create(ctx context.Context, s *Session) error
+	// Get returns a session, over or not. A miss is an error that wraps
+	// [ErrNotFound].
+	Get(ctx context.Context, id string) (*Session, error)
+	// Advance writes Generation, AuthenticatedAt, AdvancedAt and IdleExpiresAt of
+	// s in one atomic step, only if the Generation of its row is still from and
+	// the row lives at now. It reports whether it did.
+	Advance(ctx context.Context, from uint64, s *Session, now time.Time) (bool, error)
+	// List returns the sessions of a user that live at now, the newest login
+	// first.
+	List(ctx context.Context, userID string, now time.Time) ([]*Session, error)
+	// End ends the sessions that f names and that are not ended yet: it sets
+	// EndedAt to now, and EndReason. It returns the IDs of those it ended.
+	End(ctx context.Context, f SessionFilter, reason string, now time.Time) (ids []string, err error)
+	// Sweep removes at most limit sessions that were over before a time, and
+	// returns how many. Fewer than limit: there are no more.
+	Sweep(ctx context.Context, before time.Time, limit int) (int, error)
+}
+
+const (
+	defaultRefreshIdle  = 14 * 24 * time.Hour
+	defaultRefreshMax   = 90 * 24 * time.Hour
+	defaultRefreshGrace = 30 * time.Second
+	maxRefreshGrace     = 2 * time.Minute
+	defaultMaxSessions  = 100
+	maxUserAgent        = 256 // bytes
+)
+
+// setSessions checks what a Config says of sessions and refresh tokens.
+func (c *config) setSessions() error {
+	if c.Sessions == nil {
+		if len(c.RefreshSecrets) > 0 || c.LiveSessions != 0 {
+			return errors.New("oauth2pw: Config.RefreshSecrets and Config.LiveSessions need Config.Sessions")
+		}
+		return nil
+	}
+	if isNil(c.Sessions) {
+		return errors.New("oauth2pw: Config.Sessions is a nil pointer")
+	}
+	c.refreshes = !c.DisableRefresh
+	if c.refreshes && len(c.RefreshSecrets) == 0 {
+		return errors.New("oauth2pw: Config.RefreshSecrets is empty; Config.DisableRefresh is for sessions without refresh tokens")
+	}
+	var err error
+	if c.keys, err = newRefreshKeys(c.RefreshSecrets); err != nil {
+		return err
+	}
+	c.RefreshIdle = withDefault(c.RefreshIdle, defaultRefreshIdle)
+	c.RefreshMax = withDefault(c.RefreshMax, defaultRefreshMax)
+	c.RefreshGrace = max(withDefault(c.RefreshGrace, defaultRefreshGrace), 0)
+	c.MaxSessions = withDefault(c.MaxSessions, defaultMaxSessions)
+	switch {
+	case c.RefreshIdle < time.Second:
+		return errors.New("oauth2pw: Config.RefreshIdle is under a second")
+	case c.RefreshMax < time.Second:
+		return errors.New("oauth2pw: Config.RefreshMax is under a second")
+	case c.RefreshGrace > maxRefreshGrace:
+		return errors.New("oauth2pw: Config.RefreshGrace is over two minutes")
+	case c.MaxSessions < 0:
+		return errors.New("oauth2pw: Config.MaxSessions is negative")
+	}
+	c.live = newLiveMemory(c.LiveSessions)
+	return nil
+}
+
+func withDefault[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// newSession returns the session of a login that is not stored yet.
+func (c *config) newSession(ctx context.Context, r *TokenRequest, u *User, scope string) *Session {
+	var id, salt [16]byte
+	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
+	_, _ = rand.Read(salt[:])
+	s := &Session{
+		ID: base64.RawURLEncoding.EncodeToString(id[:]), UserID: u.ID, ClientID: r.Client.id(), Scope: scope,
+		Salt: salt, KeyID: c.keys.first, Generation: 1,
+		AuthenticatedAt: r.now, AdvancedAt: r.now, ExpiresAt: r.now.Add(c.RefreshMax),
+		Address: ClientAddress(ctx), UserAgent: cleanUserAgent(r.userAgent),
+	}
+	s.IdleExpiresAt = c.idleExpiry(s, r.now)
+	return s
+}
+
+func (c *config) idleExpiry(s *Session, now time.Time) time.Time {
+	if t := now.Add(c.RefreshIdle); t.Before(s.ExpiresAt) {
+		return t
+	}
+	return s.ExpiresAt
+}
+
+// openSession stores the session of a login. What has happened to the user while
+// the password was checked counts: the user is read again once the row is there,
+// for then whoever changes the user can see it. A login that fails from here on
+// leaves no session.
+func (c *config) openSession(ctx context.Context, s *Session) (err error) {
+	reason, open := "", false
+	defer func() {
+		if !open {
+			// Whether it was stored is not known where Create failed. Nobody has
+			// its tokens, so that nothing depends on this.
+			_ = c.endOne(ctx, s, withDefault(reason, "abandoned"))
+		}
+	}()
+	if err := c.Sessions.Create(ctx, s); err != nil {
+		return plugError("SessionStore.Create", err)
+	}
+	if _, reason, err = c.standing(ctx, s.UserID, s.AuthenticatedAt); err != nil {
+		return err
+	}
+	if reason != "" {
+		return errInvalidGrant.because(EventLoginFailed, "stale", nil)
+	}
+	if err := c.limitSessions(ctx, s); err != nil {
+		return err
+	}
+	open = true
+	return nil
+}
+
+// limitSessions ends those sessions of a user that are too many: the ones that
+// have been idle longest, but not the new one.
+func (c *config) limitSessions(ctx context.Context, newest *Session) error {
+	list, err := c.Sessions.List(ctx, newest.UserID, newest.AuthenticatedAt)
+	if err != nil {
+		return plugError("SessionStore.List", err)
+	}
+	if len(list) <= c.MaxSessions {
+		return nil
+	}
+	list = slices.DeleteFunc(list, func(s *Session) bool { return s.ID == newest.ID })
+	slices.SortFunc(list, func(a, b *Session) int { // parallel logins agree on which
+		return withDefault(a.AdvancedAt.Compare(b.AdvancedAt), strings.Compare(a.ID, b.ID))
+	})
+	for _, s := range list[:len(list)-c.MaxSessions+1] {
+		if err := c.endOne(ctx, s, "limit"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// standing reads a user again, and says why what the user authenticated at some
+// time no longer stands, "" if it does. The user is nil without one.
+func (c *config) standing(ctx context.Context, id string, authenticated time.Time) (u *User, reason string, err error) {
+	u, err = c.Users.UserByID(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, "user_deleted", nil
+	case err != nil:
+		return nil, "", plugError("UserStore.UserByID", err)
+	case u == nil || u.ID != id:
+		return nil, "", plugError("UserStore.UserByID", errWrongUser)
+	case u.Disabled:
+		return u, "user_disabled", nil
+	case authenticated.Before(u.SessionsFrom):
+		return u, "password_changed", nil
+	}
+	return u, "", nil
+}
+
+// getSession reads a session: nil if there is none.
+func (c *config) getSession(ctx context.Context, id string) (*Session, error) {
+	s, err := c.Sessions.Get(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, plugError("SessionStore.Get", err)
+	case s == nil || s.ID != id:
+		return nil, plugError("SessionStore.Get", errors.New("the store returned another session than it was asked for"))
+	}
+	return s, nil
+}
+
+// EndSessions ends sessions of a user, by the app's own will, and returns how
+// many: the user's refresh tokens are dead at once, and the access tokens too
+// where Config.LiveSessions is on. reason goes to the events and into the store.
+// The error is a failure of the store, or says that the filter names no user.
+func (a *Auth) EndSessions(ctx context.Context, f SessionFilter, reason string) (int, error) {
+	switch {
+	case a.c.Sessions == nil:
+		return 0, errors.New("oauth2pw: EndSessions needs Config.Sessions")
+	case f.UserID == "":
+		return 0, errors.New("oauth2pw: SessionFilter.UserID is empty")
+	}
+	return a.c.end(ctx, f, reason)
+}
+
+func (c *config) end(ctx context.Context, f SessionFilter, reason string) (int, error) {
+	ids, err := c.Sessions.End(ctx, f, reason, c.time())
+	c.live.forget(ids, err != nil)
+	if err != nil {
+		return 0, plugError("SessionStore.End", err)
+	}
+	for _, id := range ids {
+		c.emit(ctx, Event{Kind: EventSessionEnded, Reason: reason, UserID: f.UserID, SessionID: id})
+	}
+	return len(ids), nil
+}
+
+// endTime bounds the end of a session that a request has caused.
+const endTime = 10 * time.Second
+
+// endOne ends a session because of what a request has shown. That the client hangs
+// up does not stop it.
+func (c *config) endOne(ctx context.Context, s *Session, reason string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+	defer cancel()
+	_, err := c.end(ctx, SessionFilter{UserID: s.UserID, ID: s.ID}, reason)
+	return err
+}
+
+const (
+	sweepBatch = 1000
+	sweepAfter = 24 * time.Hour
+)
+
+// SweepSessions removes the sessions that have been over for a day, in batches of
+// 1000. With every zero it does so once. Else it does so now and then again every
+// such time until ctx ends, whose error it returns; a failure of the store is told
+// to Config.OnEvent then, and the next pass tries again.
+func (a *Auth) SweepSessions(ctx context.Context, every time.Duration) error {
+	c := a.c
+	if c.Sessions == nil {
+		return errors.New("oauth2pw: SweepSessions needs Config.Sessions")
+	}
+	if every <= 0 {
+		return c.sweep(ctx)
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		if err := c.sweep(ctx); err != nil && ctx.Err() == nil {
+			c.emit(ctx, Event{Kind: EventUnavailable, Reason: "SessionStore.Sweep", Err: err})
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func (c *config) sweep(ctx context.Context) error {
+	before := c.time().Add(-sweepAfter)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := c.Sessions.Sweep(ctx, before, sweepBatch)
+		if err != nil {
+			return fmt.Errorf("oauth2pw: SessionStore.Sweep: %w", err)
+		}
+		if n < sweepBatch {
+			return nil
+		}
+	}
+}
+
+// cleanUserAgent cuts what a client says of itself to what a store can keep and a
+// page can show.
+func cleanUserAgent(s string) string {
+	if len(s) > 4*maxUserAgent { // what is looked at is bounded too
+		s = s[:4*maxUserAgent]
+	}
+	s = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, s)
+	for len(s) > maxUserAgent {
+		_, size := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-size]
+	}
+	return s
+}

@@ -1,0 +1,211 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+)
+
+var _ oauth2pw.SessionStore = (*Sessions)(nil)
+
+// Sessions are sessions in memory: they end with the process. The zero value is
+// empty and ready.
+type Sessions struct {
+	mu     sync.RWMutex
+	byID   map[string]*session
+	byUser map[string]*session // the newest of each user; the others hang on it
+}
+
+// session is a row. It is a smaller oauth2pw.Session, with its times as Unix
+// microseconds, because there may be a million of them.
+type session struct {
+	next, prev *session // the same user's, older and newer
+
+	id, userID, clientID, scope string
+	keyID, endReason, userAgent string
+	address                     netip.Addr
+	data                        []byte
+	salt                        [16]byte
+	generation                  uint64
+
+	authenticatedAt, advancedAt, idleExpiresAt, expiresAt int64
+	endedAt                                               int64 // 0: not ended
+}
+
+func (r *session) session() *oauth2pw.Session {
+	s := &oauth2pw.Session{
+		ID: r.id, UserID: r.userID, ClientID: r.clientID, Scope: r.scope,
+		Salt: r.salt, KeyID: r.keyID, Generation: r.generation,
+		AuthenticatedAt: fromMicro(r.authenticatedAt), AdvancedAt: fromMicro(r.advancedAt),
+		IdleExpiresAt: fromMicro(r.idleExpiresAt), ExpiresAt: fromMicro(r.expiresAt),
+		EndReason: r.endReason, Address: r.address, UserAgent: r.userAgent, Data: slices.Clone(r.data),
+	}
+	if r.endedAt != 0 {
+		s.EndedAt = fromMicro(r.endedAt)
+	}
+	return s
+}
+
+func fromMicro(t int64) time.Time { return time.UnixMicro(t).UTC() }
+
+// deadline is when a session expires, or was ended.
+func (r *session) deadline() int64 {
+	d := min(r.idleExpiresAt, r.expiresAt)
+	if r.endedAt != 0 {
+		d = min(d, r.endedAt)
+	}
+	return d
+}
+
+func (r *session) lives(now int64) bool { return r.endedAt == 0 && now < r.deadline() }
+
+// Create implements oauth2pw.SessionStore.
+func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	if n.ID == "" || n.UserID == "" {
+		return errors.New("store: a session needs an ID and a UserID")
+	}
+	r := &session{
+		id: n.ID, userID: n.UserID, clientID: n.ClientID, scope: n.Scope,
+		keyID: n.KeyID, endReason: n.EndReason, userAgent: n.UserAgent, address: n.Address,
+		data: slices.Clone(n.Data), salt: n.Salt, generation: n.Generation,
+		authenticatedAt: n.AuthenticatedAt.UnixMicro(), advancedAt: n.AdvancedAt.UnixMicro(),
+		idleExpiresAt: n.IdleExpiresAt.UnixMicro(), expiresAt: n.ExpiresAt.UnixMicro(),
+	}
+	if !n.EndedAt.IsZero() {
+		r.endedAt = n.EndedAt.UnixMicro()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, taken := s.byID[r.id]; taken {
+		return fmt.Errorf("store: the session %w", ErrExists)
+	}
+	if s.byID == nil {
+		s.byID, s.byUser = make(map[string]*session), make(map[string]*session)
+	}
+	s.byID[r.id] = r
+	if r.next = s.byUser[r.userID]; r.next != nil {
+		r.userID = r.next.userID // one string for all of them
+		r.next.prev = r
+	}
+	s.byUser[r.userID] = r
+	return nil
+}
+
+// Get implements oauth2pw.SessionStore.
+func (s *Sessions) Get(ctx context.Context, id string) (*oauth2pw.Session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r, found := s.byID[id]
+	if !found {
+		return nil, errNoSession
+	}
+	return r.session(), nil
+}
+
+var errNoSession = fmt.Errorf("store: session: %w", oauth2pw.ErrNotFound)
+
+// Advance implements oauth2pw.SessionStore.
+func (s *Sessions) Advance(ctx context.Context, from uint64, n *oauth2pw.Session, now time.Time) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, fmt.Errorf("store: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, found := s.byID[n.ID]
+	if !found || r.generation != from || !r.lives(now.UnixMicro()) {
+		return false, nil
+	}
+	r.generation = n.Generation
+	r.authenticatedAt, r.advancedAt, r.idleExpiresAt = n.AuthenticatedAt.UnixMicro(), n.AdvancedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro()
+	return true, nil
+}
+
+// List implements oauth2pw.SessionStore.
+func (s *Sessions) List(ctx context.Context, userID string, now time.Time) ([]*oauth2pw.Session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var list []*oauth2pw.Session
+	for r := s.byUser[userID]; r != nil; r = r.next {
+		if r.lives(now.UnixMicro()) {
+			list = append(list, r.session())
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *oauth2pw.Session) int {
+		return cmp.Or(b.AuthenticatedAt.Compare(a.AuthenticatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return list, nil
+}
+
+// End implements oauth2pw.SessionStore.
+func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason string, now time.Time) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	for r := s.byUser[f.UserID]; r != nil; r = r.next {
+		if r.endedAt == 0 && (f.ID == "" || r.id == f.ID) && (f.Except == "" || r.id != f.Except) {
+			r.endedAt, r.endReason = now.UnixMicro(), reason
+			ids = append(ids, r.id)
+		}
+	}
+	return ids, nil
+}
+
+// Sweep implements oauth2pw.SessionStore. It looks at all sessions, and lets others
+// in between.
+func (s *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int, error) {
+	const stretch = 1024 // sessions that are looked at before others get their turn
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	swept, seen := 0, 0
+	for id, r := range s.byID {
+		if swept >= limit {
+			break
+		}
+		if r.deadline() < before.UnixMicro() {
+			delete(s.byID, id)
+			s.unlink(r)
+			swept++
+		}
+		if seen++; seen%stretch == 0 {
+			if err := ctx.Err(); err != nil {
+				return swept, fmt.Errorf("store: %w", err)
+			}
+			s.mu.Unlock()
+			s.mu.Lock()
+		}
+	}
+	return swept, nil
+}
+
+func (s *Sessions) unlink(r *session) {
+	if r.next != nil {
+		r.next.prev = r.prev
+	}
+	switch {
+	case r.prev != nil:
+		r.prev.next = r.next
+	case r.next != nil:
+		s.byUser[r.userID] = r.next
+	default:
+		delete(s.byUser, r.userID)
+	}
+}
