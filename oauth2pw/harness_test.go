@@ -93,7 +93,7 @@ const testKey = `{"kty":"oct","kid":"test","k":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYX
 
 func newApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
 	t.Helper()
-	a := &app{T: t, clock: &clock{now: time.Date(2026, 1, 2, 3, 4, 5, 600, time.UTC)}, hasher: new(plainHasher), mux: http.NewServeMux()}
+	a := &app{T: t, clock: &clock{now: time.Date(2026, 1, 2, 3, 4, 5, 600000, time.UTC)}, hasher: new(plainHasher), mux: http.NewServeMux()}
 	var err error
 	a.users, err = store.NewUsers(
 		oauth2pw.User{ID: "u1", Username: "johndoe", PasswordHash: "new:secret", Scopes: []string{"me", "items"}},
@@ -104,15 +104,17 @@ func newApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
 	)
 	require.NoError(t, err)
 	sum := func(secret string) []byte { s := sha256.Sum256([]byte(secret)); return s[:] }
-	grants := []string{"password", "otp"}
+	grants := []string{"password", "otp", "refresh_token"}
 	clients, err := store.NewClients(
 		oauth2pw.Client{ID: "webapp", Grants: grants},
-		oauth2pw.Client{ID: "backend", SecretSHA256: sum("backend-secret"), Grants: grants},
+		oauth2pw.Client{ID: "backend", SecretSHA256: sum("backend-secret"), Grants: grants, Introspect: true},
 		oauth2pw.Client{ID: "c id", SecretSHA256: sum("s:+%"), Grants: grants},
 		oauth2pw.Client{ID: "a+b", SecretSHA256: sum("secret"), Grants: grants},
 		oauth2pw.Client{ID: "raw", SecretSHA256: sum("a+b%41"), Grants: grants},
 		oauth2pw.Client{ID: "narrow", Grants: grants, Scopes: []string{"me"}},
-		oauth2pw.Client{ID: "reports", SecretSHA256: sum("reports-secret")},
+		oauth2pw.Client{ID: "reports", SecretSHA256: sum("reports-secret"), Introspect: true},
+		oauth2pw.Client{ID: "mute", SecretSHA256: sum("mute-secret"), Grants: grants},
+		oauth2pw.Client{ID: "once", Grants: []string{"password"}, Introspect: true},
 	)
 	require.NoError(t, err)
 	key, err := tokens.ParseKey([]byte(testKey))
@@ -141,6 +143,8 @@ func newApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
 		_ = json.NewEncoder(w).Encode(map[string]any{"user": p.Subject, "known": ok, "required": oauth2pw.RequiredScopes(r.Context())})
 	})
 	a.mux.Handle("/token", a.auth.TokenHandler())
+	a.mux.Handle("/revoke", a.auth.RevokeHandler())
+	a.mux.Handle("/introspect", a.auth.IntrospectHandler())
 	a.mux.Handle("/me", a.auth.RequireBearer("me")(whoami))
 	a.mux.Handle("/items", a.auth.RequireBearer("me", "items")(whoami))
 	a.mux.Handle("/status", a.auth.RequireBearer()(whoami))

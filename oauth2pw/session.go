@@ -31,7 +31,8 @@ type Session struct {
 	KeyID      string // which secret makes its tokens
 	Generation uint64 // of the token that may be used next: 1 at the login
 
-	AuthenticatedAt time.Time // when the user proved who he is
+	CreatedAt       time.Time // the login
+	AuthenticatedAt time.Time // when the user last proved who he is: the login, or a ChangePassword
 	AdvancedAt      time.Time // the last refresh, or the login
 	IdleExpiresAt   time.Time // when it ends if it is not refreshed; never after ExpiresAt
 	ExpiresAt       time.Time // when it ends, whatever happens
@@ -160,7 +161,7 @@ func (c *config) newSession(ctx context.Context, r *TokenRequest, u *User, scope
 	s := &Session{
 		ID: base64.RawURLEncoding.EncodeToString(id[:]), UserID: u.ID, ClientID: r.Client.id(), Scope: scope,
 		Salt: salt, KeyID: c.keys.first, Generation: 1,
-		AuthenticatedAt: r.now, AdvancedAt: r.now, ExpiresAt: r.now.Add(c.RefreshMax),
+		CreatedAt: r.now, AuthenticatedAt: r.now, AdvancedAt: r.now, ExpiresAt: r.now.Add(c.RefreshMax),
 		Address: ClientAddress(ctx), UserAgent: cleanUserAgent(r.userAgent),
 	}
 	s.IdleExpiresAt = c.idleExpiry(s, r.now)

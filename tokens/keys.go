@@ -1,12 +1,17 @@
 package tokens
 
 import (
+	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
 // Key is a signing key. The zero value is none. It prints nothing of the key.
@@ -37,42 +42,94 @@ func NewKey() (Key, []byte, error) {
 }
 
 // ReadKey reads a key from a file that holds a JWK.
-func ReadKey(file string) (Key, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return Key{}, fmt.Errorf("tokens: the key: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return Key{}, fmt.Errorf("tokens: the key: %w", err)
-	}
-	if len(data) > maxKeyFile {
-		return Key{}, fmt.Errorf("tokens: the key: %s is larger than 64 KiB", file)
-	}
-	key, err := ParseKey(data)
-	if err != nil {
-		return Key{}, fmt.Errorf("%w (in %s)", err, file)
-	}
-	return key, nil
-}
+func ReadKey(file string) (Key, error) { return readFile(file, ParseKey) }
 
 // OpenKey reads a key from a file. If there is no such file, it makes an Ed25519
 // key there, with mode 0600, and reads that: processes that start at once agree on
 // one key.
 func OpenKey(file string) (Key, error) {
-	key, err := ReadKey(file)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return key, err
+	return openFile(file, ParseKey, func() ([]byte, error) {
+		_, jwk, err := NewKey()
+		return jwk, err
+	})
+}
+
+// ReadRefreshSecrets reads the secrets of an oauth2pw.Config.RefreshSecrets from a
+// file: one a line, in standard padded base64, 32 bytes each at least. The first
+// makes the tokens of new sessions. Empty lines are skipped.
+func ReadRefreshSecrets(file string) ([]oauth2pw.Secret, error) {
+	return readFile(file, parseRefreshSecrets)
+}
+
+// OpenRefreshSecrets is [ReadRefreshSecrets] for a file that is made if there is
+// none, with one secret and mode 0600, as [OpenKey] does.
+func OpenRefreshSecrets(file string) ([]oauth2pw.Secret, error) {
+	return openFile(file, parseRefreshSecrets, func() ([]byte, error) {
+		secret := make([]byte, minRefreshSecret)
+		_, _ = rand.Read(secret) // never fails (crypto/rand)
+		return append(base64.StdEncoding.AppendEncode(nil, secret), '\n'), nil
+	})
+}
+
+const minRefreshSecret = 32 // bytes
+
+func parseRefreshSecrets(text []byte) ([]oauth2pw.Secret, error) {
+	var secrets []oauth2pw.Secret
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		secret, err := base64.StdEncoding.Strict().DecodeString(line)
+		if err != nil || len(secret) < minRefreshSecret {
+			return nil, fmt.Errorf("tokens: line %d is no padded base64 of at least %d bytes", n, minRefreshSecret)
+		}
+		secrets = append(secrets, oauth2pw.Secret(secret))
 	}
-	_, jwk, err := NewKey()
+	if secrets == nil {
+		return nil, errors.New("tokens: there is no secret in it")
+	}
+	return secrets, nil
+}
+
+// readFile reads what is in a key file. The error names the file.
+func readFile[T any](file string, parse func([]byte) (T, error)) (T, error) {
+	var none T
+	f, err := os.Open(file)
 	if err != nil {
-		return Key{}, err
+		return none, fmt.Errorf("tokens: the key: %w", err)
 	}
-	if err := writeExclusive(file, jwk); err != nil && !errors.Is(err, fs.ErrExist) {
-		return Key{}, fmt.Errorf("tokens: making the key: %w", err)
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err != nil {
+		return none, fmt.Errorf("tokens: the key: %w", err)
 	}
-	return ReadKey(file)
+	if len(data) > maxKeyFile {
+		return none, fmt.Errorf("tokens: the key: %s is larger than 64 KiB", file)
+	}
+	v, err := parse(data)
+	if err != nil {
+		return none, fmt.Errorf("%w (in %s)", err, file)
+	}
+	return v, nil
+}
+
+// openFile is readFile for a file that is made if there is none: whoever is first
+// makes it, and everybody reads it.
+func openFile[T any](file string, parse func([]byte) (T, error), content func() ([]byte, error)) (T, error) {
+	v, err := readFile(file, parse)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return v, err
+	}
+	data, err := content()
+	if err != nil {
+		return v, err
+	}
+	if err := writeExclusive(file, data); err != nil && !errors.Is(err, fs.ErrExist) {
+		return v, fmt.Errorf("tokens: making the key: %w", err)
+	}
+	return readFile(file, parse)
 }
 
 // writeExclusive makes a file whole or not at all: it is written under another

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"time"
 
 	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
@@ -138,20 +139,43 @@ func administer(ctx context.Context, o *options, stdout io.Writer) error {
 		return err
 	}
 	defer db.Close()
-	statement := map[string]string{
-		"disable": "UPDATE users SET disabled = 1 WHERE username = ?",
-		"enable":  "UPDATE users SET disabled = 0 WHERE username = ?",
-		"delete":  "DELETE FROM users WHERE username = ?",
-	}[o.admin.verb]
-	result, err := db.ExecContext(ctx, statement, o.admin.username)
+	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("the database %s: %w", o.db, err)
 	}
-	if n, err := result.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(err, fmt.Errorf("no user %q in %s", o.admin.username, o.db))
+	defer tx.Rollback() //nolint:errcheck // does nothing after Commit
+	statement := map[string]string{
+		"disable": "UPDATE users SET disabled = 1 WHERE username = ? RETURNING id",
+		"enable":  "UPDATE users SET disabled = 0 WHERE username = ? RETURNING id",
+		"delete":  "DELETE FROM users WHERE username = ? RETURNING id",
+	}[o.admin.verb]
+	var id string
+	err = tx.QueryRowContext(ctx, statement, o.admin.username).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("no user %q in %s", o.admin.username, o.db)
+	}
+	if err == nil && o.admin.verb != "enable" {
+		err = endSessions(ctx, tx, id, "user_"+o.admin.verb+"d")
+	}
+	if err == nil {
+		err = tx.Commit()
+	}
+	if err != nil {
+		return fmt.Errorf("the database %s: %w", o.db, err)
 	}
 	fmt.Fprintf(stdout, "%sd %s\n", o.admin.verb, o.admin.username)
 	return nil
+}
+
+// endSessions ends a user's sessions where there is no Auth to ask: a session ends
+// in the store, and needs no key for it.
+func endSessions(ctx context.Context, db sqlstore.DB, userID, reason string) error {
+	st, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.SQLite})
+	if err != nil {
+		return err
+	}
+	_, err = st.Sessions.End(ctx, oauth2pw.SessionFilter{UserID: userID}, reason, time.Now())
+	return err
 }
 
 // profile is what the app knows of a user, and the library does not.

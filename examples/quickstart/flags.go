@@ -15,13 +15,14 @@ import (
 
 // options are the parsed flags.
 type options struct {
-	addr, db, key, issuer, audience string
-	accessTTL                       time.Duration
-	hash                            hasher.Config
-	trustedProxies                  []netip.Prefix
-	proxyHeader                     string
-	tlsCert, tlsKey                 string
-	admin                           *adminCommand // nil: serve
+	addr, db, key, secret, issuer, audience string
+	accessTTL                               time.Duration
+	refreshIdle, refreshMax, refreshGrace   time.Duration
+	hash                                    hasher.Config
+	trustedProxies                          []netip.Prefix
+	proxyHeader                             string
+	tlsCert, tlsKey                         string
+	admin                                   *adminCommand // nil: serve
 }
 
 // adminCommand is what -disable, -enable and -delete do.
@@ -35,9 +36,13 @@ func parseFlags(args []string, w io.Writer) (*options, error) {
 	f.StringVar(&o.addr, "addr", "127.0.0.1:8000", "listen `address`; port 0 picks a free one")
 	f.StringVar(&o.db, "db", "quickstart.db", "a SQLite `file`, or :memory:")
 	f.StringVar(&o.key, "key", "", "signing key `file`, a JWK (default: a fresh Ed25519 key, kept beside the database)")
+	f.StringVar(&o.secret, "secret", "", "`file` of the refresh secrets, a line of padded base64 each (default: a fresh one, kept beside the database)")
 	f.StringVar(&o.issuer, "issuer", "", "the iss of the tokens, a `URL` (default: where it listens)")
 	f.StringVar(&o.audience, "audience", "quickstart", "the aud of the tokens")
 	f.DurationVar(&o.accessTTL, "access-ttl", 15*time.Minute, "life of an access token, in whole seconds")
+	f.DurationVar(&o.refreshIdle, "refresh-idle", 14*24*time.Hour, "a session dies when it is not refreshed for this long")
+	f.DurationVar(&o.refreshMax, "refresh-max", 90*24*time.Hour, "and at this age, whatever happens")
+	f.DurationVar(&o.refreshGrace, "refresh-grace", 30*time.Second, "how long a refresh token just replaced may be sent again; 0 turns it off; at most 2m")
 	f.Func("hash", "argon2id `cost`: KiB, passes, lanes (default m=65536,t=3,p=4)", func(s string) (err error) {
 		o.hash.Params, err = parseCost(s)
 		return err
@@ -93,6 +98,10 @@ func (o *options) check(rest []string) error {
 		return fmt.Errorf("-%s needs a database file, for nobody else sees what is in memory", o.admin.verb)
 	case o.accessTTL < time.Second || o.accessTTL%time.Second != 0:
 		return errors.New("-access-ttl must be a positive number of whole seconds")
+	case o.refreshIdle < time.Second || o.refreshMax < time.Second:
+		return errors.New("-refresh-idle and -refresh-max must be at least 1s")
+	case o.refreshGrace < 0 || o.refreshGrace > 2*time.Minute:
+		return errors.New("-refresh-grace must be from 0 to 2m")
 	case o.audience == "":
 		return errors.New("-audience is empty")
 	case (o.tlsCert == "") != (o.tlsKey == ""):

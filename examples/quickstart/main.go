@@ -5,8 +5,10 @@
 //
 //	go run ./examples/quickstart
 //
-// It is a demonstration: its passwords are public, and its signing key lies beside
-// its database.
+// It is a demonstration: its passwords are public, and its signing key and the
+// secret of its refresh tokens lie beside its database. An app of yours keeps them
+// apart, and out of the same backup: who has the database and the secret can make
+// every refresh token.
 package main
 
 import (

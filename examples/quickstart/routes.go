@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 
 	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
@@ -14,8 +15,14 @@ import (
 	"github.com/oauth2pw/passwordflow/tokens"
 )
 
-// newAuth plugs the app into the library.
-func newAuth(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, logger *slog.Logger) (*oauth2pw.Auth, error) {
+type app struct {
+	db       *sql.DB
+	auth     *oauth2pw.Auth
+	sessions oauth2pw.SessionStore
+}
+
+// newApp plugs the app into the library.
+func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets []oauth2pw.Secret, logger *slog.Logger) (*app, error) {
 	users, err := sqlstore.Users(db, sqlstore.SQLite, userTable)
 	if err != nil {
 		return nil, err
@@ -24,34 +31,67 @@ func newAuth(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, logger 
 	if err != nil {
 		return nil, err
 	}
-	return oauth2pw.New(oauth2pw.Config{
+	grace := o.refreshGrace
+	if grace == 0 {
+		grace = -1 // none
+	}
+	auth, err := oauth2pw.New(oauth2pw.Config{
 		Users: users, Hasher: h, Issuer: jwt, Clients: st.Clients,
 		Scopes: map[string]string{
 			"me":    "Read information about the current user.",
 			"items": "Read items.",
 		},
-		DefaultScopes:  []string{"me"},
-		LoadUser:       true,
-		TrustedProxies: o.trustedProxies,
-		ProxyHeader:    o.proxyHeader,
-		OnEvent:        oauth2pw.LogEvents(logger),
+		DefaultScopes:    []string{"me"},
+		Sessions:         st.Sessions,
+		RefreshSecrets:   secrets,
+		RefreshIdle:      o.refreshIdle,
+		RefreshMax:       o.refreshMax,
+		RefreshGrace:     grace,
+		LiveSessions:     -1, // asked at every request
+		LoadUser:         true,
+		CheckNewPassword: checkNewPassword,
+		TrustedProxies:   o.trustedProxies,
+		ProxyHeader:      o.proxyHeader,
+		OnEvent:          oauth2pw.LogEvents(logger),
 	})
+	if err != nil {
+		return nil, err
+	}
+	return &app{db, auth, st.Sessions}, nil
 }
 
 // routes is the app.
-func routes(auth *oauth2pw.Auth, db *sql.DB) http.Handler {
-	app := &app{db}
+func (a *app) routes(issuer string) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/token", auth.TokenHandler())
-	mux.Handle("GET /users/me", auth.RequireBearer("me")(http.HandlerFunc(app.me)))
-	mux.Handle("GET /users/me/items", auth.RequireBearer("me", "items")(http.HandlerFunc(app.items)))
-	mux.Handle("GET /status", auth.RequireBearer()(http.HandlerFunc(app.status)))
-	mux.Handle("GET /{$}", oauth2pw.OptionalBearer(auth)(http.HandlerFunc(app.home)))
-	mux.HandleFunc("GET /healthz", app.healthz)
+	protect := func(pattern string, handler http.HandlerFunc, scopes ...string) {
+		mux.Handle(pattern, a.auth.RequireBearer(scopes...)(handler))
+	}
+	mux.Handle("/token", a.auth.TokenHandler())
+	mux.Handle("/revoke", a.auth.RevokeHandler())
+	mux.Handle("/introspect", a.auth.IntrospectHandler())
+	metadata := a.auth.MetadataHandler(oauth2pw.Metadata{
+		TokenEndpoint:         issuer + "/token",
+		RevocationEndpoint:    issuer + "/revoke",
+		IntrospectionEndpoint: issuer + "/introspect",
+	})
+	mux.Handle(metadataPath, metadata)
+	if u, err := url.Parse(issuer); err == nil && u.Path != "" && u.Path != "/" {
+		mux.Handle(metadataPath+"/{path...}", metadata) // RFC 8414, section 3: the issuer's path stands behind it
+	}
+
+	protect("GET /users/me", a.me, "me")
+	protect("GET /users/me/items", a.items, "me", "items")
+	protect("GET /status", a.status)
+	protect("GET /sessions", a.listSessions, "me")
+	protect("DELETE /sessions", a.endSessions, "me")
+	protect("DELETE /sessions/{id}", a.endSessions, "me")
+	protect("POST /password", a.changePassword, "me")
+	mux.Handle("GET /{$}", oauth2pw.OptionalBearer(a.auth)(http.HandlerFunc(a.home)))
+	mux.HandleFunc("GET /healthz", a.healthz)
 	return mux
 }
 
-type app struct{ db *sql.DB }
+const metadataPath = "/.well-known/oauth-authorization-server"
 
 func (a *app) me(w http.ResponseWriter, r *http.Request) {
 	p, _ := oauth2pw.PrincipalFrom(r.Context())
@@ -92,7 +132,11 @@ func (a *app) home(w http.ResponseWriter, r *http.Request) {
 func (a *app) healthz(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	var n int
-	if err := a.db.QueryRowContext(r.Context(), "SELECT count(*) FROM (SELECT 1 FROM users LIMIT 1)").Scan(&n); err != nil {
+	err := a.db.QueryRowContext(r.Context(), "SELECT count(*) FROM (SELECT 1 FROM users LIMIT 1)").Scan(&n)
+	if _, missed := a.sessions.Get(r.Context(), "healthz"); !errors.Is(missed, oauth2pw.ErrNotFound) {
+		err = errors.Join(err, missed)
+	}
+	if err != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = io.WriteString(w, "the database does not answer\n")
 		return

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/oauth2pw/passwordflow/hasher"
+	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/tokens"
 )
 
@@ -50,13 +52,18 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	auth, err := newAuth(o, db, h, jwt, logger)
+	secrets, err := openSecrets(o)
 	if err != nil {
 		return err
 	}
+	app, err := newApp(o, db, h, jwt, secrets, logger)
+	if err != nil {
+		return err
+	}
+	go app.auth.SweepSessions(ctx, time.Hour) //nolint:errcheck // it ends with ctx, and tells the events what failed
 
 	server := &http.Server{
-		Handler:           routes(auth, db),
+		Handler:           app.routes(issuer),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,
@@ -117,6 +124,18 @@ func openKey(o *options) (tokens.Key, error) {
 		return key, err
 	default:
 		return tokens.OpenKey(o.db + ".jwk")
+	}
+}
+
+// openSecrets does the same for the secrets of the refresh tokens.
+func openSecrets(o *options) ([]oauth2pw.Secret, error) {
+	switch {
+	case o.secret != "":
+		return tokens.ReadRefreshSecrets(o.secret)
+	case o.db == memoryDB:
+		return []oauth2pw.Secret{oauth2pw.Secret(rand.Text() + rand.Text())}, nil
+	default:
+		return tokens.OpenRefreshSecrets(o.db + ".secret")
 	}
 }
 

@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS "{prefix}sessions" (
 	salt             BLOB NOT NULL,
 	key_id           TEXT NOT NULL,
 	generation       INTEGER NOT NULL,
+	created_at       INTEGER NOT NULL,
 	authenticated_at INTEGER NOT NULL,
 	advanced_at      INTEGER NOT NULL,
 	idle_expires_at  INTEGER NOT NULL, -- never after expires_at

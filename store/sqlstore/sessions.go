@@ -22,15 +22,15 @@ type SessionStore struct {
 
 func newSessionStore(db database, table string) *SessionStore {
 	const columns = "id, user_id, client_id, scopes, salt, key_id, generation, " +
-		"authenticated_at, advanced_at, idle_expires_at, expires_at, ended_at, end_reason, address, user_agent, data"
+		"created_at, authenticated_at, advanced_at, idle_expires_at, expires_at, ended_at, end_reason, address, user_agent, data"
 	const lives = "ended_at IS NULL AND expires_at > ? AND idle_expires_at > ?"
 	table = quote(table)
 	end := "UPDATE " + table + " SET ended_at = ?, end_reason = ? WHERE ended_at IS NULL AND user_id = ?"
 	return &SessionStore{
 		db:     db,
-		create: "INSERT INTO " + table + " (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		create: "INSERT INTO " + table + " (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		get:    "SELECT " + columns + " FROM " + table + " WHERE id = ?",
-		list:   "SELECT " + columns + " FROM " + table + " WHERE user_id = ? AND " + lives + " ORDER BY authenticated_at DESC, id",
+		list:   "SELECT " + columns + " FROM " + table + " WHERE user_id = ? AND " + lives + " ORDER BY created_at DESC, id",
 		advance: "UPDATE " + table + " SET generation = ?, authenticated_at = ?, advanced_at = ?, idle_expires_at = ?" +
 			" WHERE id = ? AND generation = ? AND " + lives,
 		end:    end + " AND id = ? AND id <> ? RETURNING id",
@@ -53,7 +53,7 @@ func (s *SessionStore) Create(ctx context.Context, n *oauth2pw.Session) error {
 		address = n.Address.String()
 	}
 	_, err := s.db.exec(ctx, s.create, n.ID, n.UserID, n.ClientID, n.Scope, n.Salt[:], n.KeyID, int64(n.Generation),
-		n.AuthenticatedAt.UnixMicro(), n.AdvancedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(), n.ExpiresAt.UnixMicro(),
+		n.CreatedAt.UnixMicro(), n.AuthenticatedAt.UnixMicro(), n.AdvancedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(), n.ExpiresAt.UnixMicro(),
 		ended, n.EndReason, address, n.UserAgent, n.Data)
 	if err != nil {
 		return fmt.Errorf("sqlstore: creating a session: %w", err)
@@ -76,15 +76,15 @@ func (s *SessionStore) Get(ctx context.Context, id string) (*oauth2pw.Session, e
 // scanSession reads the columns of a row.
 func scanSession(row interface{ Scan(dest ...any) error }) (*oauth2pw.Session, error) {
 	var (
-		s                                      oauth2pw.Session
-		salt                                   []byte
-		generation                             int64
-		authenticated, advanced, idle, expires int64
-		ended                                  sql.NullInt64
-		address                                string
+		s                                               oauth2pw.Session
+		salt                                            []byte
+		generation                                      int64
+		created, authenticated, advanced, idle, expires int64
+		ended                                           sql.NullInt64
+		address                                         string
 	)
 	err := row.Scan(&s.ID, &s.UserID, &s.ClientID, &s.Scope, &salt, &s.KeyID, &generation,
-		&authenticated, &advanced, &idle, &expires, &ended, &s.EndReason, &address, &s.UserAgent, &s.Data)
+		&created, &authenticated, &advanced, &idle, &expires, &ended, &s.EndReason, &address, &s.UserAgent, &s.Data)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func scanSession(row interface{ Scan(dest ...any) error }) (*oauth2pw.Session, e
 		}
 	}
 	s.Generation = uint64(generation)
-	s.AuthenticatedAt, s.AdvancedAt = fromMicro(authenticated), fromMicro(advanced)
+	s.CreatedAt, s.AuthenticatedAt, s.AdvancedAt = fromMicro(created), fromMicro(authenticated), fromMicro(advanced)
 	s.IdleExpiresAt, s.ExpiresAt = fromMicro(idle), fromMicro(expires)
 	if ended.Valid {
 		s.EndedAt = fromMicro(ended.Int64)

@@ -192,13 +192,13 @@ func Sessions(t *testing.T, open func(t *testing.T) oauth2pw.SessionStore) {
 	full := oauth2pw.Session{
 		ID: "AAAAAAAAAAAAAAAAAAAA-_", UserID: "1", ClientID: "webapp", Scope: "me items",
 		Salt: [16]byte{0, 1, 2, 255}, KeyID: "k-_", Generation: 1,
-		AuthenticatedAt: now, AdvancedAt: now.Add(time.Microsecond), IdleExpiresAt: now.Add(day), ExpiresAt: now.Add(3 * day),
+		CreatedAt: now.Add(-time.Microsecond), AuthenticatedAt: now, AdvancedAt: now.Add(time.Microsecond), IdleExpiresAt: now.Add(day), ExpiresAt: now.Add(3 * day),
 		Address: netip.MustParseAddr("2001:db8::1"), UserAgent: "José 😀 '\"%", Data: []byte{0, 255, 'x'},
 	}
 	session := func(id, userID string) oauth2pw.Session {
 		return oauth2pw.Session{
 			ID: id, UserID: userID, Generation: 1,
-			AuthenticatedAt: now, AdvancedAt: now, IdleExpiresAt: now.Add(day), ExpiresAt: now.Add(3 * day),
+			CreatedAt: now, AuthenticatedAt: now, AdvancedAt: now, IdleExpiresAt: now.Add(day), ExpiresAt: now.Add(3 * day),
 		}
 	}
 	create := func(t *testing.T, s oauth2pw.SessionStore, list ...oauth2pw.Session) {
@@ -304,7 +304,7 @@ func Sessions(t *testing.T, open func(t *testing.T) oauth2pw.SessionStore) {
 		s := open(t)
 		create(t, s, full, session("other", "1"))
 		next := oauth2pw.Session{ID: full.ID, UserID: "9", Scope: "admin", Generation: 7,
-			AuthenticatedAt: now.Add(1 * time.Second), AdvancedAt: now.Add(2 * time.Second), IdleExpiresAt: now.Add(2 * day), ExpiresAt: now.Add(9 * day)}
+			CreatedAt: now.Add(9 * day), AuthenticatedAt: now.Add(1 * time.Second), AdvancedAt: now.Add(2 * time.Second), IdleExpiresAt: now.Add(2 * day), ExpiresAt: now.Add(9 * day)}
 		for _, from := range []uint64{0, 2, 7} {
 			if ok, err := s.Advance(ctx, from, &next, now); ok || err != nil {
 				t.Errorf("from %d: %v, %v", from, ok, err)
@@ -344,7 +344,7 @@ func Sessions(t *testing.T, open func(t *testing.T) oauth2pw.SessionStore) {
 	t.Run("List has the newest login first", func(t *testing.T) {
 		s := open(t)
 		b, a, c := session("b", "1"), session("a", "1"), session("c", "1")
-		a.AuthenticatedAt, c.AuthenticatedAt = now.Add(-time.Hour), now.Add(time.Microsecond)
+		a.CreatedAt, c.CreatedAt = now.Add(-time.Hour), now.Add(time.Microsecond)
 		create(t, s, b, a, c, session("x", "2"))
 		equal(t, listed(t, s, "1", now), "c b a")
 	})
@@ -477,6 +477,7 @@ func Sessions(t *testing.T, open func(t *testing.T) oauth2pw.SessionStore) {
 func sameSession(t *testing.T, got, want oauth2pw.Session) {
 	t.Helper()
 	for _, at := range []struct{ got, want *time.Time }{
+		{&got.CreatedAt, &want.CreatedAt},
 		{&got.AuthenticatedAt, &want.AuthenticatedAt},
 		{&got.AdvancedAt, &want.AdvancedAt},
 		{&got.IdleExpiresAt, &want.IdleExpiresAt},

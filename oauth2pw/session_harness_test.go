@@ -1,0 +1,141 @@
+package oauth2pw_test
+
+import (
+	"crypto/sha256"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store"
+)
+
+// secret returns a server secret for tests.
+func secret(name string) oauth2pw.Secret {
+	s := sha256.Sum256([]byte(name))
+	return oauth2pw.Secret(s[:])
+}
+
+// withSessions turns on sessions, refresh tokens and the check of both at every
+// request.
+func withSessions(c *oauth2pw.Config) {
+	c.Sessions = new(store.Sessions)
+	c.RefreshSecrets = []oauth2pw.Secret{secret("first")}
+	c.LiveSessions = -1
+}
+
+// sessionApp is an app with sessions.
+type sessionApp struct {
+	*app
+	sessions oauth2pw.SessionStore
+	config   oauth2pw.Config
+}
+
+func newSessionApp(t *testing.T, edits ...func(*oauth2pw.Config)) *sessionApp {
+	t.Helper()
+	a := new(sessionApp)
+	edits = append([]func(*oauth2pw.Config){withSessions}, edits...)
+	a.app = newApp(t, append(edits, func(c *oauth2pw.Config) { a.sessions, a.config = c.Sessions, *c })...)
+	return a
+}
+
+// again returns the app after a restart with another configuration: the stores are
+// what is left of it.
+func (a *sessionApp) again(edits ...func(*oauth2pw.Config)) *sessionApp {
+	a.Helper()
+	old := a.config
+	b := newSessionApp(a.T, append([]func(*oauth2pw.Config){func(c *oauth2pw.Config) {
+		onEvent := c.OnEvent
+		*c = old
+		c.OnEvent = onEvent
+	}}, edits...)...)
+	b.clock, b.users = a.clock, a.users
+	return b
+}
+
+// pair is what a login or a refresh answered.
+type pair struct{ access, refresh, scope string }
+
+func pairOf(got answer) pair {
+	text := func(name string) string { s, _ := got.json[name].(string); return s }
+	return pair{text("access_token"), text("refresh_token"), text("scope")}
+}
+
+// login logs johndoe in. more are parameters of the form.
+func (a *sessionApp) login(more ...string) pair {
+	a.Helper()
+	got := a.post(strings.Join(append([]string{login}, more...), "&"))
+	require.Equal(a, 200, got.StatusCode, got.body)
+	p := pairOf(got)
+	require.NotEmpty(a, p.access)
+	return p
+}
+
+// refresh sends a refresh token.
+func (a *sessionApp) refresh(token string, more ...string) answer {
+	a.Helper()
+	return a.post(strings.Join(append([]string{"grant_type=refresh_token&refresh_token=" + url.QueryEscape(token)}, more...), "&"))
+}
+
+// refreshed sends a refresh token that must be good.
+func (a *sessionApp) refreshed(token string, more ...string) pair {
+	a.Helper()
+	got := a.refresh(token, more...)
+	require.Equal(a, 200, got.StatusCode, got.body)
+	return pairOf(got)
+}
+
+// lives requires that the session of a pair lives, or does not: both tokens.
+func (a *sessionApp) lives(p pair, want bool, more ...string) pair {
+	a.Helper()
+	status := 401
+	if want {
+		status = 200
+	}
+	require.Equal(a, status, a.get("/status", p.access).StatusCode)
+	got := a.refresh(p.refresh, more...)
+	if !want {
+		got.isError(a.T, 400, "invalid_grant")
+		return pair{}
+	}
+	require.Equal(a, 200, got.StatusCode, got.body)
+	return pairOf(got)
+}
+
+// session returns the one session of a user in the store.
+func (a *sessionApp) session(userID string) *oauth2pw.Session {
+	a.Helper()
+	list, err := a.sessions.List(a.Context(), userID, a.clock.Now())
+	require.NoError(a, err)
+	require.Len(a, list, 1)
+	return list[0]
+}
+
+// saw requires that an event of a kind and a reason has happened since events were
+// last taken, and returns it.
+func (a *sessionApp) saw(kind, reason string) oauth2pw.Event {
+	a.Helper()
+	events := a.takeEvents()
+	for _, e := range events {
+		if e.Kind == kind && e.Reason == reason {
+			return e
+		}
+	}
+	require.Failf(a, "no such event", "%s %s in %+v", kind, reason, events)
+	return oauth2pw.Event{}
+}
+
+func (a *sessionApp) revoke(form string, headers ...string) answer {
+	a.Helper()
+	return a.do("POST", "/revoke", form, append([]string{formType}, headers...)...)
+}
+
+func (a *sessionApp) introspect(token string, headers ...string) answer {
+	a.Helper()
+	if headers == nil {
+		headers = []string{basic("backend", "backend-secret")}
+	}
+	return a.do("POST", "/introspect", "token="+url.QueryEscape(token), append([]string{formType}, headers...)...)
+}
