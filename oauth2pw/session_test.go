@@ -1,0 +1,518 @@
+package oauth2pw_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store"
+	"github.com/oauth2pw/passwordflow/tokens"
+)
+
+// TestLiveSessions: off, at every request, or remembered for a bounded time.
+func TestLiveSessions(t *testing.T) {
+	end := func(a *sessionApp, p pair) { // as another process would
+		_, err := a.sessions.End(t.Context(), oauth2pw.SessionFilter{UserID: "u1", ID: sessionID(t, p.access)}, "x", a.clock.Now())
+		require.NoError(t, err)
+	}
+	status := func(a *sessionApp, p pair) int { return a.get("/status", p.access).StatusCode }
+
+	t.Run("off", func(t *testing.T) {
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.LiveSessions = 0 })
+		p := a.login()
+		require.Equal(t, 200, a.revoke("token="+p.access).StatusCode)
+		require.Equal(t, 200, status(a, p), "it lives until it expires")
+		a.clock.Advance(15*time.Minute + time.Second)
+		require.Equal(t, 401, status(a, p))
+	})
+
+	t.Run("at every request", func(t *testing.T) {
+		a, s := newScriptedApp(t)
+		p := a.login()
+		gets := 0
+		s.set(func(call string) error {
+			if call == "Get" {
+				gets++
+			}
+			return nil
+		}, nil)
+		require.Equal(t, 200, status(a, p))
+		require.Equal(t, 200, status(a, p))
+		require.Equal(t, 2, gets)
+		end(a, p)
+		require.Equal(t, 401, status(a, p))
+	})
+
+	t.Run("remembered", func(t *testing.T) {
+		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LiveSessions = time.Minute })
+		p, other := a.login(), a.login()
+		gets := 0
+		s.set(func(call string) error {
+			if call == "Get" {
+				gets++
+			}
+			return nil
+		}, nil)
+		for range 3 {
+			require.Equal(t, 200, status(a, p))
+		}
+		require.Equal(t, 1, gets)
+		a.clock.Advance(time.Minute - time.Microsecond)
+		require.Equal(t, 200, status(a, p))
+		require.Equal(t, 1, gets)
+		end(a, p) // elsewhere: noticed when the memory is old
+		require.Equal(t, 200, status(a, p))
+		a.clock.Advance(time.Microsecond)
+		require.Equal(t, 401, status(a, p))
+		gets = 0
+		for range 3 { // that it is over is not remembered
+			require.Equal(t, 401, status(a, p))
+		}
+		require.Equal(t, 3, gets)
+		require.Equal(t, 200, status(a, other))
+		require.Equal(t, 200, a.revoke("token="+other.access).StatusCode) // here: noticed at once
+		require.Equal(t, 401, status(a, other))
+	})
+
+	t.Run("a slow read cannot write an end back", func(t *testing.T) {
+		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LiveSessions = time.Hour })
+		p := a.login()
+		s.set(nil, once("Get", 1, func() {
+			_, err := a.auth.EndSessions(t.Context(), oauth2pw.SessionFilter{UserID: "u1"}, "logout")
+			require.NoError(t, err)
+		}))
+		require.Equal(t, 200, status(a, p), "it was read before")
+		require.Equal(t, 401, status(a, p))
+	})
+
+	t.Run("an end that may have failed forgets everything", func(t *testing.T) {
+		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LiveSessions = time.Hour })
+		p := a.login()
+		require.Equal(t, 200, status(a, p))
+		s.set(nil, func(call string) error {
+			if call == "End" {
+				return errors.New("the answer was lost")
+			}
+			return nil
+		})
+		_, err := a.auth.EndSessions(t.Context(), oauth2pw.SessionFilter{UserID: "u1"}, "logout")
+		require.Error(t, err)
+		require.Equal(t, 401, status(a, p))
+	})
+
+	t.Run("not beyond the end of the session", func(t *testing.T) {
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.LiveSessions, c.RefreshIdle = time.Hour, time.Minute })
+		p := a.login()
+		require.Equal(t, 200, status(a, p))
+		a.clock.Advance(time.Minute)
+		require.Equal(t, 401, status(a, p))
+	})
+
+	t.Run("bounded", func(t *testing.T) {
+		a := newSessionApp(t, func(c *oauth2pw.Config) {
+			c.LiveSessions, c.LoadUser, c.Verifier = time.Hour, false, anySession{}
+		})
+		for i := range 1<<16 + 1000 {
+			n := oauth2pw.Session{ID: fmt.Sprint(i), UserID: "u1", IdleExpiresAt: a.clock.Now().Add(time.Hour), ExpiresAt: a.clock.Now().Add(time.Hour)}
+			require.NoError(t, a.sessions.Create(t.Context(), &n))
+			_, err := a.auth.Verify(t.Context(), n.ID)
+			require.NoError(t, err)
+		}
+		require.LessOrEqual(t, oauth2pw.KnownSessions(a.auth), 1<<16)
+	})
+
+	t.Run("a token of another user's session", func(t *testing.T) {
+		a := newSessionApp(t)
+		p := a.login()
+		forged, _, err := a.ring.Issue(t.Context(), oauth2pw.Principal{Subject: "u3", SessionID: sessionID(t, p.access), AuthTime: a.clock.Now()})
+		require.NoError(t, err)
+		a.get("/status", forged).isError(t, 401, "invalid_token")
+		forged, _, err = a.ring.Issue(t.Context(), oauth2pw.Principal{Subject: "u1", ClientID: "webapp", SessionID: sessionID(t, p.access), AuthTime: a.clock.Now()})
+		require.NoError(t, err)
+		a.get("/status", forged).isError(t, 401, "invalid_token")
+	})
+
+	t.Run("a session that the store has lost", func(t *testing.T) {
+		a := newSessionApp(t)
+		p := a.login()
+		a.clock.Advance(-1000 * time.Hour)
+		b := a.again(func(c *oauth2pw.Config) { c.Sessions = new(store.Sessions) })
+		b.get("/status", p.access).isError(t, 401, "invalid_token")
+	})
+}
+
+// anySession takes a session ID for a token.
+type anySession struct{}
+
+func (anySession) Verify(_ context.Context, token string) (oauth2pw.Principal, error) {
+	return oauth2pw.Principal{Issuer: issuer, Subject: "u1", SessionID: token}, nil
+}
+
+// TestForeignTokens: the sid and the sub of another issuer's token are not looked
+// up, and its token is not ours to revoke or to show.
+func TestForeignTokens(t *testing.T) {
+	key, _, err := tokens.NewKey()
+	require.NoError(t, err)
+	var both *either
+	a := newSessionApp(t, func(c *oauth2pw.Config) {
+		ring, err := tokens.New(tokens.Config{Key: key, Issuer: "https://other.example", Audience: audience, Now: c.Now})
+		require.NoError(t, err)
+		both = &either{c.Issuer.(*tokens.Ring), ring}
+		c.Verifier = both
+	})
+	p := a.login()
+	foreign, _, err := both.theirs.Issue(t.Context(), oauth2pw.Principal{Subject: "u1", Scope: "me", SessionID: sessionID(t, p.access), AuthTime: a.clock.Now()})
+	require.NoError(t, err)
+	require.Equal(t, 200, a.get("/me", foreign).StatusCode)
+	require.Equal(t, `{"active":false}`, a.introspect(foreign).body)
+	require.Equal(t, 200, a.revoke("token="+foreign).StatusCode)
+	p = a.lives(p, true)
+	require.Equal(t, 200, a.revoke("token="+p.refresh).StatusCode)
+	require.Equal(t, 200, a.get("/me", foreign).StatusCode)
+}
+
+type either struct{ ours, theirs *tokens.Ring }
+
+func (e *either) Verify(ctx context.Context, token string) (oauth2pw.Principal, error) {
+	p, err := e.ours.Verify(ctx, token)
+	if err != nil {
+		return e.theirs.Verify(ctx, token)
+	}
+	return p, nil
+}
+
+// TestChangePassword: what it refuses, and that a refusal changes nothing.
+func TestChangePassword(t *testing.T) {
+	check := func(_ context.Context, u *oauth2pw.User, password string) error {
+		switch password {
+		case "weak":
+			return &oauth2pw.Error{Code: "invalid_request", Description: "Too weak."}
+		case "down":
+			return errors.New("the breach service is down")
+		}
+		return nil
+	}
+	for _, test := range []struct {
+		name, user, old, new string
+		keep                 func(p, other pair) string
+		status               int
+		code, text           string
+		checked              bool
+	}{
+		{name: "wrong old password", user: "u1", old: "wrong", new: "weak", status: 403, code: "invalid_grant"},
+		{name: "empty old password", user: "u1", old: "", new: "fine", status: 403, code: "invalid_grant"},
+		{name: "long old password", user: "u1", old: strings.Repeat("x", 1025), new: "fine", status: 403, code: "invalid_grant"},
+		{name: "unknown user", user: "nobody", old: "secret", new: "fine", status: 403, code: "invalid_grant"},
+		{name: "disabled user", user: "u2", old: "secret2", new: "fine", status: 403, code: "invalid_grant"},
+		{name: "user without a password", user: "u5", old: "x", new: "fine", status: 403, code: "invalid_grant"},
+		{name: "empty new password", user: "u1", old: "secret", new: "", status: 422, code: "invalid_request"},
+		{name: "long new password", user: "u1", old: "secret", new: strings.Repeat("x", 1025), status: 422, code: "invalid_request"},
+		{name: "refused new password", user: "u1", old: "secret", new: "weak", status: 422, code: "invalid_request", text: "Too weak."},
+		{name: "check that fails", user: "u1", old: "secret", new: "down", status: 503, code: "temporarily_unavailable"},
+		{name: "unknown session", user: "u1", old: "secret", new: "fine", keep: func(pair, pair) string { return "x" }, status: 403, code: "access_denied"},
+		{name: "another user's session", user: "u3", old: "secret", new: "fine", keep: func(p, _ pair) string { return sessionID(t, p.access) }, status: 403, code: "access_denied"},
+		{name: "a session that is over", user: "u1", old: "secret", new: "fine", keep: func(_, other pair) string { return sessionID(t, other.access) }, status: 403, code: "access_denied"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := newSessionApp(t, func(c *oauth2pw.Config) { c.CheckNewPassword = check })
+			p, other := a.login(), a.login()
+			require.Equal(t, 200, a.revoke("token="+other.refresh).StatusCode)
+			keep := ""
+			if test.keep != nil {
+				keep = test.keep(p, other)
+			}
+			a.hasher.take()
+			a.takeEvents()
+			err := a.auth.ChangePassword(t.Context(), test.user, test.old, test.new, keep)
+			require.Error(t, err)
+			require.Equal(t, 1, a.hasher.take(), "one verification, whatever is wrong")
+			events := a.takeEvents()
+			require.Len(t, events, 1)
+			require.NotContains(t, fmt.Sprint(events, err), "secret")
+			w := httptest.NewRecorder()
+			oauth2pw.WriteError(w, formRequest(""), err)
+			got := read(t, w.Result())
+			got.isError(t, test.status, test.code)
+			require.Contains(t, got.body, test.text)
+			a.lives(p, true)
+		})
+	}
+
+	t.Run("what it needs", func(t *testing.T) {
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.Users = struct{ oauth2pw.UserStore }{c.Users} })
+		require.ErrorContains(t, a.auth.ChangePassword(t.Context(), "u1", "secret", "x", ""), "PasswordUpdater")
+		b := newApp(t)
+		require.ErrorContains(t, b.auth.ChangePassword(t.Context(), "u1", "secret", "x", "s"), "Config.Sessions")
+		require.NoError(t, b.auth.ChangePassword(t.Context(), "u1", "secret", "x", ""))
+		_, err := b.auth.EndSessions(t.Context(), oauth2pw.SessionFilter{UserID: "u1"}, "x")
+		require.ErrorContains(t, err, "Config.Sessions")
+		require.ErrorContains(t, b.auth.SweepSessions(t.Context(), 0), "Config.Sessions")
+	})
+
+	t.Run("a plug that panics", func(t *testing.T) {
+		a := newSessionApp(t, func(c *oauth2pw.Config) {
+			c.CheckNewPassword = func(context.Context, *oauth2pw.User, string) error { panic("secret") }
+		})
+		err := a.auth.ChangePassword(t.Context(), "u1", "secret", "x", "")
+		require.ErrorContains(t, err, "server_error")
+		require.Equal(t, oauth2pw.EventPanic, a.takeEvents()[0].Kind)
+	})
+}
+
+// TestLogin: tokens for a user whom the app has identified itself.
+func TestLogin(t *testing.T) {
+	a := newSessionApp(t)
+	r := httptest.NewRequest("POST", "/signup", nil)
+	r.RemoteAddr = "192.0.2.7:1"
+	r.Header.Set("User-Agent", "browser\x00\x1b[31m\xff "+strings.Repeat("é", 300))
+	got, err := a.auth.Login(r, "u1", "", "items", "items")
+	require.NoError(t, err)
+	require.Equal(t, "items", got.Scope)
+	require.Equal(t, 15*time.Minute, got.ExpiresIn)
+	s := a.session("u1")
+	require.Equal(t, s.ID, got.SessionID)
+	require.Equal(t, "192.0.2.7", s.Address.String())
+	require.LessOrEqual(t, len(s.UserAgent), 256)
+	require.True(t, strings.HasPrefix(s.UserAgent, "browser[31m é"), "%q", s.UserAgent)
+	e := a.saw(oauth2pw.EventLogin, "")
+	require.Equal(t, "192.0.2.7", e.Address.String())
+	require.NotContains(t, fmt.Sprintf("%v %+v %#v", got, *got, got), string(got.RefreshToken))
+	w := httptest.NewRecorder()
+	got.Write(w)
+	written := read(t, w.Result())
+	require.Equal(t, "no-store", written.Header.Get("Cache-Control"))
+	p := pairOf(written)
+	require.Equal(t, map[string]any{"access_token": p.access, "token_type": "bearer", "expires_in": 900.0, "refresh_token": p.refresh, "scope": "items"}, written.json)
+	a.lives(p, true)
+
+	for _, test := range []struct {
+		user, client string
+		scopes       []string
+		code         string
+	}{
+		{"nobody", "", nil, "invalid_grant"},
+		{"u2", "", nil, "invalid_grant"},
+		{"u1", "nobody", nil, "invalid_client"},
+		{"u1", "", []string{"admin"}, "invalid_scope"},
+		{"u1", "", []string{"a b"}, "invalid_scope"},
+		{"u1", "narrow", []string{"items"}, "invalid_scope"},
+	} {
+		a.takeEvents()
+		_, err := a.auth.Login(r, test.user, test.client, test.scopes...)
+		var refused *oauth2pw.Error
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, test.code, refused.Code)
+		require.Len(t, a.takeEvents(), 1)
+	}
+	got, err = a.auth.Login(r, "u1", "once")
+	require.NoError(t, err)
+	require.Empty(t, got.RefreshToken)
+}
+
+// TestSweepSessions: a day after they are over, in batches, until the context ends.
+func TestSweepSessions(t *testing.T) {
+	a, s := newScriptedApp(t)
+	now := a.clock.Now()
+	for i := range 2500 {
+		n := oauth2pw.Session{ID: fmt.Sprint(i), UserID: "u1", IdleExpiresAt: now, ExpiresAt: now}
+		require.NoError(t, a.sessions.Create(t.Context(), &n))
+	}
+	p := a.login()
+	count := func() int {
+		_, err := a.sessions.Get(t.Context(), "0")
+		if err != nil {
+			return 0
+		}
+		return 1
+	}
+	a.clock.Advance(24 * time.Hour)
+	require.NoError(t, a.auth.SweepSessions(t.Context(), 0))
+	require.Equal(t, 1, count(), "a day is not over yet")
+	a.clock.Advance(time.Microsecond)
+	batches := 0
+	s.set(func(call string) error { batches++; return nil }, nil)
+	require.NoError(t, a.auth.SweepSessions(t.Context(), 0))
+	require.Equal(t, 3, batches)
+	require.Zero(t, count())
+	s.set(nil, nil)
+	a.refreshed(p.refresh)
+
+	s.set(func(string) error { return errors.New("down") }, nil)
+	require.ErrorContains(t, a.auth.SweepSessions(t.Context(), 0), "down")
+	s.set(nil, nil)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, a.auth.SweepSessions(ended, 0), context.Canceled)
+
+	synctest.Test(t, func(t *testing.T) {
+		var passes atomic.Int32
+		s.set(func(string) error {
+			if passes.Add(1) == 2 {
+				return errors.New("down")
+			}
+			return nil
+		}, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- a.auth.SweepSessions(ctx, time.Hour) }()
+		time.Sleep(150 * time.Minute)
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+		require.Equal(t, int32(3), passes.Load(), "at once, and each hour, failures or not")
+	})
+	require.Equal(t, "SessionStore.Sweep", a.saw(oauth2pw.EventUnavailable, "SessionStore.Sweep").Reason)
+}
+
+// TestAuthorization: guessing an id ends nothing of others.
+func TestAuthorizationOfSessions(t *testing.T) {
+	a := newSessionApp(t)
+	p := a.login()
+	n, err := a.auth.EndSessions(t.Context(), oauth2pw.SessionFilter{UserID: "u3", ID: sessionID(t, p.access)}, "x")
+	require.NoError(t, err)
+	require.Zero(t, n)
+	a.lives(p, true)
+}
+
+// TestThief: a thief has a copy of a refresh token, and uses it and its successors
+// at times of his own, while the owner refreshes every ten minutes. The table says
+// in which of the owner's periods each is found out; one who comes inside every
+// grace period is not, as the comment of Config.RefreshGrace says.
+func TestThief(t *testing.T) {
+	const period, rounds = 10 * time.Minute, 50
+	random := rand.New(rand.NewPCG(1, 2))
+	atRandom := func() time.Duration {
+		return 31*time.Second + time.Duration(random.Int64N(int64(period-62*time.Second)))
+	}
+	after := func(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
+	for _, test := range []struct {
+		name  string
+		spent bool                 // the copy is of the token that the owner uses first, not of its successor
+		comes func() time.Duration // how long after each refresh of the owner
+		grace time.Duration
+		found int // the period; 0: never
+	}{
+		{"after the owner", true, after(time.Minute), 0, 1},
+		{"after the owner, at half-period offset", true, after(period / 2), 0, 1},
+		{"after the owner, at random times", true, atRandom, 0, 1},
+		{"after the owner, at the end of each grace period", true, after(30 * time.Second), 0, 1},
+		{"after the owner, at once, without grace", true, after(0), -1, 1},
+		{"before the owner", false, after(time.Minute), 0, 2},
+		{"before the owner, at half-period offset", false, after(period / 2), 0, 2},
+		{"before the owner, at random times", false, atRandom, 0, 2},
+		{"before the owner, at the end of each grace period", false, after(period - 30*time.Second), 0, 2},
+		{"before the owner, just before, without grace", false, after(period - time.Second), -1, 2},
+		{"inside every grace period, after the owner", true, after(29 * time.Second), 0, 0},
+		{"inside every grace period, before the owner", false, after(period - 29*time.Second), 0, 0},
+		{"inside every grace period, beside the owner", true, after(0), 0, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := newSessionApp(t, func(c *oauth2pw.Config) { c.RefreshGrace = test.grace })
+			owner := a.login()
+			thief := owner
+			over := func() bool {
+				list, err := a.sessions.List(t.Context(), "u1", a.clock.Now())
+				require.NoError(t, err)
+				return len(list) == 0
+			}
+			found := 0
+			for round := 1; round <= rounds && found == 0; round++ {
+				if got := a.refresh(owner.refresh); got.StatusCode == 200 {
+					owner = pairOf(got)
+				}
+				if round == 1 && !test.spent {
+					thief = owner
+				}
+				if over() {
+					found = round
+				}
+				wait := test.comes()
+				a.clock.Advance(wait)
+				if got := a.refresh(thief.refresh); got.StatusCode == 200 {
+					thief = pairOf(got)
+				}
+				if found == 0 && over() {
+					found = round
+				}
+				a.clock.Advance(period - wait)
+			}
+			t.Logf("%-50s found out in period %d of %d (0: never)", test.name, found, rounds)
+			require.Equal(t, test.found, found)
+		})
+	}
+	t.Run("before the owner ever comes", func(t *testing.T) {
+		a := newSessionApp(t)
+		owner := a.login()
+		a.clock.Advance(time.Minute)
+		thief := a.refreshed(a.refreshed(owner.refresh).refresh)
+		a.clock.Advance(period)
+		a.refresh(owner.refresh).isError(t, 400, "invalid_grant") // reuse: both are out
+		a.lives(thief, false)
+	})
+	t.Run("beside the owner, both at once", func(t *testing.T) {
+		a := newSessionApp(t)
+		owner := a.login()
+		thief := a.refreshed(owner.refresh)
+		require.Equal(t, thief.refresh, a.refreshed(owner.refresh).refresh, "one chain, no fork")
+		a.clock.Advance(period)
+		next := a.refreshed(thief.refresh)
+		a.clock.Advance(period)
+		a.refresh(thief.refresh).isError(t, 400, "invalid_grant") // whoever is second is found out
+		a.lives(next, false)
+	})
+}
+
+// TestSessionsLeakNothing: no event and no printed value holds a token.
+func TestSessionsLeakNothing(t *testing.T) {
+	var shown strings.Builder
+	a := newSessionApp(t, func(c *oauth2pw.Config) {
+		c.OnEvent = func(_ context.Context, e oauth2pw.Event) { fmt.Fprintf(&shown, "%v %+v %#v\n", e, e, e) }
+	})
+	tokens := []string{}
+	p := a.login()
+	for range 3 {
+		tokens = append(tokens, p.access, p.refresh)
+		p = a.refreshed(p.refresh)
+	}
+	a.refresh(tokens[1], "client_id=webapp")
+	a.introspect(p.refresh)
+	a.revoke("token=" + p.refresh + "&client_id=webapp")
+	a.refresh(tokens[1])
+	a.refresh(p.refresh)
+	a.refresh(p.refresh[:70] + "AAAAAAAAA")
+	require.Error(t, a.auth.ChangePassword(t.Context(), "u1", "CANARY-old", "CANARY-new", ""))
+	c := a.config
+	c.OnEvent, c.Now = nil, nil
+	fmt.Fprintf(&shown, "%v %+v %#v %v %+v", c, c, c, a.auth, a.auth)
+	text := shown.String()
+	require.NotEmpty(t, text)
+	for _, secret := range append(tokens, p.access, p.refresh, "CANARY", string(secret("first"))) {
+		require.NotContains(t, text, secret)
+		require.NotContains(t, text, fmt.Sprintf("%x", secret))
+		require.NotContains(t, text, fmt.Sprint([]byte(secret)))
+	}
+}
+
+// TestRefreshOverHTTP: a lost answer, seen from a client.
+func TestDroppedAnswer(t *testing.T) {
+	a := newSessionApp(t)
+	first := a.login()
+	a.post("grant_type=refresh_token&refresh_token=" + first.refresh) // and the answer is lost
+	b := a.again()                                                    // the process restarts
+	second := b.refreshed(first.refresh)
+	require.Equal(t, second.refresh, b.refreshed(first.refresh).refresh)
+	third := b.refreshed(second.refresh)
+	c := b.again()
+	c.refresh(first.refresh).isError(t, http.StatusBadRequest, "invalid_grant")
+	c.lives(third, false)
+}
