@@ -30,6 +30,11 @@ func TestSessions(t *testing.T) {
 	storetest.Sessions(t, func(*testing.T) oauth2pw.SessionStore { return new(store.Sessions) })
 }
 
+// TestConformance56Refreshes, see storetest.Refreshes.
+func TestConformance56Refreshes(t *testing.T) {
+	storetest.Refreshes(t, func(*testing.T) oauth2pw.SessionStore { return new(store.Sessions) }, 200)
+}
+
 func TestChanges(t *testing.T) {
 	s, err := store.NewUsers(oauth2pw.User{ID: "1", Username: "a"}, oauth2pw.User{ID: "2", Username: "b"})
 	require.NoError(t, err)

@@ -19,8 +19,7 @@ import (
 func newServer(t *testing.T) *httptest.Server {
 	t.Helper()
 	st := openStore(t, openSQLite(t))
-	h, err := hasher.New(hasher.Config{Params: hasher.Params{Memory: 64, Time: 1, Threads: 1}})
-	require.NoError(t, err)
+	h := cheapHasher(t)
 	hash, err := h.Hash(t.Context(), "p@ss w:rd+%")
 	require.NoError(t, err)
 	require.NoError(t, st.Users.Add(t.Context(), oauth2pw.User{ID: "1", Username: "johndoe", PasswordHash: oauth2pw.Secret(hash)}))
@@ -48,6 +47,13 @@ func newServer(t *testing.T) *httptest.Server {
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return server
+}
+
+func cheapHasher(t *testing.T) *hasher.Hasher {
+	t.Helper()
+	h, err := hasher.New(hasher.Config{Params: hasher.Params{Memory: 64, Time: 1, Threads: 1}})
+	require.NoError(t, err)
+	return h
 }
 
 // TestXOAuth2 logs golang.org/x/oauth2 in, in every auth style, as every kind of

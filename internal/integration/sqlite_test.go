@@ -19,7 +19,7 @@ import (
 func openSQLite(t *testing.T) *sql.DB {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "test.db")
-	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)")
+	db, err := sql.Open("sqlite", sqliteDSN(file))
 	require.NoError(t, err)
 	t.Cleanup(func() { db.Close() })
 	return db
@@ -56,6 +56,11 @@ func TestSQLiteClients(t *testing.T) {
 
 func TestSQLiteSessions(t *testing.T) {
 	storetest.Sessions(t, func(t *testing.T) oauth2pw.SessionStore { return openStore(t, openSQLite(t)).Sessions })
+}
+
+// TestSQLiteConformance56Refreshes, see storetest.Refreshes.
+func TestSQLiteConformance56Refreshes(t *testing.T) {
+	storetest.Refreshes(t, func(t *testing.T) oauth2pw.SessionStore { return openStore(t, openSQLite(t)).Sessions }, 200)
 }
 
 // TestSQLiteOwnTable: the users of a table that the app has already, with integer
