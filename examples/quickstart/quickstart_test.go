@@ -104,10 +104,10 @@ func (p *process) get(path, token string) (int, string) {
 	}
 	resp, err := http.DefaultClient.Do(r)
 	require.NoError(p, err)
-	return body(p.T, resp)
+	return readBody(p.T, resp)
 }
 
-func body(t *testing.T, resp *http.Response) (int, string) {
+func readBody(t *testing.T, resp *http.Response) (int, string) {
 	t.Helper()
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
@@ -121,7 +121,7 @@ func (p *process) login(username, password, scope string) (int, map[string]any) 
 		"grant_type": {"password"}, "username": {username}, "password": {password}, "scope": {scope},
 	})
 	require.NoError(p, err)
-	status, text := body(p.T, resp)
+	status, text := readBody(p.T, resp)
 	var answer map[string]any
 	require.NoError(p, json.Unmarshal([]byte(text), &answer), text)
 	return status, answer
@@ -206,7 +206,7 @@ func TestRestart(t *testing.T) {
 	p := start(t, args...)
 	token := p.token("")
 	p.stop()
-	for _, file := range []string{db, db + ".jwk"} {
+	for _, file := range []string{db, db + ".jwk", db + ".secret"} {
 		info, err := os.Stat(file)
 		require.NoError(t, err)
 		require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), file)
@@ -274,6 +274,10 @@ func TestBadStarts(t *testing.T) {
 		{"-nonsense"}, {"argument"}, {"-addr=127.0.0.1:0", "-redis=redis://127.0.0.1"}, {"-throttle=off"}, {"-cors=*"},
 		{"-access-ttl=0"}, {"-access-ttl=-1s"}, {"-access-ttl=1ms"}, {"-access-ttl=x"},
 		{"-hash=m=1,t=1,p=1"}, {"-hash=m=64"}, {"-hash=m=64,t=1,p=1x"}, {"-hash-slots=0"}, {"-hash-queue=-1"},
+		{"-refresh-grace=2m1s"}, {"-refresh-grace=-1s"}, {"-refresh-idle=0"}, {"-refresh-max=-1s"}, {"-refresh-idle=x"},
+		{"-addr=127.0.0.1:0", "-db=:memory:", "-secret=" + filepath.Join(dir, "none")},
+		{"-addr=127.0.0.1:0", "-db=:memory:", "-secret=" + write("short.secret", "c2hvcnQ=\n")},
+		{"-addr=127.0.0.1:0", "-db=:memory:", "-secret=" + write("empty.secret", "\n")},
 		{"-trusted-proxies=x"}, {"-tls-cert=x"}, {"-tls-cert=x", "-tls-key=x"}, {"-audience="}, {"-db="},
 		{"-db=postgres://localhost/x"}, {"-addr=nonsense"}, {"-addr=" + taken.Addr().String()}, {"-addr=0.0.0.0:0"}, {"-addr=:0"},
 		{"-addr=127.0.0.1:0", "-db=" + corrupt}, {"-addr=127.0.0.1:0", "-db=" + dir},
@@ -327,7 +331,7 @@ func TestTLS(t *testing.T) {
 	resp, err := client.PostForm(p.url+"/token", form)
 	require.NoError(t, err)
 	require.Equal(t, 2, resp.ProtoMajor)
-	status, text := body(t, resp)
+	status, text := readBody(t, resp)
 	require.Equal(t, 200, status, text)
 
 	r, err := http.NewRequest("POST", p.url+"/token", strings.NewReader(form.Encode()))
@@ -336,7 +340,7 @@ func TestTLS(t *testing.T) {
 	r.Header.Set("X-Forwarded-Proto", "http")
 	resp, err = client.Do(r)
 	require.NoError(t, err)
-	status, _ = body(t, resp)
+	status, _ = readBody(t, resp)
 	require.Equal(t, 400, status)
 }
 
@@ -369,7 +373,7 @@ func TestDrain(t *testing.T) {
 	require.NoError(t, err)
 	resp, err := http.ReadResponse(answer, nil)
 	require.NoError(t, err)
-	status, text := body(t, resp)
+	status, text := readBody(t, resp)
 	require.Equal(t, 200, status, text)
 	require.Contains(t, text, "access_token")
 	require.NoError(t, p.cmd.Wait())
