@@ -27,6 +27,19 @@
 // Mount the token endpoint without a method: a pattern such as "POST /token"
 // makes ServeMux itself answer other methods, in plain text.
 //
+// With a store of sessions there are refresh tokens, and an end to every login:
+//
+//	secrets, err := tokens.OpenRefreshSecrets("refresh.secret")
+//	…
+//	Sessions: st.Sessions, RefreshSecrets: secrets, LiveSessions: -1,
+//	…
+//	mux.Handle("/revoke", auth.RevokeHandler())
+//
+// A [Session] is one login, one row, whatever happens to it; all tokens that
+// descend from the login carry its id. [Auth.EndSessions], [Auth.ChangePassword]
+// and [Auth.RevokeHandler] end it, and so do idle time, age, a disabled user and
+// the reuse of a refresh token. Let [Auth.SweepSessions] remove what is over.
+//
 // Beneath that stands a lower floor, for an app that writes its own endpoints:
 // [ParsePasswordRequestForm], [PasswordBearer] and [WriteError].
 //
@@ -39,6 +52,14 @@
 // that fails as "try again later" (503), never as "wrong password" and never
 // as "allowed". No password, token, secret or hash reaches an [Error], an
 // [Event] or a response; values that hold one print as [redacted].
+//
+// A refresh token is used once, and replaced by its one successor. Used again
+// within [Config.RefreshGrace] it gets the same successor, so that a lost answer
+// costs nobody the login; at any other time that ends the session, for the owner
+// and a thief cannot both hold it. What this does not stop: a thief who holds a
+// copy and comes inside every grace period. Whoever has both the session store
+// and the refresh secrets can make every refresh token: they must not share a
+// backup.
 //
 // What a failing plug reported is told to [Config.OnEvent] alone.
 //

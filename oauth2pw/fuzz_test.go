@@ -1,12 +1,15 @@
 package oauth2pw
 
 import (
+	"encoding/binary"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 )
 
 // FuzzForm: no body panics, and what is accepted is what url.ParseQuery reads.
@@ -86,6 +89,38 @@ func FuzzForwarded(f *testing.F) {
 			if a := parseHop(v); a.Zone() != "" || a.Is4In6() {
 				t.Fatalf("%q: %s", v, a)
 			}
+		}
+	})
+}
+
+// FuzzRefreshToken: no string panics, and each token has one spelling.
+func FuzzRefreshToken(f *testing.F) {
+	for _, seed := range []string{"", "rt1.", "rt1." + strings.Repeat("A", 75), "rt1." + strings.Repeat("B", 75), "rt1." + strings.Repeat("B", 74) + "\n", "rt2." + strings.Repeat("B", 75)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		parsed, ok := parseRefreshToken(s)
+		if !ok {
+			return
+		}
+		id, err := base64url.DecodeString(parsed.sessionID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw := append(binary.BigEndian.AppendUint64(id, parsed.generation), parsed.mac...)
+		if again := refreshPrefix + base64url.EncodeToString(raw); again != s {
+			t.Fatalf("%q is read as %q", s, again)
+		}
+	})
+}
+
+// FuzzUserAgent: what is kept is short, valid and without control characters.
+func FuzzUserAgent(f *testing.F) {
+	f.Add("Mozilla/5.0\x00\xff" + strings.Repeat("é", 200))
+	f.Fuzz(func(t *testing.T, s string) {
+		got := cleanUserAgent(s)
+		if len(got) > maxUserAgent || !utf8.ValidString(got) || strings.ContainsFunc(got, unicode.IsControl) {
+			t.Fatalf("%q becomes %q", s, got)
 		}
 	})
 }

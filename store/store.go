@@ -5,7 +5,8 @@
 // # How to wire it
 //
 //	users, err := store.NewUsers(oauth2pw.User{ID: "1", Username: "johndoe", PasswordHash: hash})
-//	clients, err := store.NewClients(oauth2pw.Client{ID: "webapp", Grants: []string{"password"}})
+//	clients, err := store.NewClients(oauth2pw.Client{ID: "webapp", Grants: []string{"password", "refresh_token"}})
+//	sessions := new(store.Sessions)
 //
 // # Concurrency
 //

@@ -4,6 +4,8 @@
 //	func TestUsers(t *testing.T) {
 //		storetest.Users(t, func(t *testing.T, users []oauth2pw.User) oauth2pw.UserStore { … })
 //	}
+//
+// A SessionStore passes both Sessions and Refreshes.
 package storetest
 
 import (
