@@ -2,6 +2,7 @@ package oauth2pw
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -73,7 +74,7 @@ func (c *config) metadata(m Metadata) (*metadata, error) {
 			m.Issuer = issuer
 		}
 		if m.Issuer != issuer {
-			return nil, fmt.Errorf("Metadata.Issuer is %q, the issuer of the tokens %q", m.Issuer, issuer)
+			return nil, fmt.Errorf("the Issuer %q is not that of the tokens, %q", m.Issuer, issuer)
 		}
 	}
 	for _, field := range []struct {
@@ -90,7 +91,7 @@ func (c *config) metadata(m Metadata) (*metadata, error) {
 			continue
 		}
 		if err := checkURL(field.url, field.isIssuer); err != nil {
-			return nil, fmt.Errorf("Metadata.%s: %w", field.name, err)
+			return nil, fmt.Errorf("the %s: %w", field.name, err)
 		}
 	}
 	confidential := []string{"client_secret_basic", "client_secret_post"}
@@ -132,7 +133,7 @@ func checkURL(s string, isIssuer bool) error {
 	u, err := url.Parse(s)
 	switch {
 	case s == "":
-		return fmt.Errorf("it is empty")
+		return errors.New("it is empty")
 	case err != nil || u.Host == "" || u.User != nil || u.Opaque != "":
 		return fmt.Errorf("%q is no absolute URL", s)
 	case u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname())):
