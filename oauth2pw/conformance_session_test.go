@@ -235,6 +235,12 @@ func TestConformanceRefresh(t *testing.T) {
 		second := a.refreshed(first.refresh)
 		a.refresh(first.refresh).isError(t, 400, "invalid_grant")
 		a.lives(second, false)
+
+		first = a.login()
+		second = a.refreshed(first.refresh)
+		a.clock.Advance(-time.Second) // a clock that is behind opens no grace period
+		a.refresh(first.refresh).isError(t, 400, "invalid_grant")
+		a.lives(second, false)
 	})
 
 	t.Run("57_idle_and_age", func(t *testing.T) {
@@ -268,6 +274,13 @@ func TestConformanceRefresh(t *testing.T) {
 		a.clock.Advance(time.Second)
 		a.takeEvents()
 		a.get("/status", p.access).isError(t, 401, "invalid_token")
+		a.refresh(p.refresh).isError(t, 400, "invalid_grant")
+		a.saw(oauth2pw.EventSessionEnded, "age")
+
+		a = newSessionApp(t, func(c *oauth2pw.Config) { c.RefreshIdle, c.RefreshMax = time.Hour, time.Hour })
+		p = a.login()
+		a.clock.Advance(time.Hour)
+		a.takeEvents()
 		a.refresh(p.refresh).isError(t, 400, "invalid_grant")
 		a.saw(oauth2pw.EventSessionEnded, "age")
 	})
@@ -608,6 +621,9 @@ func TestConformanceIntrospection(t *testing.T) {
 		inactive("revoked", next.refresh)
 
 		p = a.login(backend...)
+		b := a.again(func(c *oauth2pw.Config) { c.DisableRefresh = true })
+		require.Equal(t, `{"active":false}`, b.introspect(p.refresh).body, "nothing can be had for it")
+		require.Equal(t, true, a.introspect(p.refresh).json["active"])
 		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = true }))
 		inactive("disabled", p.access)
 		inactive("disabled", p.refresh)

@@ -95,7 +95,7 @@ func FuzzForwarded(f *testing.F) {
 
 // FuzzRefreshToken: no string panics, and each token has one spelling.
 func FuzzRefreshToken(f *testing.F) {
-	for _, seed := range []string{"", "rt1.", "rt1." + strings.Repeat("A", 75), "rt1." + strings.Repeat("B", 75), "rt1." + strings.Repeat("B", 74) + "\n", "rt2." + strings.Repeat("B", 75)} {
+	for _, seed := range []string{"", "rt1.", "rt1." + strings.Repeat("A", 75), "rt1." + strings.Repeat("B", 75), "rt1." + strings.Repeat("B", 73) + "A\n", "rt2." + strings.Repeat("B", 75)} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

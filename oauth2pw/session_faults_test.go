@@ -220,6 +220,30 @@ func TestRaces(t *testing.T) {
 		require.ErrorContains(t, err, "access_denied")
 	})
 
+	t.Run("a thief who hangs up does not save the session", func(t *testing.T) {
+		a, s := newScriptedApp(t)
+		first := a.login()
+		second := a.refreshed(a.refreshed(first.refresh).refresh)
+		ctx, hangUp := context.WithCancel(t.Context())
+		s.set(once("End", 1, hangUp), nil)
+		r := formRequest("grant_type=refresh_token&refresh_token=" + first.refresh).WithContext(ctx)
+		r.RemoteAddr = "127.0.0.1:1"
+		a.serve(r).isError(t, 400, "invalid_grant")
+		require.Error(t, ctx.Err())
+		a.lives(second, false)
+	})
+
+	t.Run("a session that was ended is not ended again", func(t *testing.T) {
+		a, s := newScriptedApp(t)
+		p := a.login()
+		require.Equal(t, 200, a.revoke("token="+p.refresh).StatusCode)
+		s.set(func(call string) error {
+			require.NotEqual(t, "End", call)
+			return nil
+		}, nil)
+		a.lives(p, false)
+	})
+
 	t.Run("two refreshes that both lost once", func(t *testing.T) {
 		a, s := newScriptedApp(t)
 		p := a.login()

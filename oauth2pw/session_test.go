@@ -81,6 +81,12 @@ func TestLiveSessions(t *testing.T) {
 		}
 		require.Equal(t, 3, gets)
 		require.Equal(t, 200, status(a, other))
+		require.NoError(t, a.auth.ChangePassword(t.Context(), "u1", "secret", "x", sessionID(t, other.access)))
+		gets = 0
+		for range 3 { // the session that was kept is read once, and remembered anew
+			require.Equal(t, 200, status(a, other))
+		}
+		require.Equal(t, 1, gets)
 		require.Equal(t, 200, a.revoke("token="+other.access).StatusCode) // here: noticed at once
 		require.Equal(t, 401, status(a, other))
 	})
@@ -133,8 +139,9 @@ func TestLiveSessions(t *testing.T) {
 	})
 
 	t.Run("a token of another user's session", func(t *testing.T) {
-		a := newSessionApp(t)
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.LiveSessions = time.Hour })
 		p := a.login()
+		require.Equal(t, 200, status(a, p)) // from here on it is remembered
 		forged, _, err := a.ring.Issue(t.Context(), oauth2pw.Principal{Subject: "u3", SessionID: sessionID(t, p.access), AuthTime: a.clock.Now()})
 		require.NoError(t, err)
 		a.get("/status", forged).isError(t, 401, "invalid_token")
