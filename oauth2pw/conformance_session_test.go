@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store"
 	"github.com/oauth2pw/passwordflow/tokens"
 )
 
@@ -27,6 +28,7 @@ func TestConformanceRefresh(t *testing.T) {
 		// Its session ends with the access token, and can be ended before.
 		s := a.session("u1")
 		require.Equal(t, 15*time.Minute, s.ExpiresAt.Sub(s.CreatedAt))
+		require.Equal(t, s.ExpiresAt, s.IdleExpiresAt)
 		require.Equal(t, 200, a.revoke("token="+p.access+"&client_id=once").StatusCode)
 		require.Equal(t, 401, a.get("/status", p.access).StatusCode)
 		a.refresh("x", "client_id=once").isError(t, 400, "unauthorized_client")
@@ -161,6 +163,13 @@ func TestConformanceRefresh(t *testing.T) {
 		a.refresh(p.refresh, "scope=admin").isError(t, 400, "invalid_scope")
 		grant = []string{"items"}
 		require.Equal(t, "items", a.refreshed(p.refresh).scope)
+
+		grant = []string{"me", "items"}
+		p = a.login("scope=me+items", "client_id=webapp")
+		clients, err := store.NewClients(oauth2pw.Client{ID: "webapp", Grants: []string{"refresh_token"}, Scopes: []string{"me"}})
+		require.NoError(t, err)
+		a = a.again(func(c *oauth2pw.Config) { c.Clients = clients })
+		require.Equal(t, "me", a.refreshed(p.refresh, "client_id=webapp").scope, "nor does it keep what the client has lost")
 	})
 
 	t.Run("53_each_at_its_place", func(t *testing.T) {

@@ -205,6 +205,8 @@ func TestChangePassword(t *testing.T) {
 		switch password {
 		case "weak":
 			return &oauth2pw.Error{Code: "invalid_request", Description: "Too weak."}
+		case "busy":
+			return &oauth2pw.Error{Code: "slow_down"}
 		case "down":
 			return errors.New("the breach service is down")
 		}
@@ -227,6 +229,7 @@ func TestChangePassword(t *testing.T) {
 		{name: "long new password", user: "u1", old: "secret", new: strings.Repeat("x", 1025), status: 422, code: "invalid_request"},
 		{name: "refused new password", user: "u1", old: "secret", new: "weak", status: 422, code: "invalid_request", text: "Too weak."},
 		{name: "check that fails", user: "u1", old: "secret", new: "down", status: 503, code: "temporarily_unavailable"},
+		{name: "check that answers for itself", user: "u1", old: "secret", new: "busy", status: 429, code: "slow_down"},
 		{name: "unknown session", user: "u1", old: "secret", new: "fine", keep: func(pair, pair) string { return "x" }, status: 403, code: "access_denied"},
 		{name: "another user's session", user: "u3", old: "secret", new: "fine", keep: func(p, _ pair) string { return sessionID(t, p.access) }, status: 403, code: "access_denied"},
 		{name: "a session that is over", user: "u1", old: "secret", new: "fine", keep: func(_, other pair) string { return sessionID(t, other.access) }, status: 403, code: "access_denied"},
