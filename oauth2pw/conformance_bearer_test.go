@@ -20,9 +20,9 @@ import (
 func TestConformanceBearer(t *testing.T) {
 	a := newApp(t)
 	me, both := a.token("me"), a.token("me items")
-	otherKey, _, err := tokens.NewKey()
+	otherKey, _, err := tokens.NewKey("")
 	require.NoError(t, err)
-	foreign, err := tokens.New(tokens.Config{Key: otherKey, Issuer: issuer, Audience: audience, Now: a.clock.Now})
+	foreign, err := tokens.New(tokens.Config{Keys: []tokens.Key{otherKey}, Issuer: issuer, Audience: audience, Now: a.clock.Now})
 	require.NoError(t, err)
 	forged, _, err := foreign.Issue(t.Context(), oauth2pw.Principal{Subject: "u1", Scope: "me"})
 	require.NoError(t, err)

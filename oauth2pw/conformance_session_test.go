@@ -638,9 +638,9 @@ func TestConformanceIntrospection(t *testing.T) {
 		inactive("disabled", p.refresh)
 		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = false }))
 		require.Equal(t, true, a.introspect(p.access).json["active"])
-		other, err := tokens.ParseKey([]byte(strings.Replace(testKey, "AAEC", "BBBB", 1)))
+		other, err := tokens.ParseKeys([]byte(strings.Replace(testKey, "AAEC", "BBBB", 1)))
 		require.NoError(t, err)
-		ring, err := tokens.New(tokens.Config{Key: other, Issuer: issuer, Audience: "other", Now: a.clock.Now})
+		ring, err := tokens.New(tokens.Config{Keys: other, Issuer: issuer, Audience: "other", Now: a.clock.Now})
 		require.NoError(t, err)
 		foreign, _, err := ring.Issue(t.Context(), oauth2pw.Principal{Subject: "u1"})
 		require.NoError(t, err)
@@ -649,9 +649,9 @@ func TestConformanceIntrospection(t *testing.T) {
 
 	t.Run("91_claims_hook", func(t *testing.T) {
 		a := newSessionApp(t, func(c *oauth2pw.Config) {
-			key, err := tokens.ParseKey([]byte(testKey))
+			key, err := tokens.ParseKeys([]byte(testKey))
 			require.NoError(t, err)
-			ring, err := tokens.New(tokens.Config{Key: key, Issuer: issuer, Audience: audience, Now: c.Now,
+			ring, err := tokens.New(tokens.Config{Keys: key, Issuer: issuer, Audience: audience, Now: c.Now,
 				Claims: tokens.WithClaims(func(context.Context, oauth2pw.Principal) (map[string]any, error) {
 					return map[string]any{"active": false, "username": "root"}, nil
 				})})

@@ -249,9 +249,9 @@ func TestParseFormBefore(t *testing.T) {
 func TestWiringMistakes(t *testing.T) {
 	users, err := store.NewUsers()
 	require.NoError(t, err)
-	key, _, err := tokens.NewKey()
+	key, _, err := tokens.NewKey("")
 	require.NoError(t, err)
-	ring, err := tokens.New(tokens.Config{Key: key, Issuer: issuer, Audience: audience})
+	ring, err := tokens.New(tokens.Config{Keys: []tokens.Key{key}, Issuer: issuer, Audience: audience})
 	require.NoError(t, err)
 	for _, test := range []struct {
 		names string

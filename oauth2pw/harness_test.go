@@ -117,9 +117,9 @@ func newApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
 		oauth2pw.Client{ID: "once", Grants: []string{"password"}, Introspect: true},
 	)
 	require.NoError(t, err)
-	key, err := tokens.ParseKey([]byte(testKey))
+	key, err := tokens.ParseKeys([]byte(testKey))
 	require.NoError(t, err)
-	a.ring, err = tokens.New(tokens.Config{Key: key, Issuer: issuer, Audience: audience, Now: a.clock.Now})
+	a.ring, err = tokens.New(tokens.Config{Keys: key, Issuer: issuer, Audience: audience, Now: a.clock.Now})
 	require.NoError(t, err)
 	c := oauth2pw.Config{
 		Users: a.users, Hasher: a.hasher, Issuer: a.ring, Clients: clients,

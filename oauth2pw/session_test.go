@@ -169,11 +169,11 @@ func (anySession) Verify(_ context.Context, token string) (oauth2pw.Principal, e
 // TestForeignTokens: the sid and the sub of another issuer's token are not looked
 // up, and its token is not ours to revoke or to show.
 func TestForeignTokens(t *testing.T) {
-	key, _, err := tokens.NewKey()
+	key, _, err := tokens.NewKey("")
 	require.NoError(t, err)
 	var both *either
 	a := newSessionApp(t, func(c *oauth2pw.Config) {
-		ring, err := tokens.New(tokens.Config{Key: key, Issuer: "https://other.example", Audience: audience, Now: c.Now})
+		ring, err := tokens.New(tokens.Config{Keys: []tokens.Key{key}, Issuer: "https://other.example", Audience: audience, Now: c.Now})
 		require.NoError(t, err)
 		both = &either{c.Issuer.(*tokens.Ring), ring}
 		c.Verifier = both

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -53,16 +52,12 @@ func encodeClaims(p oauth2pw.Principal) ([]byte, error) {
 // in.
 func addClaims(payload []byte, extra json.RawMessage) ([]byte, error) {
 	out := bytes.NewBuffer(payload[:len(payload)-1])
-	err := eachMember(extra, func(name string, dec *json.Decoder) error {
+	err := eachMember(string(extra), func(name, value string) error {
 		for _, r := range reserved {
 			// Readers that fold case must not be fooled either.
 			if strings.EqualFold(name, r) {
 				return fmt.Errorf("the claim %q is reserved", r)
 			}
-		}
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return err
 		}
 		key, err := json.Marshal(name)
 		if err != nil {
@@ -71,7 +66,7 @@ func addClaims(payload []byte, extra json.RawMessage) ([]byte, error) {
 		out.WriteByte(',')
 		out.Write(key)
 		out.WriteByte(':')
-		out.Write(value)
+		out.WriteString(value)
 		return nil
 	})
 	if err != nil {
@@ -81,99 +76,51 @@ func addClaims(payload []byte, extra json.RawMessage) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// decodeClaims reads a payload strictly: our members have their types, stand at
-// most once and are spelled exactly; the others are left alone.
-func decodeClaims(payload []byte) (oauth2pw.Principal, error) {
-	var c claims
-	err := eachMember(payload, func(name string, dec *json.Decoder) error {
-		var target any
+var errTime = errors.New("a time is missing or out of range")
+
+// decodeClaims reads a payload of ours strictly: our members have their types,
+// stand at most once and are spelled exactly; the others are left alone.
+func decodeClaims(payload string) (p oauth2pw.Principal, err error) {
+	var expires, issued, authenticated int64
+	err = eachMember(payload, func(name, value string) (err error) {
 		switch name {
 		case "iss":
-			target = &c.Issuer
+			p.Issuer, err = jsonString(value)
 		case "sub":
-			target = &c.Subject
+			p.Subject, err = jsonString(value)
 		case "aud":
-			target = &c.Audience
+			p.Audience, err = jsonString(value)
 		case "exp":
-			target = &c.ExpiresAt
+			expires, err = jsonInt(value)
 		case "iat":
-			target = &c.IssuedAt
+			issued, err = jsonInt(value)
 		case "jti":
-			target = &c.TokenID
+			p.TokenID, err = jsonString(value)
 		case "auth_time":
-			target = &c.AuthTime
+			authenticated, err = jsonInt(value)
 		case "client_id":
-			target = &c.ClientID
+			p.ClientID, err = jsonString(value)
 		case "scope":
-			target = &c.Scope
+			p.Scope, err = jsonString(value)
 		case "sid":
-			target = &c.SessionID
+			p.SessionID, err = jsonString(value)
 		case "nbf", "cnf":
 			return fmt.Errorf("the claim %s is none of ours", name)
-		default:
-			target = new(json.RawMessage)
 		}
-		var raw json.RawMessage
-		if err := dec.Decode(&raw); err != nil {
-			return err
+		if err != nil {
+			return fmt.Errorf("the claim %s: %w", name, err)
 		}
-		if string(raw) == "null" { // which json would take for any type
-			return fmt.Errorf("the claim %s is null", name)
-		}
-		return json.Unmarshal(raw, target)
+		return nil
 	})
 	if err != nil {
 		return oauth2pw.Principal{}, fmt.Errorf("the claims are malformed: %w", err)
 	}
-	if c.ExpiresAt <= 0 || c.IssuedAt <= 0 || c.AuthTime < 0 ||
-		c.ExpiresAt > maxTime || c.IssuedAt > maxTime || c.AuthTime > maxTime {
-		return oauth2pw.Principal{}, errors.New("a time is missing or out of range")
+	if expires <= 0 || issued <= 0 || authenticated < 0 || expires > maxTime || issued > maxTime || authenticated > maxTime {
+		return oauth2pw.Principal{}, errTime
 	}
-	p := oauth2pw.Principal{
-		Issuer: c.Issuer, Subject: c.Subject, Audience: c.Audience, TokenID: c.TokenID,
-		ExpiresAt: time.Unix(c.ExpiresAt, 0), IssuedAt: time.Unix(c.IssuedAt, 0),
-		ClientID: c.ClientID, Scope: c.Scope, SessionID: c.SessionID, Payload: string(payload),
-	}
-	if c.AuthTime != 0 {
-		p.AuthTime = time.Unix(c.AuthTime, 0)
+	p.ExpiresAt, p.IssuedAt, p.Payload = time.Unix(expires, 0), time.Unix(issued, 0), payload
+	if authenticated != 0 {
+		p.AuthTime = time.Unix(authenticated, 0)
 	}
 	return p, nil
-}
-
-// maxTime is the end of the year 9999.
-const maxTime = 253402300799
-
-// eachMember calls f for each member of a JSON object, with a decoder that stands
-// before its value, which f must read. Duplicate names, anything but an object,
-// and trailing data are errors.
-func eachMember(object []byte, f func(name string, dec *json.Decoder) error) error {
-	if !utf8.Valid(object) {
-		return errors.New("not UTF-8")
-	}
-	dec := json.NewDecoder(bytes.NewReader(object))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return errors.New("not an object")
-	}
-	seen := make(map[string]bool, 12)
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return err
-		}
-		name, ok := t.(string)
-		if !ok || seen[name] {
-			return errors.New("a duplicate member")
-		}
-		seen[name] = true
-		if err := f(name, dec); err != nil {
-			return err
-		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("trailing data")
-	}
-	return nil
 }

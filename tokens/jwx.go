@@ -6,11 +6,23 @@ package tokens
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"hash"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
@@ -20,28 +32,123 @@ import (
 // keyMaterial is a key with its algorithm.
 type keyMaterial struct {
 	alg, kid string
-	sign     func(data []byte) ([]byte, error)
+	sign     func(data []byte) ([]byte, error) // nil: the key is public
 	verify   func(data, signature []byte) error
+	jwk      json.RawMessage // the public key; nil: it is an HMAC key
+	raw      func() any      // the key itself, which a closure keeps from being printed
 }
 
-// minHS256 is the length of the shortest HS256 key, in bytes (RFC 7518, section
-// 3.2).
-const minHS256 = 32
+// minRSA is the length of the shortest RSA key, in bits (RFC 7518, section 3.3);
+// maxRSA bounds the work that a foreign key can ask for.
+const minRSA, maxRSA = 2048, 8192
 
-func parseJWK(data []byte) (*keyMaterial, error) {
+// maxKeys is how many keys of a set are looked at.
+const maxKeys = 100
+
+// parseKeys reads what a key file may hold: a JWK, a JWK set, or PEM.
+func parseKeys(data []byte) ([]*keyMaterial, error) {
 	data = bytes.TrimSpace(data)
 	if bytes.HasPrefix(data, []byte("-----BEGIN")) {
-		return nil, errors.New("the key is PEM; only a JWK is supported")
+		return parsePEM(data)
 	}
 	var shape struct {
-		Keys json.RawMessage `json:"keys"`
+		Keys *[]json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(data, &shape); err != nil {
-		return nil, errors.New("the key is no JWK: not a JSON object") // the cause would quote the key
+		return nil, errors.New("no key: neither PEM nor a JSON object") // the cause would quote it
 	}
-	if shape.Keys != nil {
-		return nil, errors.New("the key is a JWK set; only a single JWK is supported")
+	if shape.Keys == nil {
+		m, err := parseJWK(data)
+		return []*keyMaterial{m}, err
 	}
+	if len(*shape.Keys) == 0 || len(*shape.Keys) > maxKeys {
+		return nil, fmt.Errorf("the JWK set has %d keys; 1 to %d are allowed", len(*shape.Keys), maxKeys)
+	}
+	var keys []*keyMaterial
+	for i, one := range *shape.Keys {
+		m, err := parseJWK(one)
+		if err != nil {
+			return nil, fmt.Errorf("key %d of the set: %w", i+1, err)
+		}
+		keys = append(keys, m)
+	}
+	return keys, nil
+}
+
+// parseForeignKeys reads the JWK set of another issuer. What is no public key for
+// signatures, or is weak, is left out.
+func parseForeignKeys(data []byte) ([]*keyMaterial, error) {
+	var set struct {
+		Keys *[]json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(data, &set); err != nil || set.Keys == nil {
+		return nil, errors.New("no JWK set")
+	}
+	if len(*set.Keys) > maxKeys {
+		return nil, fmt.Errorf("the JWK set has %d keys; %d are allowed", len(*set.Keys), maxKeys)
+	}
+	var keys []*keyMaterial
+	for _, one := range *set.Keys {
+		if m, err := parseJWK(one); err == nil && m.sign == nil && m.jwk != nil {
+			keys = append(keys, m)
+		}
+	}
+	return keys, nil
+}
+
+func parsePEM(data []byte) ([]*keyMaterial, error) {
+	var keys []*keyMaterial
+	for len(data) > 0 {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return nil, errors.New("the PEM is malformed")
+		}
+		data = bytes.TrimSpace(data)
+		if block.Type == "EC PARAMETERS" { // which openssl writes before an EC key
+			continue
+		}
+		raw, err := parseDER(block)
+		if err != nil {
+			return nil, err
+		}
+		m, err := materialOf(raw, "", "")
+		if err != nil {
+			return nil, err
+		}
+		if keys = append(keys, m); len(keys) > maxKeys {
+			return nil, fmt.Errorf("over %d keys", maxKeys)
+		}
+	}
+	if keys == nil {
+		return nil, errors.New("the PEM holds no key")
+	}
+	return keys, nil
+}
+
+func parseDER(block *pem.Block) (raw any, err error) {
+	switch {
+	case block.Headers["DEK-Info"] != "" || block.Type == "ENCRYPTED PRIVATE KEY":
+		return nil, errors.New("the PEM is encrypted; decrypt it first (openssl pkey -in FILE)")
+	case block.Type == "PRIVATE KEY":
+		raw, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case block.Type == "RSA PRIVATE KEY":
+		raw, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case block.Type == "EC PRIVATE KEY":
+		raw, err = x509.ParseECPrivateKey(block.Bytes)
+	case block.Type == "PUBLIC KEY":
+		raw, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case block.Type == "RSA PUBLIC KEY":
+		raw, err = x509.ParsePKCS1PublicKey(block.Bytes)
+	default:
+		return nil, fmt.Errorf("the PEM holds a %q, and no key", block.Type)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the PEM block %q holds no key of its kind, or a weak one", block.Type) // the cause may quote it
+	}
+	return raw, nil
+}
+
+func parseJWK(data []byte) (*keyMaterial, error) {
 	key, err := jwk.ParseKey(data)
 	if err != nil {
 		return nil, errors.New("the key is no JWK, or of an unknown type")
@@ -49,34 +156,37 @@ func parseJWK(data []byte) (*keyMaterial, error) {
 	if use := key.KeyUsage(); use != "" && use != string(jwk.ForSignature) {
 		return nil, errors.New(`the key has a "use" other than "sig"`)
 	}
-	var alg jwa.SignatureAlgorithm
-	var private, public any
-	switch key := key.(type) {
-	case jwk.SymmetricKey:
-		secret := key.Octets()
-		if len(secret) < minHS256 {
-			return nil, fmt.Errorf("the key has %d bytes; HS256 needs %d", len(secret), minHS256)
-		}
-		alg, private, public = jwa.HS256, secret, secret
-	case jwk.OKPPrivateKey:
-		var raw any
-		if err := key.Raw(&raw); err != nil {
-			return nil, errors.New("the key is no valid OKP key: its halves do not belong together, or have the wrong length")
-		}
-		edKey, ok := raw.(ed25519.PrivateKey)
-		if !ok {
-			return nil, errors.New("the key is on another curve than Ed25519")
-		}
-		alg, private, public = jwa.EdDSA, edKey, edKey.Public()
-	case jwk.OKPPublicKey:
-		return nil, errors.New("the key is public; signing needs the private one")
-	default:
-		return nil, fmt.Errorf("a key of type %s is not supported; only Ed25519 and oct are", key.KeyType())
+	var raw any
+	if err := key.Raw(&raw); err != nil {
+		return nil, errors.New("the key is malformed: a part is missing or has the wrong length, or its halves do not belong together")
 	}
-	if named := key.Algorithm().String(); named != "" && named != alg.String() {
-		return nil, errors.New(`the key has an "alg" other than ` + alg.String() + ", which is what such a key signs with here")
+	// jwx takes the public half as it stands there.
+	if private, ok := raw.(*ecdsa.PrivateKey); ok {
+		x, y := private.Curve.ScalarBaseMult(private.D.Bytes()) //nolint:staticcheck // compared with what jwx has read, once at the start
+		if x.Cmp(private.X) != 0 || y.Cmp(private.Y) != 0 {
+			return nil, errors.New("the halves of the EC key do not belong together")
+		}
 	}
-	kid := key.KeyID()
+	return materialOf(raw, key.Algorithm().String(), key.KeyID())
+}
+
+// materialOf makes a key of what the standard library calls one. The algorithm is
+// alg, which must fit, or the usual one of such a key.
+func materialOf(raw any, alg, kid string) (*keyMaterial, error) {
+	fits, private, public, err := algorithmsOf(raw)
+	if err != nil {
+		return nil, err
+	}
+	if alg == "" {
+		alg = fits[0]
+	}
+	if !slices.Contains(fits, alg) {
+		return nil, fmt.Errorf(`the key has the "alg" %q, which such a key cannot have (%s)`, alg, strings.Join(fits, ", "))
+	}
+	key, err := jwk.FromRaw(raw)
+	if err != nil {
+		return nil, errors.New("the key is malformed")
+	}
 	if kid == "" {
 		thumbprint, err := key.Thumbprint(crypto.SHA256)
 		if err != nil {
@@ -87,28 +197,151 @@ func parseJWK(data []byte) (*keyMaterial, error) {
 	if !plain(kid) || len(kid) > 256 {
 		return nil, errors.New(`the key has a "kid" of over 256 bytes, or one that is not UTF-8`)
 	}
-	signer, err := jws.NewSigner(alg)
+	m := &keyMaterial{alg: alg, kid: kid, raw: func() any { return raw }}
+	if secret, ok := raw.([]byte); ok {
+		m.sign, m.verify = newHMAC(alg, secret)
+		return m, nil
+	}
+	verifier, err := jws.NewVerifier(jwa.SignatureAlgorithm(alg))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", alg, err)
 	}
-	verifier, err := jws.NewVerifier(alg)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", alg, err)
+	m.verify = func(data, signature []byte) error { return verifier.Verify(data, signature, public) }
+	if private != nil {
+		signer, err := jws.NewSigner(jwa.SignatureAlgorithm(alg))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", alg, err)
+		}
+		m.sign = func(data []byte) ([]byte, error) { return signer.Sign(data, private) }
 	}
-	return &keyMaterial{
-		alg: alg.String(), kid: kid,
-		sign:   func(data []byte) ([]byte, error) { return signer.Sign(data, private) },
-		verify: func(data, signature []byte) error { return verifier.Verify(data, signature, public) },
-	}, nil
+	m.jwk, err = publicJWK(key, alg, kid)
+	return m, err
 }
 
-func newJWK() ([]byte, error) {
-	_, private, err := ed25519.GenerateKey(rand.Reader)
+// algorithmsOf returns the algorithms that a key can have, the usual one first,
+// and its halves; private is nil for a public key.
+func algorithmsOf(raw any) (fits []string, private, public any, err error) {
+	switch key := raw.(type) {
+	case []byte:
+		for _, alg := range []string{"HS256", "HS384", "HS512"} {
+			if len(key) >= hmacs[alg]().Size() { // RFC 7518, section 3.2
+				fits = append(fits, alg)
+			}
+		}
+		if fits == nil {
+			return nil, nil, nil, fmt.Errorf("the key has %d bytes; HS256 needs 32, HS384 48 and HS512 64", len(key))
+		}
+		return fits, key, key, nil
+	case *rsa.PrivateKey:
+		if err := key.Validate(); err != nil {
+			return nil, nil, nil, errors.New("the RSA key is not consistent")
+		}
+		fits, _, public, err := algorithmsOf(&key.PublicKey)
+		return fits, key, public, err
+	case *rsa.PublicKey:
+		if n := key.N.BitLen(); n < minRSA || n > maxRSA || key.E < 3 {
+			return nil, nil, nil, fmt.Errorf("the RSA key has %d bits; %d to %d are allowed", n, minRSA, maxRSA)
+		}
+		return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil, key, nil
+	case *ecdsa.PrivateKey:
+		fits, _, public, err := algorithmsOf(&key.PublicKey)
+		return fits, key, public, err
+	case *ecdsa.PublicKey:
+		if _, err := key.ECDH(); err != nil { // which checks that the point is on the curve
+			return nil, nil, nil, errors.New("the EC key is no point of its curve, or its curve is not supported")
+		}
+		alg := map[elliptic.Curve]string{elliptic.P256(): "ES256", elliptic.P384(): "ES384", elliptic.P521(): "ES512"}[key.Curve]
+		if alg == "" {
+			return nil, nil, nil, errors.New("the EC key is on another curve than P-256, P-384 and P-521")
+		}
+		return []string{alg}, nil, key, nil
+	case ed25519.PrivateKey:
+		return []string{"EdDSA"}, key, key.Public(), nil
+	case ed25519.PublicKey:
+		return []string{"EdDSA"}, nil, key, nil
+	}
+	return nil, nil, nil, errors.New("a key of this type is not supported: only RSA, EC, Ed25519 and oct are")
+}
+
+// publicJWK returns the JWK of the public half.
+func publicJWK(key jwk.Key, alg, kid string) (json.RawMessage, error) {
+	public, err := key.PublicKey()
+	if err != nil {
+		return nil, errors.New("the key has no public half")
+	}
+	for name, value := range map[string]any{jwk.AlgorithmKey: alg, jwk.KeyIDKey: kid, jwk.KeyUsageKey: jwk.ForSignature} {
+		if err := public.Set(name, value); err != nil {
+			return nil, fmt.Errorf("the key: %w", err)
+		}
+	}
+	return json.Marshal(public)
+}
+
+var hmacs = map[string]func() hash.Hash{"HS256": sha256.New, "HS384": sha512.New384, "HS512": sha512.New}
+
+// newHMAC returns the functions of an HMAC key. They keep hashes that have taken
+// the key in already: it is most of the work for a short token.
+func newHMAC(alg string, secret []byte) (sign func([]byte) ([]byte, error), verify func(data, signature []byte) error) {
+	type state struct {
+		hash.Hash
+		sum []byte
+	}
+	states := sync.Pool{New: func() any { return &state{hmac.New(hmacs[alg], secret), make([]byte, 0, sha512.Size)} }}
+	digest := func(data []byte, use func(sum []byte)) {
+		s := states.Get().(*state)
+		s.Reset()
+		s.Write(data)
+		s.sum = s.Sum(s.sum[:0])
+		use(s.sum)
+		states.Put(s)
+	}
+	sign = func(data []byte) (signature []byte, _ error) {
+		digest(data, func(sum []byte) { signature = bytes.Clone(sum) })
+		return signature, nil
+	}
+	verify = func(data, signature []byte) error {
+		ok := false
+		digest(data, func(sum []byte) { ok = hmac.Equal(sum, signature) })
+		if !ok {
+			return errSignature
+		}
+		return nil
+	}
+	return sign, verify
+}
+
+var errSignature = errors.New("wrong signature")
+
+// newJWK makes a key for an algorithm and returns it as a private JWK.
+func newJWK(alg string) ([]byte, error) {
+	var raw any
+	var err error
+	switch alg {
+	case "EdDSA":
+		_, raw, err = ed25519.GenerateKey(rand.Reader)
+	case "ES256":
+		raw, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case "ES384":
+		raw, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case "ES512":
+		raw, err = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	case "RS256", "RS384", "RS512", "PS256", "PS384", "PS512":
+		raw, err = rsa.GenerateKey(rand.Reader, 3072)
+	case "HS256", "HS384", "HS512":
+		secret := make([]byte, hmacs[alg]().Size())
+		_, _ = rand.Read(secret) // never fails (crypto/rand)
+		raw = secret
+	default:
+		return nil, fmt.Errorf("%q is no algorithm that is supported", alg)
+	}
 	if err != nil {
 		return nil, err
 	}
-	key, err := jwk.FromRaw(private)
+	key, err := jwk.FromRaw(raw)
 	if err != nil {
+		return nil, err
+	}
+	if err := key.Set(jwk.AlgorithmKey, alg); err != nil {
 		return nil, err
 	}
 	return json.Marshal(key)

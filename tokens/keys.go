@@ -14,42 +14,74 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// Key is a signing key. The zero value is none. It prints nothing of the key.
+// Key is a key with its algorithm. The zero value is none.
 type Key struct{ material *keyMaterial }
 
 // maxKeyFile is the size of the largest key file that is read, in bytes.
 const maxKeyFile = 64 << 10
 
-// ParseKey reads a key from a JWK (RFC 7517): kty "OKP" with crv "Ed25519" and d
-// signs with EdDSA, kty "oct" with at least 32 bytes with HS256. The kid is that
-// of the JWK or, without one, its thumbprint (RFC 7638).
-func ParseKey(jwk []byte) (Key, error) {
-	m, err := parseJWK(jwk)
+// ParseKeys reads keys from a JWK, a JWK set (RFC 7517) or PEM (PKCS #1, PKCS #8,
+// SEC 1, and public keys). It refuses a file with any key that is too short, of
+// another use or of an unknown kind. A public key verifies and cannot sign.
+func ParseKeys(data []byte) ([]Key, error) {
+	materials, err := parseKeys(data)
+	if err != nil {
+		return nil, fmt.Errorf("tokens: %w", err)
+	}
+	keys := make([]Key, len(materials))
+	for i, m := range materials {
+		keys[i] = Key{m}
+	}
+	return keys, nil
+}
+
+// NewKey makes a key for an algorithm, "EdDSA" if it is empty, and returns it with
+// its JWK, which is secret. An RSA key has 3,072 bits.
+func NewKey(alg string) (Key, []byte, error) {
+	if alg == "" {
+		alg = "EdDSA"
+	}
+	jwk, err := newJWK(alg)
+	if err != nil {
+		return Key{}, nil, fmt.Errorf("tokens: %w", err)
+	}
+	keys, err := ParseKeys(jwk)
+	if err != nil {
+		return Key{}, nil, err
+	}
+	return keys[0], jwk, nil
+}
+
+// WithAlgorithm returns the key with another algorithm that such a key can have:
+// PS256 for an RSA key from PEM, say, which cannot name one.
+func (k Key) WithAlgorithm(alg string) (Key, error) {
+	if k.material == nil {
+		return Key{}, errors.New("tokens: the zero Key has no algorithm")
+	}
+	m, err := materialOf(k.material.raw(), alg, k.material.kid)
 	if err != nil {
 		return Key{}, fmt.Errorf("tokens: %w", err)
 	}
 	return Key{m}, nil
 }
 
-// NewKey makes an Ed25519 key and returns it with its JWK, which is secret.
-func NewKey() (Key, []byte, error) {
-	jwk, err := newJWK()
-	if err != nil {
-		return Key{}, nil, fmt.Errorf("tokens: %w", err)
+// ID returns the kid of the key.
+func (k Key) ID() string {
+	if k.material == nil {
+		return ""
 	}
-	key, err := ParseKey(jwk)
-	return key, jwk, err
+	return k.material.kid
 }
 
-// ReadKey reads a key from a file that holds a JWK.
-func ReadKey(file string) (Key, error) { return readFile(file, ParseKey) }
+// ReadKeys reads keys from a file; see [ParseKeys].
+func ReadKeys(file string) ([]Key, error) { return readFile(file, ParseKeys) }
 
-// OpenKey reads a key from a file. If there is no such file, it makes an Ed25519
+// OpenKeys reads keys from a file. If there is no such file, it makes an Ed25519
 // key there, with mode 0600, and reads that: processes that start at once agree on
 // one key.
-func OpenKey(file string) (Key, error) {
-	return openFile(file, ParseKey, func() ([]byte, error) {
-		_, jwk, err := NewKey()
+func OpenKeys(file string) ([]Key, error) {
+	return openFile(file, ParseKeys, func() ([]byte, error) {
+		_, jwk, err := NewKey("")
 		return jwk, err
 	})
 }
@@ -62,7 +94,7 @@ func ReadRefreshSecrets(file string) ([]oauth2pw.Secret, error) {
 }
 
 // OpenRefreshSecrets is [ReadRefreshSecrets] for a file that is made if there is
-// none, with one secret and mode 0600, as [OpenKey] does.
+// none, with one secret and mode 0600, as [OpenKeys] does.
 func OpenRefreshSecrets(file string) ([]oauth2pw.Secret, error) {
 	return openFile(file, parseRefreshSecrets, func() ([]byte, error) {
 		secret := make([]byte, minRefreshSecret)

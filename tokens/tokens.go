@@ -1,24 +1,43 @@
 // Package tokens makes and verifies access tokens: JWTs in the profile of RFC
-// 9068, signed with HS256 or EdDSA (Ed25519).
+// 9068. It also verifies those of other issuers.
 //
 // # How to wire it
 //
 //	jwt, err := tokens.Open("signing.jwk", "https://api.example.com", "api")
 //
 // makes the key file if there is none, and returns a [Ring] that is the Issuer
-// and the Verifier of an oauth2pw.Config. [New] has all settings.
+// and the Verifier of an oauth2pw.Config. [New] has all settings. A service that
+// takes the tokens of an identity provider has a [Remote] instead, or beside it
+// with [ByIssuer].
+//
+// # Keys
+//
+// HS256, HS384, HS512; RS256, RS384, RS512, PS256, PS384, PS512 with 2,048 to
+// 8,192 bits; ES256, ES384, ES512; EdDSA with Ed25519: from a JWK, a JWK set or
+// PEM. The key fixes the algorithm: its "alg", or else HS256, RS256, that of its
+// curve, or EdDSA. Its kid is that of the JWK or, without one, its thumbprint (RFC
+// 7638).
+//
+// To rotate a key, first let every process verify the new one ([Ring.SetKeys] with
+// the old key first), then sign with it (the new key first), and drop the old one
+// when the longest-lived of its tokens has expired. None of it needs a restart.
 //
 // # Security
 //
-// The key fixes the algorithm. A token is one of ours only if its encoded header
-// is, byte for byte, the one that this ring writes: that comparison ends "none",
-// algorithm confusion, embedded and remote keys, crit and unknown key ids before
-// anything is parsed. Only then is the signature checked, and only then are the
-// claims read; duplicate members, wrong types and trailing data are refused.
+// A token is one of ours only if its encoded header is, byte for byte, one that
+// this ring writes: that comparison ends "none", algorithm confusion, embedded and
+// remote keys, crit and unknown key ids before anything is parsed. Only then is
+// the signature checked, and only then are the claims read; duplicate members,
+// wrong types and trailing data are refused.
+//
+// Verified tokens are remembered, until they expire or the keys change, by their
+// SHA-256. That a session has ended is another question, which oauth2pw.Auth asks
+// each time.
 //
 // # Concurrency
 //
-// A Ring is safe for concurrent use.
+// All types of this package are safe for concurrent use. Keys are swapped without
+// a lock on the way of a request.
 //
 // # Compatibility
 //
@@ -28,11 +47,16 @@ package tokens
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
@@ -50,10 +74,10 @@ const maxToken = 16 << 10
 // been issued so long in the future. Expiry has none.
 const leeway = 30 * time.Second
 
-// Config has the settings of a Ring. Key, Issuer and Audience are required.
+// Config has the settings of a Ring. Keys, Issuer and Audience are required.
 type Config struct {
-	// Key signs and verifies. See ParseKey and OpenKey.
-	Key Key
+	// Keys verify, and the first of them signs. See ParseKeys and OpenKeys.
+	Keys []Key
 	// Issuer is the iss of the tokens: the URL of the service that issues them.
 	Issuer string
 	// Audience is their aud: the name or URL of the service that they are for.
@@ -62,9 +86,14 @@ type Config struct {
 	TTL time.Duration
 	// Claims adds claims of the app's own; see WithClaims. Nil: none.
 	Claims ClaimsFunc
+	// Cache is how many verified tokens are remembered. Zero: 4096; negative:
+	// none.
+	Cache int
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
+
+const defaultCache = 4096
 
 // ClaimsFunc returns further claims for a token, as a JSON object. [WithClaims]
 // makes one from a function with a typed result.
@@ -86,26 +115,37 @@ func WithClaims[T any](f func(ctx context.Context, p oauth2pw.Principal) (T, err
 
 // Ring signs tokens and verifies its own.
 type Ring struct {
-	c      Config
-	header string // encoded, with the dot behind it
-	key    *keyMaterial
+	c     Config // without the keys
+	state atomic.Pointer[ringState]
 }
 
-// Open returns a Ring whose key is in a file, made there if there is none; see
-// [OpenKey]. Tokens live 15 minutes.
+// ringState is what changes with the keys, all at once.
+type ringState struct {
+	signer     *ringKey
+	byHeader   map[string]*ringKey
+	publicKeys []byte // the JWK set
+	cache      *cache
+}
+
+// ringKey is a key with the encoded header of its tokens.
+type ringKey struct {
+	*keyMaterial
+	header string
+}
+
+// Open returns a Ring whose keys are in a file, made there if there is none; see
+// [OpenKeys]. Tokens live 15 minutes.
 func Open(file, issuer, audience string) (*Ring, error) {
-	key, err := OpenKey(file)
+	keys, err := OpenKeys(file)
 	if err != nil {
 		return nil, err
 	}
-	return New(Config{Key: key, Issuer: issuer, Audience: audience})
+	return New(Config{Keys: keys, Issuer: issuer, Audience: audience})
 }
 
 // New returns a Ring. The error names the setting that is wrong.
 func New(c Config) (*Ring, error) {
 	switch {
-	case c.Key.material == nil:
-		return nil, errors.New("tokens: Config.Key is missing")
 	case c.Issuer == "" || !plain(c.Issuer):
 		return nil, errors.New("tokens: Config.Issuer is missing, or not UTF-8")
 	case c.Audience == "" || !plain(c.Audience):
@@ -116,18 +156,93 @@ func New(c Config) (*Ring, error) {
 	if c.TTL == 0 {
 		c.TTL = 15 * time.Minute
 	}
+	if c.Cache == 0 {
+		c.Cache = defaultCache
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	header, err := json.Marshal(struct {
-		Alg string `json:"alg"`
-		Kid string `json:"kid"`
-		Typ string `json:"typ"`
-	}{c.Key.material.alg, c.Key.material.kid, "at+jwt"})
-	if err != nil {
-		return nil, fmt.Errorf("tokens: %w", err)
+	keys := c.Keys
+	c.Keys = nil
+	r := &Ring{c: c}
+	return r, r.SetKeys(keys...)
+}
+
+// SetKeys replaces the keys: all of them verify, and the first signs, from the
+// next request on. It may be called while serving. The error says which key is
+// wrong; the ring is unchanged then.
+func (r *Ring) SetKeys(keys ...Key) error {
+	if len(keys) == 0 {
+		return errors.New("tokens: Config.Keys is empty")
 	}
-	return &Ring{c: c, header: encode(header) + ".", key: c.Key.material}, nil
+	s := &ringState{byHeader: make(map[string]*ringKey, len(keys)), cache: newCache(r.c.Cache)}
+	public := struct {
+		Keys []json.RawMessage `json:"keys"`
+	}{[]json.RawMessage{}}
+	kids := make(map[string]bool, len(keys))
+	for i, key := range keys {
+		m := key.material
+		switch {
+		case m == nil:
+			return fmt.Errorf("tokens: Config.Keys[%d] is the zero Key", i)
+		case i == 0 && m.sign == nil:
+			return errors.New("tokens: Config.Keys[0] is public; signing needs the private key")
+		case kids[m.kid]:
+			return fmt.Errorf("tokens: Config.Keys[%d] has the kid %q of another", i, m.kid)
+		}
+		kids[m.kid] = true
+		header, err := json.Marshal(struct {
+			Alg string `json:"alg"`
+			Kid string `json:"kid"`
+			Typ string `json:"typ"`
+		}{m.alg, m.kid, "at+jwt"})
+		if err != nil {
+			return fmt.Errorf("tokens: %w", err)
+		}
+		k := &ringKey{m, encode(header)}
+		s.byHeader[k.header] = k
+		if i == 0 {
+			s.signer = k
+		}
+		if m.jwk != nil {
+			public.Keys = append(public.Keys, m.jwk)
+		}
+	}
+	var err error
+	if s.publicKeys, err = json.Marshal(public); err != nil {
+		return fmt.Errorf("tokens: %w", err)
+	}
+	r.state.Store(s)
+	return nil
+}
+
+// JWKSHandler returns a handler of GET that answers with the public keys of the
+// ring as a JWK set (RFC 7517, section 5), which is empty for HMAC keys. Its usual
+// place is /.well-known/jwks.json. Others may keep the answer for five minutes: let
+// every process verify a key for as long before one signs with it.
+func (r *Ring) JWKSHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		h := w.Header()
+		h.Set("Content-Type", "application/json")
+		if req.Method != http.MethodGet && req.Method != http.MethodHead {
+			h.Set("Allow", "GET, HEAD")
+			h.Set("Cache-Control", "no-store")
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			_, _ = w.Write([]byte(`{"error":"invalid_request","error_description":"The method must be GET."}`))
+			return
+		}
+		keys := r.state.Load().publicKeys
+		digest := sha256.Sum256(keys)
+		tag := `"` + encode(digest[:12]) + `"`
+		h.Set("Cache-Control", "public, max-age=300")
+		h.Set("ETag", tag)
+		if req.Header.Get("If-None-Match") == tag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		h.Set("Content-Length", strconv.Itoa(len(keys)))
+		_, _ = w.Write(keys) // the client is gone; nobody is left to tell
+	})
 }
 
 // Issuer returns the iss of the ring's tokens.
@@ -159,8 +274,9 @@ func (r *Ring) Issue(ctx context.Context, p oauth2pw.Principal) (string, oauth2p
 			return "", oauth2pw.Principal{}, err
 		}
 	}
-	signed := r.header + encode(payload)
-	signature, err := r.key.sign([]byte(signed))
+	key := r.state.Load().signer
+	signed := key.header + "." + encode(payload)
+	signature, err := key.sign([]byte(signed))
 	if err != nil {
 		return "", oauth2pw.Principal{}, fmt.Errorf("tokens: signing: %w", err)
 	}
@@ -183,57 +299,108 @@ func (r *Ring) Verify(_ context.Context, token string) (oauth2pw.Principal, erro
 }
 
 func (r *Ring) verify(token string) (oauth2pw.Principal, error) {
-	var none oauth2pw.Principal
 	if len(token) > maxToken {
-		return none, errors.New("too long")
+		return oauth2pw.Principal{}, errors.New("too long")
 	}
-	rest, ours := strings.CutPrefix(token, r.header)
-	if !ours {
-		return none, errors.New("not a header of this issuer")
+	state, now := r.state.Load(), r.c.Now()
+	scratch := scratches.Get().(*scratch)
+	defer scratches.Put(scratch)
+	data := append(scratch.token[:0], token...)
+	scratch.token = data
+	var digest [sha256.Size]byte
+	if state.cache != nil {
+		digest = sha256.Sum256(data)
+		if p := state.cache.get(&digest); p != nil {
+			return *p, checkTimes(p, now)
+		}
 	}
-	encodedPayload, encodedSignature, _ := strings.Cut(rest, ".")
-	signature, err := decode(encodedSignature)
+
+	dot := strings.IndexByte(token, '.')
+	key := state.byHeader[token[:max(dot, 0)]]
+	if key == nil {
+		return oauth2pw.Principal{}, errors.New("not a header of this issuer")
+	}
+	payload, err := scratch.open(key.keyMaterial, token, dot)
 	if err != nil {
-		return none, errors.New("the signature is not base64url")
-	}
-	if err := r.key.verify([]byte(token[:len(r.header)+len(encodedPayload)]), signature); err != nil {
-		return none, errors.New("wrong signature")
-	}
-	payload, err := decode(encodedPayload)
-	if err != nil {
-		return none, errors.New("the payload is not base64url")
+		return oauth2pw.Principal{}, err
 	}
 	p, err := decodeClaims(payload)
 	if err != nil {
-		return none, err
+		return oauth2pw.Principal{}, err
 	}
-	now := r.c.Now()
 	switch {
 	case p.Issuer != r.c.Issuer:
-		return none, errors.New("wrong issuer")
+		err = errors.New("wrong issuer")
 	case p.Audience != r.c.Audience:
-		return none, errors.New("wrong audience")
+		err = errors.New("wrong audience")
 	case p.Subject == "":
-		return none, errors.New("no subject")
-	// iat is cut to the second, and so is exp: the last second of a token is
-	// whole, lest one that lives for a second be dead at birth.
-	case !now.Before(p.ExpiresAt.Add(time.Second)):
-		return none, errors.New("expired")
-	case p.IssuedAt.After(now.Add(leeway)):
-		return none, errors.New("issued in the future")
+		err = errors.New("no subject")
+	default:
+		err = checkTimes(&p, now)
+	}
+	if err != nil {
+		return oauth2pw.Principal{}, err
+	}
+	if state.cache != nil {
+		state.cache.put(&digest, p, now)
 	}
 	return p, nil
+}
+
+// checkTimes refuses a token that is not of this time. iat is cut to the second,
+// and so is exp: the last second of a token is whole, lest one that lives for a
+// second be dead at birth.
+func checkTimes(p *oauth2pw.Principal, now time.Time) error {
+	switch {
+	case !now.Before(p.ExpiresAt.Add(time.Second)):
+		return errExpired
+	case p.IssuedAt.After(now.Add(leeway)):
+		return errFuture
+	}
+	return nil
+}
+
+var (
+	errExpired = errors.New("expired")
+	errFuture  = errors.New("issued in the future")
+)
+
+// scratch is memory for one verification.
+type scratch struct{ token, signature, payload []byte }
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// open checks the signature of a token, whose header ends at dot and whose bytes
+// are in s.token, and returns its payload.
+func (s *scratch) open(key *keyMaterial, token string, dot int) (payload string, err error) {
+	encodedPayload, encodedSignature, found := strings.Cut(token[dot+1:], ".")
+	if !found {
+		return "", errors.New("not three parts")
+	}
+	if s.signature, err = appendDecoded(s.signature[:0], encodedSignature); err != nil {
+		return "", errors.New("the signature is not base64url")
+	}
+	if err := key.verify(s.token[:dot+1+len(encodedPayload)], s.signature); err != nil {
+		return "", errSignature
+	}
+	if s.payload, err = appendDecoded(s.payload[:0], encodedPayload); err != nil {
+		return "", errors.New("the payload is not base64url")
+	}
+	return string(s.payload), nil
 }
 
 var base64url = base64.RawURLEncoding.Strict()
 
 func encode(b []byte) string { return base64url.EncodeToString(b) }
 
-// decode is strict base64url (RFC 7515, section 2): the package base64 skips line
-// ends, which do not belong here.
-func decode(s string) ([]byte, error) {
+// appendDecoded is strict base64url (RFC 7515, section 2): the package base64
+// skips line ends, which do not belong here.
+func appendDecoded(b []byte, s string) ([]byte, error) {
 	if strings.ContainsAny(s, "\r\n") {
-		return nil, errors.New("a line end in base64url")
+		return b, errors.New("a line end in base64url")
 	}
-	return base64url.DecodeString(s)
+	n := len(b)
+	b = append(b, s...) // which is longer than what it decodes to
+	decoded, err := base64url.Decode(b[n:], b[n:])
+	return b[:n+decoded], err
 }

@@ -35,7 +35,7 @@ func parseFlags(args []string, w io.Writer) (*options, error) {
 	f.SetOutput(io.Discard)
 	f.StringVar(&o.addr, "addr", "127.0.0.1:8000", "listen `address`; port 0 picks a free one")
 	f.StringVar(&o.db, "db", "quickstart.db", "a SQLite `file`, or :memory:")
-	f.StringVar(&o.key, "key", "", "signing key `file`, a JWK (default: a fresh Ed25519 key, kept beside the database)")
+	f.StringVar(&o.key, "key", "", "signing key `file`: a JWK, a JWK set (the first signs) or PEM (default: a fresh Ed25519 key, kept beside the database)")
 	f.StringVar(&o.secret, "secret", "", "`file` of the refresh secrets, a line of padded base64 each (default: a fresh one, kept beside the database)")
 	f.StringVar(&o.issuer, "issuer", "", "the iss of the tokens, a `URL` (default: where it listens)")
 	f.StringVar(&o.audience, "audience", "quickstart", "the aud of the tokens")

@@ -40,7 +40,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err := seed(ctx, db, h); err != nil {
 		return fmt.Errorf("the database %s: %w", o.db, err)
 	}
-	key, err := openKey(o)
+	keys, err := openKeys(o)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if issuer == "" {
 		issuer = url
 	}
-	jwt, err := tokens.New(tokens.Config{Key: key, Issuer: issuer, Audience: o.audience, TTL: o.accessTTL})
+	jwt, err := tokens.New(tokens.Config{Keys: keys, Issuer: issuer, Audience: o.audience, TTL: o.accessTTL})
 	if err != nil {
 		return err
 	}
@@ -113,17 +113,17 @@ func listen(o *options) (net.Listener, string, error) {
 	return l, url, nil
 }
 
-// openKey returns the signing key: the one that was given, the one beside the
+// openKeys returns the signing keys: those that were given, those beside the
 // database, or, without a file, a new one.
-func openKey(o *options) (tokens.Key, error) {
+func openKeys(o *options) ([]tokens.Key, error) {
 	switch {
 	case o.key != "":
-		return tokens.ReadKey(o.key)
+		return tokens.ReadKeys(o.key)
 	case o.db == memoryDB:
-		key, _, err := tokens.NewKey()
-		return key, err
+		key, _, err := tokens.NewKey("")
+		return []tokens.Key{key}, err
 	default:
-		return tokens.OpenKey(o.db + ".jwk")
+		return tokens.OpenKeys(o.db + ".jwk")
 	}
 }
 

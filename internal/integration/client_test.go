@@ -30,9 +30,9 @@ func newServer(t *testing.T) *httptest.Server {
 	} {
 		require.NoError(t, st.Clients.Add(t.Context(), c))
 	}
-	key, _, err := tokens.NewKey()
+	key, _, err := tokens.NewKey("")
 	require.NoError(t, err)
-	jwt, err := tokens.New(tokens.Config{Key: key, Issuer: "https://api.example.com", Audience: "api"})
+	jwt, err := tokens.New(tokens.Config{Keys: []tokens.Key{key}, Issuer: "https://api.example.com", Audience: "api"})
 	require.NoError(t, err)
 	auth, err := oauth2pw.New(oauth2pw.Config{
 		Users: st.Users, Clients: st.Clients, Hasher: h, Issuer: jwt, DefaultScopes: []string{"me"}, LoadUser: true,

@@ -296,9 +296,9 @@ func TestDump(t *testing.T) {
 // with access tokens of one second, for a minute: no request fails.
 func TestXOAuth2TokenSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		key, _, err := tokens.NewKey()
+		key, _, err := tokens.NewKey("")
 		require.NoError(t, err)
-		jwt, err := tokens.New(tokens.Config{Key: key, Issuer: "https://api.example.com", Audience: "api", TTL: time.Second})
+		jwt, err := tokens.New(tokens.Config{Keys: []tokens.Key{key}, Issuer: "https://api.example.com", Audience: "api", TTL: time.Second})
 		require.NoError(t, err)
 		users, err := store.NewUsers(oauth2pw.User{ID: "1", Username: "johndoe", PasswordHash: "secret"})
 		require.NoError(t, err)
