@@ -73,6 +73,15 @@ func (k Key) ID() string {
 	return k.material.kid
 }
 
+// Algorithm returns the algorithm that the key signs with (RFC 7518, section 3.1),
+// "" for the zero Key.
+func (k Key) Algorithm() string {
+	if k.material == nil {
+		return ""
+	}
+	return k.material.alg
+}
+
 // ReadKeys reads keys from a file; see [ParseKeys].
 func ReadKeys(file string) ([]Key, error) { return readFile(file, ParseKeys) }
 

@@ -1,0 +1,137 @@
+package tokens
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const maxDocument = 512 << 10 // bytes
+
+// fetcher gets the keys of an issuer.
+type fetcher struct {
+	issuer, jwksURL string
+	client          *http.Client
+}
+
+func newFetcher(c RemoteConfig) *fetcher {
+	f := &fetcher{issuer: c.Issuer, jwksURL: c.JWKSURL}
+	dialer := &net.Dialer{Timeout: remoteTimeout}
+	f.client = &http.Client{
+		Transport: &http.Transport{
+			Proxy: nil, // it would resolve names in our place
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				own, _ := ctx.Value(ownKey{}).([]netip.Addr)
+				d := *dialer
+				// The address that is dialled is checked, not a name that may
+				// resolve to another the next time.
+				d.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
+					at, err := netip.ParseAddrPort(address)
+					if err != nil {
+						return err
+					}
+					if a := at.Addr().Unmap().WithZone(""); forbidden(a) && !slices.Contains(own, a) {
+						return fmt.Errorf("%s is a private address, and not the issuer's own", a)
+					}
+					return nil
+				}
+				return d.DialContext(ctx, network, address)
+			},
+			TLSClientConfig:        &tls.Config{RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout:    remoteTimeout,
+			ResponseHeaderTimeout:  remoteTimeout,
+			MaxResponseHeaderBytes: 64 << 10,
+			DisableCompression:     true,
+			IdleConnTimeout:        10 * time.Second,
+			ForceAttemptHTTP2:      true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return f
+}
+
+type ownKey struct{}
+
+// keys fetches the JWK set, by way of the metadata if its place is not known.
+func (f *fetcher) keys(ctx context.Context) ([]*keyMaterial, error) {
+	issuer, err := url.Parse(f.issuer)
+	if err != nil {
+		return nil, err
+	}
+	// If the issuer itself is inside, so may its keys be: at the same address.
+	own, err := net.DefaultResolver.LookupNetIP(ctx, "ip", issuer.Hostname())
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range own {
+		own[i] = a.Unmap().WithZone("")
+	}
+	ctx = context.WithValue(ctx, ownKey{}, own)
+	jwksURL := f.jwksURL
+	if jwksURL == "" {
+		if jwksURL, err = f.discover(ctx, issuer); err != nil {
+			return nil, err
+		}
+	}
+	data, err := f.get(ctx, jwksURL)
+	if err != nil {
+		return nil, err
+	}
+	return parseForeignKeys(data)
+}
+
+// discover asks the places where an issuer's metadata may be (OpenID Connect
+// Discovery 1.0, section 4; RFC 8414, section 3).
+func (f *fetcher) discover(ctx context.Context, issuer *url.URL) (jwksURL string, err error) {
+	path := strings.TrimSuffix(issuer.EscapedPath(), "/")
+	base := issuer.Scheme + "://" + issuer.Host
+	var failures []error
+	for _, place := range []string{
+		base + path + "/.well-known/openid-configuration",
+		base + "/.well-known/oauth-authorization-server" + path,
+	} {
+		data, err := f.get(ctx, place)
+		if err == nil {
+			jwksURL, err = parseDocument(data, f.issuer)
+		}
+		if err == nil {
+			return jwksURL, nil
+		}
+		failures = append(failures, fmt.Errorf("%s: %w", place, err))
+	}
+	return "", errors.Join(failures...)
+}
+
+func (f *fetcher) get(ctx context.Context, from string) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Accept", "application/json")
+	resp, err := f.client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was only read
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the answer is %s", resp.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxDocument {
+		return nil, errors.New("the answer is larger than 512 KiB")
+	}
+	return data, nil
+}

@@ -1,0 +1,73 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+)
+
+// IssuerVerifier is a verifier that knows whose tokens it verifies: a [Ring], a
+// [Remote], or what [InsecureLegacyHS256] returns, whose tokens name nobody.
+type IssuerVerifier interface {
+	oauth2pw.TokenVerifier
+	Issuer() string // the iss; "": tokens without one
+}
+
+// ByIssuer returns a verifier that hands each token to the one of its iss. Nothing
+// else is believed of a token before that one has verified it. Two verifiers of
+// one issuer are an error.
+func ByIssuer(verifiers ...IssuerVerifier) (oauth2pw.TokenVerifier, error) {
+	b := make(byIssuer, len(verifiers))
+	for _, v := range verifiers {
+		if _, twice := b[v.Issuer()]; twice {
+			return nil, fmt.Errorf("tokens: ByIssuer: two verifiers of %q", v.Issuer())
+		}
+		b[v.Issuer()] = v
+	}
+	if len(b) == 0 {
+		return nil, errors.New("tokens: ByIssuer: there is no verifier")
+	}
+	return b, nil
+}
+
+type byIssuer map[string]IssuerVerifier
+
+func (b byIssuer) Verify(ctx context.Context, token string) (oauth2pw.Principal, error) {
+	issuer, err := issuerOf(token)
+	if err != nil {
+		return oauth2pw.Principal{}, fmt.Errorf("tokens: %w: %w", err, oauth2pw.ErrInvalidToken)
+	}
+	v, known := b[issuer]
+	if !known {
+		return oauth2pw.Principal{}, fmt.Errorf("tokens: an unknown issuer: %w", oauth2pw.ErrInvalidToken)
+	}
+	return v.Verify(ctx, token)
+}
+
+// issuerOf returns the iss that a token claims, "" for one without.
+func issuerOf(token string) (issuer string, err error) {
+	if len(token) > maxToken {
+		return "", errors.New("too long")
+	}
+	_, rest, _ := strings.Cut(token, ".")
+	encoded, _, found := strings.Cut(rest, ".")
+	if !found {
+		return "", errors.New("not three parts")
+	}
+	payload, err := decodeText(encoded)
+	if err != nil {
+		return "", errors.New("the payload is not base64url")
+	}
+	err = eachMember(payload, func(name, value string) (err error) {
+		if name == "iss" {
+			if issuer, err = jsonString(value); err == nil && issuer == "" {
+				err = errors.New("an empty issuer") // "" stands for none
+			}
+		}
+		return err
+	})
+	return issuer, err
+}

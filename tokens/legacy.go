@@ -1,0 +1,136 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+)
+
+// LegacyConfig has the settings of InsecureLegacyHS256. All but Now are required.
+type LegacyConfig struct {
+	// Secret is what the old app signed with: FastAPI's SECRET_KEY, as text. At
+	// least 32 bytes.
+	Secret oauth2pw.Secret
+	// Issuer is what the principals have for one: that of the app's own tokens, so
+	// that their users are looked up.
+	Issuer string
+	// Subject maps the sub of a token, a username in FastAPI's tutorial, to
+	// oauth2pw.User.ID. An error that wraps oauth2pw.ErrNotFound says that there
+	// is no such user; any other that it failed (503).
+	Subject func(ctx context.Context, sub string) (userID string, err error)
+	// Until ends it: the day when the last of the old tokens has expired.
+	Until time.Time
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+}
+
+// InsecureLegacyHS256 verifies, until a date, the tokens that an app after
+// FastAPI's tutorial made, so that a move to this library logs nobody out: HS256,
+// typ "JWT", without kid, iss and aud, with sub and exp. It is insecure because
+// such a token says neither who made it nor for whom: use the secret for nothing
+// else. Put it beside the app's own ring with [ByIssuer].
+func InsecureLegacyHS256(c LegacyConfig) (IssuerVerifier, error) {
+	switch {
+	case len(c.Secret) < 32:
+		return nil, errors.New("tokens: LegacyConfig.Secret is shorter than 32 bytes")
+	case c.Issuer == "":
+		return nil, errors.New("tokens: LegacyConfig.Issuer is empty")
+	case c.Subject == nil:
+		return nil, errors.New("tokens: LegacyConfig.Subject is nil")
+	case c.Until.IsZero():
+		return nil, errors.New("tokens: LegacyConfig.Until is zero")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	m, err := materialOf([]byte(c.Secret), "HS256", "legacy")
+	if err != nil {
+		return nil, fmt.Errorf("tokens: LegacyConfig.Secret: %w", err)
+	}
+	c.Secret = "" // it stands in the key, where nothing prints it
+	return &legacy{c, m}, nil
+}
+
+type legacy struct {
+	c   LegacyConfig
+	key *keyMaterial
+}
+
+// Issuer returns "": the tokens name none.
+func (l *legacy) Issuer() string { return "" }
+
+func (l *legacy) Verify(ctx context.Context, token string) (oauth2pw.Principal, error) {
+	p, err := l.verify(token)
+	if err != nil {
+		return oauth2pw.Principal{}, fmt.Errorf("tokens: %w: %w", err, oauth2pw.ErrInvalidToken)
+	}
+	id, err := l.c.Subject(ctx, p.Subject)
+	if errors.Is(err, oauth2pw.ErrNotFound) || err == nil && id == "" {
+		return oauth2pw.Principal{}, fmt.Errorf("tokens: no such user: %w", oauth2pw.ErrInvalidToken)
+	}
+	if err != nil {
+		return oauth2pw.Principal{}, fmt.Errorf("tokens: LegacyConfig.Subject: %w", err)
+	}
+	p.Issuer, p.Subject = l.c.Issuer, id
+	return p, nil
+}
+
+func (l *legacy) verify(token string) (p oauth2pw.Principal, err error) {
+	now := l.c.Now()
+	if !now.Before(l.c.Until) {
+		return p, errors.New("old tokens are no longer accepted")
+	}
+	if len(token) > maxToken {
+		return p, errors.New("too long")
+	}
+	dot := strings.IndexByte(token, '.')
+	h, err := readHeader(token[:max(dot, 0)])
+	if err != nil {
+		return p, err
+	}
+	if h.alg != "HS256" || h.typ != "JWT" || h.hasKid {
+		return p, errors.New("not a header of an old token")
+	}
+	scratch := scratches.Get().(*scratch)
+	defer scratches.Put(scratch)
+	scratch.token = append(scratch.token[:0], token...)
+	payload, err := scratch.open(l.key, token, dot)
+	if err != nil {
+		return p, err
+	}
+	var expires, issued int64
+	err = eachMember(payload, func(name, value string) (err error) {
+		var scopes []string
+		switch name {
+		case "sub":
+			p.Subject, err = jsonString(value)
+		case "exp":
+			expires, err = jsonTime(value)
+		case "iat":
+			issued, err = jsonTime(value)
+		case "scope", "scopes":
+			scopes, err = jsonStrings(value)
+			p.Scope = strings.Join(strings.Fields(p.Scope+" "+strings.Join(scopes, " ")), " ")
+		case "iss", "aud", "nbf", "cnf":
+			err = errors.New("not a claim of an old token")
+		}
+		if err != nil {
+			return fmt.Errorf("the claim %s: %w", name, err)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return p, fmt.Errorf("the claims are malformed: %w", err)
+	case p.Subject == "":
+		return p, errors.New("no subject")
+	case expires == 0:
+		return p, errTime
+	}
+	p.ExpiresAt, p.IssuedAt, p.Payload = time.Unix(expires, 0), time.Unix(issued, 0), payload
+	return p, checkTimes(&p, now)
+}
