@@ -144,35 +144,38 @@ func (h *bearerHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // admit decides about a request. It returns the context for the handler, or what
 // to answer.
 func (b *bearer) admit(r *http.Request) (ctx context.Context, refusal error) {
-	s := stateFrom(r.Context())
+	s := newState(r.Context())
 	s.address = b.address(r)
-	s.required = addScopes(slices.Clip(s.required), b.scopes...)
-	ctx = withState(r.Context(), s)
+	if s.required == nil {
+		s.required = b.scopes // nobody writes to it
+	} else {
+		s.required = addScopes(slices.Clip(s.required), b.scopes...)
+	}
 
 	token, err := bearerToken(r.Header["Authorization"])
 	if err != nil {
-		return ctx, err
+		return s, err
 	}
 	if token == "" {
 		if !b.optional {
-			return ctx, errUnauthorized
+			return s, errUnauthorized
 		}
 		s.principal, s.present, s.verifier, s.token = Principal{}, false, nil, ""
-		return withState(r.Context(), s), nil
+		return s, nil
 	}
 	if !s.present || s.verifier != b.mark || s.token != token {
-		p, err := b.verify(ctx, token)
+		p, err := b.verify(s, token)
 		if err != nil {
-			return ctx, err
+			return s, err
 		}
 		s.principal, s.present, s.verifier, s.token = p, true, b.mark, token
 	}
 	for _, scope := range b.scopes {
 		if !s.principal.HasScope(scope) {
-			return ctx, &Error{Code: "insufficient_scope", scope: strings.Join(s.required, " ")}
+			return s, &Error{Code: "insufficient_scope", scope: strings.Join(s.required, " ")}
 		}
 	}
-	return withState(r.Context(), s), nil
+	return s, nil
 }
 
 var (

@@ -62,8 +62,10 @@ func (p Principal) Claims(v any) error {
 	return json.Unmarshal([]byte(p.Payload), v)
 }
 
-// requestState is what this package keeps in a request's context.
+// requestState is a request's context together with what this package keeps in it:
+// one allocation for both.
 type requestState struct {
+	context.Context
 	address   netip.Addr
 	principal Principal
 	present   bool     // whether there is a principal
@@ -74,23 +76,38 @@ type requestState struct {
 
 type stateKey struct{}
 
-func stateFrom(ctx context.Context) requestState {
-	if s, ok := ctx.Value(stateKey{}).(*requestState); ok {
-		return *s
+// Value returns the state itself for its own key.
+func (s *requestState) Value(key any) any {
+	if key == (stateKey{}) {
+		return s
 	}
-	return requestState{}
+	return s.Context.Value(key)
 }
 
-func withState(ctx context.Context, s requestState) context.Context {
-	return context.WithValue(ctx, stateKey{}, &s)
+var noState requestState
+
+// stateFrom returns the innermost state of a context. It is not written to.
+func stateFrom(ctx context.Context) *requestState {
+	if s, ok := ctx.Value(stateKey{}).(*requestState); ok {
+		return s
+	}
+	return &noState
+}
+
+// newState returns a context with a state of its own, which begins as a copy of
+// that of ctx.
+func newState(ctx context.Context) *requestState {
+	s := *stateFrom(ctx)
+	s.Context = ctx
+	return &s
 }
 
 // withAddress returns the context of a request with the address of its client in
 // it.
 func (c *config) withAddress(r *http.Request) context.Context {
-	state := stateFrom(r.Context())
-	state.address = c.transport.clientAddress(r)
-	return withState(r.Context(), state)
+	s := newState(r.Context())
+	s.address = c.transport.clientAddress(r)
+	return s
 }
 
 // PrincipalFrom returns the principal that the middleware around a handler has
@@ -103,9 +120,9 @@ func PrincipalFrom(ctx context.Context) (Principal, bool) {
 // WithPrincipal puts a principal into a context, for tests of handlers. Middleware
 // never takes it for verified, and replaces it.
 func WithPrincipal(ctx context.Context, p Principal) context.Context {
-	s := stateFrom(ctx)
+	s := newState(ctx)
 	s.principal, s.present, s.verifier, s.token = p, true, nil, ""
-	return withState(ctx, s)
+	return s
 }
 
 // RequiredScopes returns the scopes that the middleware around a handler
