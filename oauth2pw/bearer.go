@@ -212,15 +212,19 @@ func bearerToken(values []string) (string, error) {
 func isB64Token(s string) bool {
 	s = strings.TrimRight(s, "=")
 	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case c == '-', c == '.', c == '_', c == '~', c == '+', c == '/':
-		default:
+		if !b64TokenChars[s[i]] {
 			return false
 		}
 	}
 	return s != ""
 }
+
+var b64TokenChars = func() (chars [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~+/") {
+		chars[c] = true
+	}
+	return chars
+}()
 
 // verify asks the verifier, whose panics are not the app's.
 func (b *bearer) verify(ctx context.Context, token string) (p Principal, refusal error) {

@@ -2,7 +2,6 @@ package tokens
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -199,10 +198,7 @@ func (r *Remote) verify(ctx context.Context, token string) (oauth2pw.Principal, 
 		return oauth2pw.Principal{}, errors.New("too long")
 	}
 	now := r.c.Now()
-	scratch := scratches.Get().(*scratch)
-	defer scratches.Put(scratch)
-	scratch.token = append(scratch.token[:0], token...)
-	digest := sha256.Sum256(scratch.token)
+	digest := digestOf(token)
 	if state := r.state.Load(); state != nil && state.cache != nil && now.Sub(state.fetched) < remoteFresh {
 		if p := state.cache.get(&digest); p != nil {
 			return *p, checkTimes(p, now)
@@ -230,7 +226,7 @@ func (r *Remote) verify(ctx context.Context, token string) (oauth2pw.Principal, 
 	if err != nil {
 		return oauth2pw.Principal{}, err
 	}
-	if _, err := scratch.open(key, token, dot); err != nil {
+	if _, err := open(key, token, dot); err != nil {
 		return oauth2pw.Principal{}, err
 	}
 	if state.cache != nil {

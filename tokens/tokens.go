@@ -303,13 +303,9 @@ func (r *Ring) verify(token string) (oauth2pw.Principal, error) {
 		return oauth2pw.Principal{}, errors.New("too long")
 	}
 	state, now := r.state.Load(), r.c.Now()
-	scratch := scratches.Get().(*scratch)
-	defer scratches.Put(scratch)
-	data := append(scratch.token[:0], token...)
-	scratch.token = data
 	var digest [sha256.Size]byte
 	if state.cache != nil {
-		digest = sha256.Sum256(data)
+		digest = digestOf(token)
 		if p := state.cache.get(&digest); p != nil {
 			return *p, checkTimes(p, now)
 		}
@@ -320,7 +316,7 @@ func (r *Ring) verify(token string) (oauth2pw.Principal, error) {
 	if key == nil {
 		return oauth2pw.Principal{}, errors.New("not a header of this issuer")
 	}
-	payload, err := scratch.open(key.keyMaterial, token, dot)
+	payload, err := open(key.keyMaterial, token, dot)
 	if err != nil {
 		return oauth2pw.Principal{}, err
 	}
@@ -370,9 +366,20 @@ type scratch struct{ token, signature, payload []byte }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
-// open checks the signature of a token, whose header ends at dot and whose bytes
-// are in s.token, and returns its payload.
-func (s *scratch) open(key *keyMaterial, token string, dot int) (payload string, err error) {
+// digestOf returns the SHA-256 of a token, without memory of its own.
+func digestOf(token string) [sha256.Size]byte {
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	s.token = append(s.token[:0], token...)
+	return sha256.Sum256(s.token)
+}
+
+// open checks the signature of a token, whose header ends at dot, and returns its
+// payload.
+func open(key *keyMaterial, token string, dot int) (payload string, err error) {
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	s.token = append(s.token[:0], token...)
 	encodedPayload, encodedSignature, found := strings.Cut(token[dot+1:], ".")
 	if !found {
 		return "", errors.New("not three parts")
