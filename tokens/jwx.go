@@ -156,6 +156,9 @@ func parseJWK(data []byte) (*keyMaterial, error) {
 	if use := key.KeyUsage(); use != "" && use != string(jwk.ForSignature) {
 		return nil, errors.New(`the key has a "use" other than "sig"`)
 	}
+	if ops := key.KeyOps(); len(ops) > 0 && !slices.Contains(ops, jwk.KeyOpSign) && !slices.Contains(ops, jwk.KeyOpVerify) {
+		return nil, errors.New(`the key has "key_ops" without "sign" and "verify"`)
+	}
 	var raw any
 	if err := key.Raw(&raw); err != nil {
 		return nil, errors.New("the key is malformed: a part is missing or has the wrong length, or its halves do not belong together")
@@ -202,11 +205,9 @@ func materialOf(raw any, alg, kid string) (*keyMaterial, error) {
 		m.sign, m.verify = newHMAC(alg, secret)
 		return m, nil
 	}
-	verifier, err := jws.NewVerifier(jwa.SignatureAlgorithm(alg))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", alg, err)
+	if m.verify, err = newVerify(alg, public); err != nil {
+		return nil, err
 	}
-	m.verify = func(data, signature []byte) error { return verifier.Verify(data, signature, public) }
 	if private != nil {
 		signer, err := jws.NewSigner(jwa.SignatureAlgorithm(alg))
 		if err != nil {
@@ -217,6 +218,30 @@ func materialOf(raw any, alg, kid string) (*keyMaterial, error) {
 	m.jwk, err = publicJWK(key, alg, kid)
 	return m, err
 }
+
+func newVerify(alg string, public any) (func(data, signature []byte) error, error) {
+	if h, pss := pssHashes[alg]; pss {
+		key, ok := public.(*rsa.PublicKey)
+		if !ok {
+			return nil, errors.New("the key is no RSA key")
+		}
+		// jwx takes a salt of any length; RFC 7518, section 3.5, wants that of the
+		// hash.
+		options := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: h}
+		return func(data, signature []byte) error {
+			digest := h.New()
+			digest.Write(data)
+			return rsa.VerifyPSS(key, h, digest.Sum(nil), signature, options)
+		}, nil
+	}
+	verifier, err := jws.NewVerifier(jwa.SignatureAlgorithm(alg))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", alg, err)
+	}
+	return func(data, signature []byte) error { return verifier.Verify(data, signature, public) }, nil
+}
+
+var pssHashes = map[string]crypto.Hash{"PS256": crypto.SHA256, "PS384": crypto.SHA384, "PS512": crypto.SHA512}
 
 // algorithmsOf returns the algorithms that a key can have, the usual one first,
 // and its halves; private is nil for a public key.

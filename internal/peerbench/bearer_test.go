@@ -98,11 +98,6 @@ func BenchmarkBearer(b *testing.B) {
 		run("jwtauth", chiJWTAuth(alg, k))
 		run("go-jwt-middleware", auth0(b, alg, k))
 	}
-	b.Run("HS256/passwordflow-stubbed-signature", func(b *testing.B) {
-		k := newKey(b, "HS256")
-		r := newRing(b, k, 0) // remembers the token: what is left is all but signature and claims
-		measure(b, oauth2pw.RequireBearer(r, "me"), token(b, r))
-	})
 	b.Run("opaque/go-oauth2", goOAuth2)
 }
 
