@@ -7,8 +7,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -26,6 +28,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/tokens"
 )
 
 // binary is the program, built once.
@@ -304,7 +308,47 @@ func TestHMACKey(t *testing.T) {
 	status, answer := p.login("johndoe", "secret", "")
 	require.Equal(t, 200, status)
 	require.Equal(t, 120.0, answer["expires_in"])
+	_, set := p.get("/.well-known/jwks.json", "")
+	require.Equal(t, `{"keys":[]}`, set)
+	_, metadata := p.get("/.well-known/oauth-authorization-server", "")
+	require.NotContains(t, metadata, "jwks_uri")
 	status, _ = p.get("/status", answer["access_token"].(string))
+	require.Equal(t, 200, status)
+}
+
+// TestKeyFiles: a JWK set, whose first key signs and whose others verify, and PEM.
+func TestKeyFiles(t *testing.T) {
+	dir := t.TempDir()
+	first, firstJWK, err := tokens.NewKey("ES256")
+	require.NoError(t, err)
+	_, secondJWK, err := tokens.NewKey("RS256")
+	require.NoError(t, err)
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	for name, file := range map[string][]byte{
+		"one":  secondJWK,
+		"both": fmt.Appendf(nil, `{"keys":[%s,%s]}`, firstJWK, secondJWK),
+		"pem":  pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(rsaKey)}),
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), file, 0o600))
+	}
+	args := func(key string) []string {
+		return []string{cheapHash, "-db=" + filepath.Join(dir, "test.db"), "-issuer=https://api.example.com", "-key=" + filepath.Join(dir, key)}
+	}
+	p := start(t, args("one")...)
+	old := p.token("")
+	p.stop()
+	p = start(t, args("both")...)
+	status, _ := p.get("/status", old)
+	require.Equal(t, 200, status)
+	header, err := base64.RawURLEncoding.DecodeString(strings.Split(p.token(""), ".")[0])
+	require.NoError(t, err)
+	require.Contains(t, string(header), first.ID())
+	p.stop()
+	p = start(t, args("pem")...)
+	status, _ = p.get("/status", old)
+	require.Equal(t, 401, status)
+	status, _ = p.get("/status", p.token(""))
 	require.Equal(t, 200, status)
 }
 

@@ -17,6 +17,7 @@ import (
 
 type app struct {
 	db       *sql.DB
+	jwt      *tokens.Ring
 	auth     *oauth2pw.Auth
 	sessions oauth2pw.SessionStore
 }
@@ -57,11 +58,12 @@ func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets 
 	if err != nil {
 		return nil, err
 	}
-	return &app{db, auth, st.Sessions}, nil
+	return &app{db, jwt, auth, st.Sessions}, nil
 }
 
-// routes is the app.
-func (a *app) routes(issuer string) http.Handler {
+// routes is the app. publicKeys says that its tokens are signed with a key that has
+// a public half.
+func (a *app) routes(issuer string, publicKeys bool) http.Handler {
 	mux := http.NewServeMux()
 	protect := func(pattern string, handler http.HandlerFunc, scopes ...string) {
 		mux.Handle(pattern, a.auth.RequireBearer(scopes...)(handler))
@@ -69,11 +71,16 @@ func (a *app) routes(issuer string) http.Handler {
 	mux.Handle("/token", a.auth.TokenHandler())
 	mux.Handle("/revoke", a.auth.RevokeHandler())
 	mux.Handle("/introspect", a.auth.IntrospectHandler())
-	metadata := a.auth.MetadataHandler(oauth2pw.Metadata{
+	mux.Handle(jwksPath, a.jwt.JWKSHandler())
+	urls := oauth2pw.Metadata{
 		TokenEndpoint:         issuer + "/token",
 		RevocationEndpoint:    issuer + "/revoke",
 		IntrospectionEndpoint: issuer + "/introspect",
-	})
+	}
+	if publicKeys {
+		urls.JWKSURI = issuer + jwksPath
+	}
+	metadata := a.auth.MetadataHandler(urls)
 	mux.Handle(metadataPath, metadata)
 	if u, err := url.Parse(issuer); err == nil && u.Path != "" && u.Path != "/" {
 		mux.Handle(metadataPath+"/{path...}", metadata) // RFC 8414, section 3: the issuer's path stands behind it
@@ -91,7 +98,10 @@ func (a *app) routes(issuer string) http.Handler {
 	return mux
 }
 
-const metadataPath = "/.well-known/oauth-authorization-server"
+const (
+	metadataPath = "/.well-known/oauth-authorization-server"
+	jwksPath     = "/.well-known/jwks.json"
+)
 
 func (a *app) me(w http.ResponseWriter, r *http.Request) {
 	p, _ := oauth2pw.PrincipalFrom(r.Context())

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/oauth2pw/passwordflow/hasher"
@@ -63,7 +64,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	go app.auth.SweepSessions(ctx, time.Hour) //nolint:errcheck // it ends with ctx, and tells the events what failed
 
 	server := &http.Server{
-		Handler:           app.routes(issuer),
+		Handler:           app.routes(issuer, !strings.HasPrefix(keys[0].Algorithm(), "HS")),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,

@@ -189,6 +189,13 @@ func TestOAuthEndpoints(t *testing.T) {
 	require.Equal(t, p.url, m["issuer"])
 	require.Equal(t, p.url+"/token", m["token_endpoint"])
 	require.Equal(t, []any{"password", "refresh_token"}, m["grant_types_supported"])
+	require.Equal(t, p.url+"/.well-known/jwks.json", m["jwks_uri"])
+	status, doc = p.do("GET", "/.well-known/jwks.json", "", "", "")
+	require.Equal(t, 200, status)
+	keys := doc.(map[string]any)["keys"].([]any)
+	require.Len(t, keys, 1)
+	require.Equal(t, "OKP", keys[0].(map[string]any)["kty"])
+	require.NotContains(t, keys[0], "d")
 	status, _ = p.do("GET", "/.well-known/oauth-authorization-server/t1", "", "", "")
 	require.Equal(t, 404, status)
 
