@@ -543,3 +543,21 @@ func TestByIssuer(t *testing.T) {
 		require.ErrorContains(t, err, names)
 	}
 }
+
+// FuzzForeignToken: no token of another issuer panics, and none without a key's
+// signature is accepted.
+func FuzzForeignToken(f *testing.F) {
+	r, err := NewRemote(RemoteConfig{Issuer: "https://x.example", Audience: "api", Types: []string{"JWT", ""}})
+	require.NoError(f, err)
+	keys := mustKeys(f, rfc8037)
+	r.fetch = func(context.Context) ([]*keyMaterial, error) { return []*keyMaterial{keys[0].material}, nil }
+	f.Add(`{"alg":"EdDSA"}`, `{"iss":"https://x.example","sub":"1","aud":["api"],"exp":9999999999,"scope":"a b"}`, "x")
+	f.Add(`{"alg":"EdDSA","kid":"\u0061","typ":"JWT"}`, `{"iss":"https://x.example","sub":"1","aud":"api","exp":1e10,"nbf":0.5}`, "")
+	f.Fuzz(func(t *testing.T, header, payload, signature string) {
+		token := encode([]byte(header)) + "." + encode([]byte(payload)) + "." + signature
+		if p, err := r.Verify(context.Background(), token); err == nil {
+			t.Fatalf("forged: %+v", p)
+		}
+		_, _ = issuerOf(token)
+	})
+}
