@@ -136,7 +136,7 @@ func checkURL(s string, isIssuer bool) error {
 		return errors.New("it is empty")
 	case err != nil || u.Host == "" || u.User != nil || u.Opaque != "":
 		return fmt.Errorf("%q is no absolute URL", s)
-	case u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname())):
+	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
 		return fmt.Errorf("%q must be https, or http on a loopback host", s)
 	case u.Fragment != "" || u.RawFragment != "":
 		return fmt.Errorf("%q has a fragment", s)

@@ -509,7 +509,7 @@ func TestSessionsLeakNothing(t *testing.T) {
 	for _, secret := range append(tokens, p.access, p.refresh, "CANARY", string(secret("first"))) {
 		require.NotContains(t, text, secret)
 		require.NotContains(t, text, fmt.Sprintf("%x", secret))
-		require.NotContains(t, text, fmt.Sprint([]byte(secret)))
+		require.NotContains(t, text, fmt.Sprintf("%d", []byte(secret)))
 	}
 }
 

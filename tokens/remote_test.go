@@ -300,7 +300,7 @@ func TestRemoteBadProvider(t *testing.T) {
 		{"weak, secret and other keys", "no key that can be used", func(p *provider) (string, http.HandlerFunc) { return weakSet(p), nil }},
 		{"too many keys", "101 keys", serve(`{"keys":[` + strings.Repeat("{},", 100) + `{}]}`)},
 		{"10 MiB", "larger than 512 KiB", serve(`{"keys":["` + strings.Repeat("x", 10<<20) + `"]}`)},
-		{"a redirect", "302", handle(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/jwks2", 302) })},
+		{"a redirect", "302", handle(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/jwks2", http.StatusFound) })},
 		{"an error", "500", handle(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })},
 		{"no answer", "EOF", handle(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })},
 		{"a slow answer", "deadline exceeded", handle(func(http.ResponseWriter, *http.Request) { <-over })},
