@@ -6,12 +6,15 @@ import (
 	"net/netip"
 	"sync"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
 // gate lets a few callers work at once, and a few more wait in line.
 type gate struct {
-	slots chan struct{} // holds one for each caller at work; senders wait in order
+	slots *semaphore.Weighted // which serves those who wait in order
+	size  int                 // how many slots there are
 	queue int
 
 	mu      sync.Mutex
@@ -20,39 +23,35 @@ type gate struct {
 }
 
 func newGate(slots, queue int) *gate {
-	return &gate{slots: make(chan struct{}, slots), queue: queue, waits: make(map[netip.Addr]int)}
+	return &gate{slots: semaphore.NewWeighted(int64(slots)), size: slots, queue: queue, waits: make(map[netip.Addr]int)}
 }
 
-// do runs work in a slot, which is free again when work returns or panics.
-func (g *gate) do(ctx context.Context, work func()) error {
-	if err := g.acquire(ctx); err != nil {
+// do runs work in some slots, which are free again when work returns or panics.
+func (g *gate) do(ctx context.Context, slots int, work func()) error {
+	if err := g.acquire(ctx, int64(slots)); err != nil {
 		return err
 	}
-	defer func() { <-g.slots }()
+	defer g.slots.Release(int64(slots))
 	work()
 	return nil
 }
 
-func (g *gate) acquire(ctx context.Context) error {
+func (g *gate) acquire(ctx context.Context, slots int64) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("hasher: %w", err)
 	}
-	select {
-	case g.slots <- struct{}{}:
+	if g.slots.TryAcquire(slots) {
 		return nil
-	default:
 	}
 	address := oauth2pw.ClientAddress(ctx)
 	if !g.enter(address) {
 		return fmt.Errorf("hasher: every slot is taken and the queue is full: %w", oauth2pw.ErrBusy)
 	}
 	defer g.leave(address)
-	select {
-	case g.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("hasher: left the queue: %w", ctx.Err())
+	if err := g.slots.Acquire(ctx, slots); err != nil {
+		return fmt.Errorf("hasher: left the queue: %w", err)
 	}
+	return nil
 }
 
 // enter takes a place in the queue. One address may hold a quarter of it, so that

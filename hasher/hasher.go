@@ -1,5 +1,5 @@
-// Package hasher hashes and verifies passwords with argon2id (RFC 9106), and
-// keeps a burst of logins from taking the process down.
+// Package hasher hashes and verifies passwords, and keeps a burst of logins from
+// taking the process down.
 //
 // # How to wire it
 //
@@ -8,18 +8,31 @@
 // The same Hasher makes the hashes of new passwords: h.Hash(ctx, password). Use
 // one Hasher for the whole process, since its bounds are its own.
 //
+// # Formats
+//
+// New hashes are argon2id (RFC 9106) in PHC form. These are verified too, and are
+// outdated, so that a login replaces them: argon2i in PHC form; bcrypt ($2a$,
+// $2b$, $2y$); scrypt ($scrypt$ln=…) and PBKDF2 ($pbkdf2-sha256$,
+// $pbkdf2-sha512$) as passlib writes them; and Django's pbkdf2_sha256,
+// pbkdf2_sha512, argon2, scrypt, bcrypt and bcrypt_sha256. A password over 72
+// bytes never matches a bcrypt hash, which would look at the first 72 alone.
+//
 // # Security
 //
-// A stored hash names its own cost; it is capped before memory is taken. The
+// A stored hash names its own cost; it is capped before memory is taken, and what
+// takes more than about eight times the time of a new hash is refused too. The
 // empty hash, and one that cannot be read, cost what a mismatch at the configured
-// cost costs, and never match. A stored hash of another cost takes its own time.
+// cost costs, and never match. A stored hash of another cost or format takes its
+// own time: until a login has replaced it, that time tells that there is such a
+// user.
 //
 // # Concurrency
 //
 // A Hasher is safe for concurrent use. At most Config.Slots passwords are hashed
-// at once, Config.Queue callers wait in the order they came, and any more get an
-// error that wraps oauth2pw.ErrBusy. A caller whose context ends leaves the
-// queue; work that has begun keeps its slot until it is done.
+// at once (fewer, if a stored hash takes more memory than a new one), Config.Queue
+// callers wait in the order they came, and any more get an error that wraps
+// oauth2pw.ErrBusy. A caller whose context ends leaves the queue; work that has
+// begun keeps its slot until it is done.
 package hasher
 
 import (
@@ -28,6 +41,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"runtime/debug"
 
@@ -58,8 +72,9 @@ var defaultParams = Params{Memory: 64 << 10, Time: 3, Threads: 4}
 type Config struct {
 	// Params is the cost of new hashes. Zero: 64 MiB, 3 passes, 4 lanes.
 	Params Params
-	// MaxMemory, in KiB, is the most that a stored hash may ask for. Zero: what
-	// Params or the default cost takes, whichever is more.
+	// MaxMemory, in KiB, is the most that a stored hash may ask for. One that asks
+	// for more than Params.Memory takes several slots, or all of them. Zero: twice
+	// what Params or the default cost takes, whichever is more.
 	MaxMemory uint32
 	// Slots is how many passwords are hashed at once. Zero: a quarter of
 	// GOMAXPROCS, at least 2, but no more than a quarter of GOMEMLIMIT allows
@@ -97,17 +112,17 @@ func New(c Config) (*Hasher, error) {
 	if err := c.Params.valid(); err != nil {
 		return nil, fmt.Errorf("hasher: Config.Params: %w", err)
 	}
-	if c.MaxMemory == 0 {
-		c.MaxMemory = max(c.Params.Memory, defaultParams.Memory)
-	}
-	if c.MaxMemory < c.Params.Memory {
-		return nil, errors.New("hasher: Config.MaxMemory is less than what Config.Params takes")
-	}
 	if c.Slots < 0 {
 		return nil, errors.New("hasher: Config.Slots is negative")
 	}
 	if c.Slots == 0 {
 		c.Slots = defaultSlots(c.Params.Memory)
+	}
+	if c.MaxMemory == 0 {
+		c.MaxMemory = uint32(min(2*uint64(max(c.Params.Memory, defaultParams.Memory)), math.MaxUint32))
+	}
+	if c.MaxMemory < c.Params.Memory {
+		return nil, errors.New("hasher: Config.MaxMemory is less than what Config.Params takes")
 	}
 	if c.Queue == 0 {
 		c.Queue = 16 * c.Slots
@@ -115,7 +130,7 @@ func New(c Config) (*Hasher, error) {
 	return &Hasher{
 		params:    c.Params,
 		maxMemory: c.MaxMemory,
-		maxWork:   4 * max(c.Params.work(), defaultParams.work()),
+		maxWork:   8 * max(c.Params.work(), defaultParams.work()),
 		gate:      newGate(c.Slots, max(c.Queue, 0)),
 		key:       argon2id,
 	}, nil
@@ -147,41 +162,56 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	}
 	e := encoded{params: h.params, salt: make([]byte, saltLength)}
 	_, _ = rand.Read(e.salt) // never fails (crypto/rand)
-	err := h.gate.do(ctx, func() { e.tag = h.key([]byte(password), e.salt, e.params, tagLength) })
+	err := h.gate.do(ctx, 1, func() { e.tag = h.key([]byte(password), e.salt, e.params, tagLength) })
 	if err != nil {
 		return "", err
 	}
 	return e.String(), nil
 }
 
-// Verify reports whether a password is that of a hash in PHC form, and whether
-// the hash is outdated: weaker than a new one. A hash that is empty, or that it
+// Verify reports whether a password is that of a hash, and whether the hash is
+// outdated: weaker than a new one, or of another format. A hash that is empty, or that it
 // cannot read or may not afford, costs what a mismatch costs and never matches;
 // all but the empty one are outdated then. So does a password that is empty or
 // too long. The error wraps oauth2pw.ErrBusy, or that of a context that ended in
 // the queue.
 func (h *Hasher) Verify(ctx context.Context, hash, password string) (ok, outdated bool, err error) {
-	e, readErr := parse(hash)
-	usable := readErr == nil && h.affordable(e.params) && password != "" && len(password) <= MaxPassword
+	s, readable := h.read(hash)
+	longest := withDefault(s.maxPassword, MaxPassword)
+	usable := readable && password != "" && len(password) <= longest
+	outdated = s.outdated && usable || hash != "" && !readable
 	if !usable {
-		unreadable := hash != "" && (readErr != nil || !h.affordable(e.params))
-		e = encoded{params: h.params, salt: make([]byte, saltLength), tag: make([]byte, tagLength)}
-		outdated = unreadable
-	} else {
-		outdated = e.weakerThan(h.params)
+		s = h.dummy()
 	}
 	password = password[:min(len(password), MaxPassword)]
 	var match bool
-	err = h.gate.do(ctx, func() { match = e.matches(h.key([]byte(password), e.salt, e.params, uint32(len(e.tag)))) })
+	err = h.gate.do(ctx, h.slotsFor(s.memory), func() { match = s.matches([]byte(password)) })
 	if err != nil {
 		return false, false, err
 	}
 	return match && usable, outdated, nil
 }
 
-// affordable reports whether a stored cost may be paid.
-func (h *Hasher) affordable(p Params) bool {
-	return p.Memory <= h.maxMemory && p.work() <= h.maxWork
+// dummy is a hash that costs what a new one costs.
+func (h *Hasher) dummy() stored {
+	e := encoded{params: h.params, salt: make([]byte, saltLength), tag: make([]byte, tagLength)}
+	s := argon2Cost(e)
+	s.matches = func(password []byte) bool { return e.matches(h.key(password, e.salt, e.params, tagLength)) }
+	return s
+}
+
+// slotsFor is how many slots a computation takes: one for each Params.Memory, as
+// far as there are.
+func (h *Hasher) slotsFor(memory uint32) int {
+	n := (uint64(memory) + uint64(h.params.Memory) - 1) / uint64(h.params.Memory)
+	return int(min(n, uint64(h.gate.size)))
+}
+
+func withDefault(n, otherwise int) int {
+	if n == 0 {
+		return otherwise
+	}
+	return n
 }
 
 // NewClientSecret returns a random secret for a confidential client, 256 bits of

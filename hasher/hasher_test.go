@@ -8,11 +8,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
@@ -247,7 +250,7 @@ func TestSlots(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Len(t, started, 2)
-	require.Zero(t, len(h.gate.slots))
+	require.True(t, h.gate.slots.TryAcquire(2), "all slots are free")
 	require.Empty(t, h.gate.waits)
 }
 
@@ -317,12 +320,121 @@ type anyIssuer struct {
 	oauth2pw.TokenVerifier
 }
 
+func foreignHashes(t testing.TB) string {
+	t.Helper()
+	data, err := os.ReadFile("testdata/foreign.txt")
+	require.NoError(t, err)
+	return string(data)
+}
+
+// TestForeignHashes: what passlib, Django, htpasswd and the argon2 command have
+// made (conformance 115); testdata/make.py says how.
+func TestForeignHashes(t *testing.T) {
+	h, err := New(Config{Params: Params{Memory: 32 << 10, Time: 1, Threads: 2}})
+	require.NoError(t, err)
+	lines := foreignHashes(t) +
+		// of Django's own tests; Debian's Django has no scrypt
+		"django\tscrypt\t" + hex.EncodeToString([]byte("lètmein")) + "\tscrypt$16384$seasalt$8$1$Qj3+9PPyRjSJIebHnG81TMjsqtaIGxNQG/aEB/NYafTJ7tibgfYz71m0ldQESkXFRkdVCBhhY8mx7rQwite/Pw==\n"
+	seen := make(map[string]bool)
+	for line := range strings.Lines(lines) {
+		fields := strings.Split(strings.TrimSpace(line), "\t")
+		program, format, encoded := fields[0], fields[1], fields[3]
+		if testing.Short() && seen[format] {
+			continue
+		}
+		password, err := hex.DecodeString(fields[2])
+		require.NoError(t, err)
+		what := program + " " + format
+		ok, outdated, err := h.Verify(t.Context(), encoded, string(password))
+		require.NoError(t, err)
+		require.True(t, ok, what)
+		require.True(t, outdated, what)
+		if !seen[format] {
+			ok, outdated, err = h.Verify(t.Context(), encoded, string(password)+"x")
+			require.NoError(t, err)
+			require.False(t, ok, what)
+			require.True(t, outdated || strings.Contains(format, "2"), what)
+		}
+		seen[format] = true
+	}
+	require.Len(t, seen, 12)
+}
+
+// TestBcrypt holds line 116: 71, 72 and 73 bytes, NUL, and $2y$.
+func TestBcrypt(t *testing.T) {
+	h := newCheap(t)
+	for n := 71; n <= 73; n++ {
+		password := strings.Repeat("é", n)[:n]
+		hash, err := bcrypt.GenerateFromPassword([]byte(password[:min(n, 72)]), bcrypt.MinCost)
+		require.NoError(t, err)
+		ok, _, err := h.Verify(t.Context(), string(hash), password)
+		require.NoError(t, err)
+		require.Equal(t, n <= 72, ok, "%d bytes; x/crypto/bcrypt itself says %v", n, bcrypt.CompareHashAndPassword(hash, []byte(password)))
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte("a\x00b"), bcrypt.MinCost)
+	require.NoError(t, err)
+	for password, want := range map[string]bool{"a\x00b": true, "a": false, "a\x00c": false, "a\x00": false} {
+		ok, _, err := h.Verify(t.Context(), string(hash), password)
+		require.NoError(t, err)
+		require.Equal(t, want, ok, "%q", password)
+	}
+	ok, _, err := h.Verify(t.Context(), "$2y$"+string(hash[4:]), "a\x00b")
+	require.NoError(t, err)
+	require.True(t, ok)
+}
+
+// TestAbsurdHashes holds line 118 for the other formats: what cannot be read, or
+// costs too much, fails, without a panic and without its memory.
+func TestAbsurdHashes(t *testing.T) {
+	h := newCheap(t)
+	calls, _ := count(h)
+	b := strings.Repeat("a", 53)
+	absurd := []string{
+		"$2a$", "$2a$04$", "$2b$04$" + b[:52], "$2b$04$" + b + "a", "$2b$04$" + b[:52] + "!", "$2b$03$" + b, "$2b$16$" + b, "$2b$31$" + b, "$2b$99$" + b, "$2b$-4$" + b, "$2x$04$" + b, "$2$04$" + b,
+		"bcrypt$$2b$", "bcrypt_sha256$$2b$31$" + b, "bcrypt$" + b,
+		"$scrypt$", "$scrypt$ln=10,r=8,p=1$$", "$scrypt$ln=10,r=8$AAAA$" + b, "$scrypt$ln=0,r=8,p=1$AAAA$AAAAAAAAAAAAAAAAAAAAAA", "$scrypt$ln=31,r=8,p=1$AAAA$AAAAAAAAAAAAAAAAAAAAAA",
+		"$scrypt$ln=4294967295,r=8,p=1$AAAA$AAAAAAAAAAAAAAAAAAAAAA", "$scrypt$ln=10,r=0,p=1$AAAA$AAAAAAAAAAAAAAAAAAAAAA", "$scrypt$ln=10,r=8,p=0$AAAA$AAAAAAAAAAAAAAAAAAAAAA",
+		"$scrypt$ln=10,r=1048576,p=1048576$AAAA$AAAAAAAAAAAAAAAAAAAAAA", "$scrypt$ln=10,r=8,p=100000$AAAA$AAAAAAAAAAAAAAAAAAAAAA", "$scrypt$ln=-1,r=8,p=1$AAAA$AAAAAAAAAAAAAAAAAAAAAA", "$scrypt$ln=010,r=8,p=1$AAAA$AAAAAAAAAAAAAAAAAAAAAA",
+		"scrypt$", "scrypt$1000$salt$8$1$AAAAAAAAAAAAAAAAAAAAAA==", "scrypt$2147483648$salt$8$1$AAAAAAAAAAAAAAAAAAAAAA==", "scrypt$1024$salt$8$1$", "scrypt$1024$salt$8$1$AAAA", "scrypt$1$salt$8$1$AAAAAAAAAAAAAAAAAAAAAA==",
+		"$pbkdf2-sha256$", "$pbkdf2-sha256$0$AAAA$AAAAAAAAAAAAAAAAAAAAAA", "$pbkdf2-sha256$2147483647$AAAA$AAAAAAAAAAAAAAAAAAAAAA", "$pbkdf2-sha256$99999999999$AAAA$AAAAAAAAAAAAAAAAAAAAAA", "$pbkdf2-sha256$1000$AAAA$", "$pbkdf2-sha256$1000$AA+A$AAAAAAAAAAAAAAAAAAAAAA", "$pbkdf2-sha256$-1$AAAA$AAAAAAAAAAAAAAAAAAAAAA",
+		"pbkdf2_sha256$", "pbkdf2_sha256$1000$salt$", "pbkdf2_sha256$1e3$salt$AAAAAAAAAAAAAAAAAAAAAA==", "pbkdf2_sha512$4000000000$salt$AAAAAAAAAAAAAAAAAAAAAA==", "pbkdf2_sha1$1000$salt$AAAAAAAAAAAAAAAAAAAAAA==",
+		"argon2$argon2id$v=19$m=4294967295,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA", "$argon2i$v=19$m=64,t=4294967295,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA", "$argon2d$v=19$m=64,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
+		"md5$salt$x", "{SHA}x", "$1$x", "$6$x", "sha1$x$y", "plaintext", "!", "*", "x", "$2b$04$" + b + "\n",
+		"pbkdf2_sha256$1000$" + strings.Repeat("s", 1<<20) + "$AAAAAAAAAAAAAAAAAAAAAA==",
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for _, hash := range absurd {
+		*calls = 0
+		ok, outdated, err := h.Verify(t.Context(), hash, "secret")
+		require.NoError(t, err)
+		require.False(t, ok, "%.80q", hash)
+		require.True(t, outdated, "%.80q: unreadable", hash)
+		require.Equal(t, 1, *calls, "%.80q: the dummy's work", hash)
+	}
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(len(absurd))*(1<<20))
+}
+
+// TestWeights: a hash that takes more memory than a new one takes more slots.
+func TestWeights(t *testing.T) {
+	h, err := New(Config{Params: Params{Memory: 1 << 10, Time: 1, Threads: 1}, Slots: 3, MaxMemory: 1 << 20})
+	require.NoError(t, err)
+	for memory, slots := range map[uint32]int{1: 1, 1 << 10: 1, 1<<10 + 1: 2, 3 << 10: 3, 1 << 20: 3} {
+		require.Equal(t, slots, h.slotsFor(memory))
+	}
+}
+
 // FuzzPHC: no stored hash panics or costs more than it may, and what is read is
 // written the same.
 func FuzzPHC(f *testing.F) {
 	h := newCheap(f)
 	good, err := h.Hash(context.Background(), "secret")
 	require.NoError(f, err)
+	for line := range strings.Lines(foreignHashes(f)) {
+		fields := strings.Split(strings.TrimSpace(line), "\t")
+		f.Add(fields[3])
+	}
 	for _, seed := range []string{"", "!", good, good + "$", "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$AAAA", "$argon2id$v=19$m=0,t=0,p=0$$"} {
 		f.Add(seed)
 	}
@@ -333,8 +445,17 @@ func FuzzPHC(f *testing.F) {
 		return make([]byte, length)
 	}
 	f.Fuzz(func(t *testing.T, hash string) {
-		if e, err := parse(hash); err == nil && e.String() != hash {
-			t.Fatalf("%q is written %q", hash, e)
+		if rest, ok := strings.CutPrefix(hash, phcPrefix); ok {
+			if e, err := parse(rest); err == nil && e.String() != hash {
+				t.Fatalf("%q is written %q", hash, e)
+			}
+		}
+		read, readable := h.read(hash)
+		if readable && (read.memory > h.maxMemory || read.work > h.maxWork) {
+			t.Fatalf("%q is too costly: %+v", hash, read)
+		}
+		if !strings.HasPrefix(hash, phcPrefix) && readable && read.work > 1000 {
+			return // it would take its time
 		}
 		if _, _, err := h.Verify(context.Background(), hash, "secret"); err != nil {
 			t.Fatal(err)

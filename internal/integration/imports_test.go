@@ -20,7 +20,7 @@ const module = "github.com/oauth2pw/passwordflow"
 func TestImportRule(t *testing.T) {
 	allowed := map[string][]string{
 		"/oauth2pw":        {},
-		"/hasher":          {module + "/oauth2pw", "golang.org/x/crypto/argon2"},
+		"/hasher":          {module + "/oauth2pw", "golang.org/x/crypto/argon2", "golang.org/x/crypto/bcrypt", "golang.org/x/crypto/scrypt", "golang.org/x/sync/semaphore"},
 		"/tokens":          {module + "/oauth2pw", "github.com/lestrrat-go/jwx/v2/"},
 		"/store":           {module + "/oauth2pw"},
 		"/store/sqlstore":  {module + "/oauth2pw"},

@@ -1,0 +1,37 @@
+"""Makes foreign.txt: hashes of other programs, one a line: program, format,
+password in hex, hash. Debian 12: python3-passlib, python3-django, python3-argon2,
+python3-bcrypt, apache2-utils, argon2; run as
+
+    /usr/bin/python3 make.py > foreign.txt
+"""
+import subprocess
+import django
+from django.conf import settings
+settings.configure(PASSWORD_HASHERS=[
+    "django.contrib.auth.hashers." + name for name in (
+        "PBKDF2PasswordHasher", "Argon2PasswordHasher",
+        "BCryptPasswordHasher", "BCryptSHA256PasswordHasher")])
+from django.contrib.auth.hashers import make_password
+from passlib import hash as passlib
+
+passwords = ["secret", " pässwörd 😀 +%&", "x" * 72]
+
+def line(program, scheme, password, encoded):
+    print(program, scheme, password.encode().hex(), encoded, sep="\t")
+
+for p in passwords:
+    for scheme in ("pbkdf2_sha256", "argon2", "bcrypt", "bcrypt_sha256"):
+        line("django-" + django.__version__, scheme, p, make_password(p, hasher=scheme))
+    for ident in ("2a", "2b", "2y"):
+        line("passlib", ident, p, passlib.bcrypt.using(rounds=5, ident=ident).hash(p))
+    for kind in ("I", "ID"):
+        line("passlib", "argon2" + kind.lower(), p, passlib.argon2.using(type=kind, memory_cost=1024, rounds=2, parallelism=2).hash(p))
+    line("passlib", "scrypt", p, passlib.scrypt.using(rounds=10).hash(p))
+    line("passlib", "pbkdf2-sha256", p, passlib.pbkdf2_sha256.using(rounds=1000).hash(p))
+    line("passlib", "pbkdf2-sha512", p, passlib.pbkdf2_sha512.using(rounds=1000).hash(p))
+    out = subprocess.run(["htpasswd", "-nbB", "-C", "5", "user", p], capture_output=True, text=True, check=True).stdout
+    line("htpasswd", "2y", p, out.strip().split(":", 1)[1])
+    for flag in ("-i", "-id"):
+        out = subprocess.run(["argon2", "somesalt16bytes!", flag, "-m", "10", "-t", "2", "-p", "2", "-l", "32", "-e"],
+                             input=p.encode(), capture_output=True, check=True).stdout
+        line("argon2", "argon2" + flag[1:], p, out.decode().strip())
