@@ -18,6 +18,8 @@ type gate struct {
 	queue int
 
 	mu      sync.Mutex
+	busy    int
+	refused uint64
 	waiting int
 	waits   map[netip.Addr]int // by client address; empty when nobody waits
 }
@@ -31,9 +33,25 @@ func (g *gate) do(ctx context.Context, slots int, work func()) error {
 	if err := g.acquire(ctx, int64(slots)); err != nil {
 		return err
 	}
-	defer g.slots.Release(int64(slots))
+	g.count(slots)
+	defer func() {
+		g.count(-slots)
+		g.slots.Release(int64(slots))
+	}()
 	work()
 	return nil
+}
+
+func (g *gate) count(slots int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.busy += slots
+}
+
+func (g *gate) stats() Stats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return Stats{Slots: g.size, Busy: g.busy, Queue: g.queue, Waiting: g.waiting, Refused: g.refused}
 }
 
 func (g *gate) acquire(ctx context.Context, slots int64) error {
@@ -61,9 +79,11 @@ func (g *gate) enter(address netip.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.waiting >= g.queue {
+		g.refused++
 		return false
 	}
 	if address.IsValid() && !address.IsLoopback() && g.waits[address] >= max(g.queue/4, 1) {
+		g.refused++
 		return false
 	}
 	g.waiting++

@@ -17,6 +17,10 @@
 // pbkdf2_sha512, argon2, scrypt, bcrypt and bcrypt_sha256. A password over 72
 // bytes never matches a bcrypt hash, which would look at the first 72 alone.
 //
+// An app registers further formats as a [Scheme]. [Policy] says which new passwords
+// are good, [Calibrate] finds the cost that suits a machine, and a [Pepper] is a
+// secret that the database does not hold.
+//
 // # Security
 //
 // A stored hash names its own cost; it is capped before memory is taken, and what
@@ -44,6 +48,8 @@ import (
 	"math"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
@@ -84,6 +90,13 @@ type Config struct {
 	// negative: none. One client address may hold a quarter of the queue, and at
 	// least one place in it; loopback all of it.
 	Queue int
+	// Schemes are further formats of stored hashes, beside the built-in ones. Nil:
+	// none.
+	Schemes []Scheme
+	// Peppers are secrets that hashes are made with: the first makes new ones, all
+	// verify. A hash of another pepper, or of none, is outdated. Nil: there are
+	// none.
+	Peppers []Pepper
 }
 
 // Hasher hashes passwords. It is made by [Default] or [New].
@@ -92,6 +105,8 @@ type Hasher struct {
 	maxMemory uint32
 	maxWork   uint64 // KiB × passes
 	gate      *gate
+	peppers   peppers
+	schemes   []scheme
 	key       func(password, salt []byte, p Params, length uint32) []byte
 }
 
@@ -127,7 +142,25 @@ func New(c Config) (*Hasher, error) {
 	if c.Queue == 0 {
 		c.Queue = 16 * c.Slots
 	}
+	peppers, err := newPeppers(c.Peppers)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Clone(schemes)
+	for i, s := range c.Schemes {
+		if s.Prefix == "" || s.Parse == nil {
+			return nil, fmt.Errorf("hasher: Config.Schemes[%d] needs a Prefix and Parse", i)
+		}
+		if slices.ContainsFunc(all, func(other scheme) bool {
+			return strings.HasPrefix(other.prefix, s.Prefix) || strings.HasPrefix(s.Prefix, other.prefix)
+		}) {
+			return nil, fmt.Errorf("hasher: Config.Schemes[%d].Prefix is that of another format", i)
+		}
+		all = append(all, s.scheme())
+	}
 	return &Hasher{
+		schemes:   all,
+		peppers:   peppers,
 		params:    c.Params,
 		maxMemory: c.MaxMemory,
 		maxWork:   8 * max(c.Params.work(), defaultParams.work()),
@@ -162,11 +195,16 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	}
 	e := encoded{params: h.params, salt: make([]byte, saltLength)}
 	_, _ = rand.Read(e.salt) // never fails (crypto/rand)
-	err := h.gate.do(ctx, 1, func() { e.tag = h.key([]byte(password), e.salt, e.params, tagLength) })
+	input, prefix := []byte(password), ""
+	if h.peppers.first != "" {
+		input, _ = h.peppers.apply(h.peppers.first, input)
+		prefix = pepperPrefix + h.peppers.first
+	}
+	err := h.gate.do(ctx, 1, func() { e.tag = h.key(input, e.salt, e.params, tagLength) })
 	if err != nil {
 		return "", err
 	}
-	return e.String(), nil
+	return prefix + e.String(), nil
 }
 
 // Verify reports whether a password is that of a hash, and whether the hash is
@@ -213,6 +251,16 @@ func withDefault(n, otherwise int) int {
 	}
 	return n
 }
+
+// Stats is what a Hasher is doing, for gauges.
+type Stats struct {
+	Slots, Busy    int    // how many there are, and how many are taken
+	Queue, Waiting int    // how many may wait, and how many do
+	Refused        uint64 // callers turned away since the start, because the queue was full
+}
+
+// Stats returns what the Hasher is doing at the moment.
+func (h *Hasher) Stats() Stats { return h.gate.stats() }
 
 // NewClientSecret returns a random secret for a confidential client, 256 bits of
 // it, and its SHA-256 for oauth2pw.Client. The secret itself is not kept: give it

@@ -11,11 +11,44 @@ import (
 	"math/bits"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/crypto/scrypt"
 )
+
+// Scheme is a format of hashes that an app registers, to verify them until a login
+// has replaced them. It is called concurrently.
+type Scheme struct {
+	// Prefix begins its hashes, and those of no other format.
+	Prefix string
+	// Parse takes apart what stands behind the prefix. It computes nothing and
+	// takes no memory that the text asks for. False: it cannot be read.
+	Parse func(rest string) (Stored, bool)
+}
+
+// Stored is a hash that a [Scheme] has read.
+type Stored struct {
+	Memory      uint32        // KiB that Matches takes, for Config.MaxMemory and the slots
+	Time        time.Duration // that it takes on one core, about: over eight times that of a new hash it is refused
+	MaxPassword int           // the longest password that it looks at, in bytes; 0: MaxPassword
+	// Matches does the work, and compares in constant time.
+	Matches func(password []byte) bool
+}
+
+func (s Scheme) scheme() scheme {
+	return scheme{s.Prefix, func(_ *Hasher, rest string) (stored, bool) {
+		read, ok := s.Parse(rest)
+		if !ok || read.Matches == nil || read.Time < 0 || read.MaxPassword < 0 {
+			return stored{}, false
+		}
+		return stored{
+			memory: max(read.Memory, 1), work: uint64(read.Time / time.Microsecond), // about one KiB and pass
+			maxPassword: min(read.MaxPassword, MaxPassword), outdated: true, matches: read.Matches,
+		}, true
+	}}
+}
 
 // stored is an encoded hash that was read, and nothing computed yet.
 type stored struct {
@@ -34,10 +67,11 @@ type scheme struct {
 	parse  func(h *Hasher, rest string) (stored, bool)
 }
 
-// schemes are the formats that people's tables hold. The first makes new hashes;
-// all others are outdated.
+// schemes are the formats that people's tables hold. The first two are those of new
+// hashes; all others are outdated.
 var schemes = []scheme{
 	{phcPrefix, (*Hasher).parseArgon2id},
+	{pepperPrefix, (*Hasher).parsePeppered},
 	{"argon2$" + phcPrefix[1:], (*Hasher).parseArgon2id}, // Django's
 	{"$argon2i$v=19$", parseArgon2i},
 	{"argon2$argon2i$v=19$", parseArgon2i},
@@ -63,7 +97,7 @@ func (h *Hasher) read(encoded string) (stored, bool) {
 	if len(encoded) > maxEncoded || strings.ContainsAny(encoded, "\r\n") { // base64 would skip these
 		return stored{}, false
 	}
-	for _, s := range schemes {
+	for _, s := range h.schemes {
 		if rest, ok := strings.CutPrefix(encoded, s.prefix); ok {
 			read, ok := s.parse(h, rest)
 			return read, ok && read.memory <= h.maxMemory && read.work <= h.maxWork
@@ -72,7 +106,14 @@ func (h *Hasher) read(encoded string) (stored, bool) {
 	return stored{}, false
 }
 
+// parseArgon2id reads a hash without a pepper.
 func (h *Hasher) parseArgon2id(rest string) (stored, bool) {
+	s, ok := h.parsePHC(rest)
+	s.outdated = s.outdated || h.peppers.first != ""
+	return s, ok
+}
+
+func (h *Hasher) parsePHC(rest string) (stored, bool) {
 	e, err := parse(rest)
 	if err != nil {
 		return stored{}, false

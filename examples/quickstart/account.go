@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"time"
-	"unicode/utf8"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
@@ -94,15 +92,6 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("more than one value")
-	}
-	return nil
-}
-
-const minPassword = 8 // code points
-
-func checkNewPassword(_ context.Context, _ *oauth2pw.User, password string) error {
-	if utf8.RuneCountInString(password) < minPassword {
-		return &oauth2pw.Error{Code: "invalid_request", Description: "The new password must have 8 characters or more."}
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets 
 		RefreshGrace:     grace,
 		LiveSessions:     -1, // asked at every request
 		LoadUser:         true,
-		CheckNewPassword: checkNewPassword,
+		CheckNewPassword: hasher.Policy{}.Check, // 8 characters, and none that everybody uses
 		TrustedProxies:   o.trustedProxies,
 		ProxyHeader:      o.proxyHeader,
 		OnEvent:          oauth2pw.LogEvents(logger),

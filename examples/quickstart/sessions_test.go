@@ -126,6 +126,7 @@ func TestPassword(t *testing.T) {
 		`{"old_password":"secret","new_password":"1234567"}`:                           {422, "invalid_request"},
 		`{"old_password":"secret","new_password":"ééééééé"}`:                           {422, "invalid_request"}, // 7 code points
 		`{"old_password":"secret","new_password":"` + strings.Repeat("x", 1025) + `"}`: {422, "invalid_request"},
+		`{"old_password":"secret","new_password":"Password1"}`:                         {422, "invalid_request"}, // on the deny-list
 		`{"old_password":"secret","new_password":""}`:                                  {422, "invalid_request"},
 		`{"old_password":"wrong","new_password":"1"}`:                                  {403, "invalid_grant"},
 		`{"old_password":"","new_password":"long enough"}`:                             {403, "invalid_grant"},

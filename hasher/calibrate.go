@@ -1,0 +1,52 @@
+package hasher
+
+import (
+	"errors"
+	"runtime"
+	"time"
+)
+
+// owaspFloor is the least number of passes at an amount of memory, in KiB (OWASP
+// Password Storage Cheat Sheet, argon2id).
+var owaspFloor = []struct{ memory, time uint32 }{
+	{47104, 1}, {19456, 2}, {12288, 3}, {9216, 4}, {7168, 5},
+}
+
+// Calibrate measures how fast this machine hashes, and returns parameters with this
+// much memory, in KiB (0: 64 MiB), whose hash takes about the target here while
+// nothing else runs: never weaker than OWASP's minimum, even if that takes longer.
+// It takes a few times the target. Run it where the app will run, write the result
+// down, and give that to [New]: parameters that change with every start would make
+// the hashes of the last one outdated.
+func Calibrate(target time.Duration, memory uint32) (Params, error) {
+	return calibrate(target, memory, func(p Params) time.Duration {
+		start := time.Now()
+		argon2id([]byte("password"), make([]byte, saltLength), p, tagLength)
+		return time.Since(start)
+	})
+}
+
+func calibrate(target time.Duration, memory uint32, measure func(Params) time.Duration) (Params, error) {
+	if target <= 0 {
+		return Params{}, errors.New("hasher: Calibrate: the target must be positive")
+	}
+	if memory == 0 {
+		memory = defaultParams.Memory
+	}
+	p := Params{Memory: memory, Threads: uint8(min(runtime.GOMAXPROCS(0), int(defaultParams.Threads)))}
+	for _, floor := range owaspFloor {
+		if memory >= floor.memory {
+			p.Time = floor.time
+			break
+		}
+	}
+	if p.Time == 0 {
+		return Params{}, errors.New("hasher: Calibrate: OWASP's minimum is 7168 KiB")
+	}
+	least := p.Time
+	for range 3 { // the first measurement is of memory that is touched for the first time
+		took := max(min(measure(p), measure(p)), time.Microsecond)
+		p.Time = max(uint32(min(int64(p.Time)*int64(target)/int64(took), 1<<20)), least)
+	}
+	return p, nil
+}
