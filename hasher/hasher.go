@@ -28,7 +28,7 @@
 // empty hash, and one that cannot be read, cost what a mismatch at the configured
 // cost costs, and never match. A stored hash of another cost or format takes its
 // own time: until a login has replaced it, that time tells that there is such a
-// user.
+// user. Config.EvenOut is against that.
 //
 // # Concurrency
 //
@@ -90,6 +90,12 @@ type Config struct {
 	// negative: none. One client address may hold a quarter of the queue, and at
 	// least one place in it; loopback all of it.
 	Queue int
+	// EvenOut is a hash of the older format that most of the table still holds,
+	// anybody's. With it every verification computes two: one at the cost of new
+	// hashes and one at the cost of this, so that the time no longer tells whether
+	// there is such a user, and costs the sum of both. Empty: a stored hash of
+	// another format takes its own time.
+	EvenOut oauth2pw.Secret
 	// Schemes are further formats of stored hashes, beside the built-in ones. Nil:
 	// none.
 	Schemes []Scheme
@@ -107,6 +113,7 @@ type Hasher struct {
 	gate      *gate
 	peppers   peppers
 	schemes   []scheme
+	evenOut   func(password []byte) // nil: nothing is evened out
 	key       func(password, salt []byte, p Params, length uint32) []byte
 }
 
@@ -158,7 +165,7 @@ func New(c Config) (*Hasher, error) {
 		}
 		all = append(all, s.scheme())
 	}
-	return &Hasher{
+	h := &Hasher{
 		schemes:   all,
 		peppers:   peppers,
 		params:    c.Params,
@@ -166,7 +173,15 @@ func New(c Config) (*Hasher, error) {
 		maxWork:   8 * max(c.Params.work(), defaultParams.work()),
 		gate:      newGate(c.Slots, max(c.Queue, 0)),
 		key:       argon2id,
-	}, nil
+	}
+	if c.EvenOut != "" {
+		older, ok := h.read(string(c.EvenOut))
+		if !ok {
+			return nil, errors.New("hasher: Config.EvenOut is no hash that can be read")
+		}
+		h.evenOut = func(password []byte) { older.matches(password) }
+	}
+	return h, nil
 }
 
 func defaultSlots(memory uint32) int {
@@ -223,7 +238,17 @@ func (h *Hasher) Verify(ctx context.Context, hash, password string) (ok, outdate
 	}
 	password = password[:min(len(password), MaxPassword)]
 	var match bool
-	err = h.gate.do(ctx, h.slotsFor(s.memory), func() { match = s.matches([]byte(password)) })
+	err = h.gate.do(ctx, h.slotsFor(s.memory), func() {
+		match = s.matches([]byte(password))
+		if h.evenOut == nil {
+			return
+		}
+		if s.foreign {
+			h.dummy().matches([]byte(password))
+		} else {
+			h.evenOut([]byte(password))
+		}
+	})
 	if err != nil {
 		return false, false, err
 	}
@@ -261,6 +286,13 @@ type Stats struct {
 
 // Stats returns what the Hasher is doing at the moment.
 func (h *Hasher) Stats() Stats { return h.gate.stats() }
+
+// Reads reports whether the Hasher can verify an encoded hash, and may afford to:
+// for an import, which would otherwise lock a user out unseen.
+func (h *Hasher) Reads(hash string) bool {
+	_, ok := h.read(hash)
+	return ok
+}
 
 // NewClientSecret returns a random secret for a confidential client, 256 bits of
 // it, and its SHA-256 for oauth2pw.Client. The secret itself is not kept: give it

@@ -153,6 +153,33 @@ func TestSchemes(t *testing.T) {
 	require.Equal(t, "false true", fmt.Sprint(ok, " ", outdated))
 }
 
+// TestEvenOut: with it every verification does the same two computations.
+func TestEvenOut(t *testing.T) {
+	older := 0
+	h, err := New(Config{
+		Params: cheap, EvenOut: "old$x",
+		Schemes: []Scheme{{"old$", func(rest string) (Stored, bool) {
+			return Stored{Matches: func(password []byte) bool { older++; return rest == string(password) }}, rest != ""
+		}}},
+	})
+	require.NoError(t, err)
+	good, err := h.Hash(t.Context(), "secret")
+	require.NoError(t, err)
+	newer, _ := count(h)
+	for hash, want := range map[string]string{good: "true false", "old$secret": "true true", "old$other": "false true", "": "false false", "!": "false true"} {
+		older, *newer = 0, 0
+		ok, outdated, err := h.Verify(t.Context(), hash, "secret")
+		require.NoError(t, err)
+		require.Equal(t, want, fmt.Sprint(ok, " ", outdated), hash)
+		require.Equal(t, [2]int{1, 1}, [2]int{older, *newer}, hash)
+	}
+	require.True(t, h.Reads(good))
+	require.False(t, h.Reads("!"))
+	require.False(t, h.Reads(""))
+	_, err = New(Config{EvenOut: "!"})
+	require.ErrorContains(t, err, "Config.EvenOut")
+}
+
 func TestStats(t *testing.T) {
 	h, started, finish := blocked(t, 1, 1)
 	done := make(chan error, 2)

@@ -56,6 +56,7 @@ type stored struct {
 	work        uint64 // about how long it takes, in KiB × passes of argon2
 	maxPassword int    // bytes; 0: MaxPassword
 	outdated    bool   // a new hash would be stronger
+	foreign     bool   // it is of another format than new ones
 	// matches does the work.
 	matches func(password []byte) bool
 }
@@ -100,6 +101,7 @@ func (h *Hasher) read(encoded string) (stored, bool) {
 	for _, s := range h.schemes {
 		if rest, ok := strings.CutPrefix(encoded, s.prefix); ok {
 			read, ok := s.parse(h, rest)
+			read.foreign = s.prefix != phcPrefix && s.prefix != pepperPrefix
 			return read, ok && read.memory <= h.maxMemory && read.work <= h.maxWork
 		}
 	}
