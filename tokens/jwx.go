@@ -165,8 +165,12 @@ func parseJWK(data []byte) (*keyMaterial, error) {
 	}
 	// jwx takes the public half as it stands there.
 	if private, ok := raw.(*ecdsa.PrivateKey); ok {
-		x, y := private.Curve.ScalarBaseMult(private.D.Bytes()) //nolint:staticcheck // compared with what jwx has read, once at the start
-		if x.Cmp(private.X) != 0 || y.Cmp(private.Y) != 0 {
+		scalar, err := private.ECDH()
+		if err != nil {
+			return nil, errors.New("the key is malformed: a half of it is out of range")
+		}
+		point, err := private.PublicKey.ECDH()
+		if err != nil || !scalar.PublicKey().Equal(point) {
 			return nil, errors.New("the halves of the EC key do not belong together")
 		}
 	}
