@@ -27,7 +27,7 @@ func TestAcross(t *testing.T) {
 			parsed, err := jwt.Parse(ours, func(*jwt.Token) (any, error) { return k.public, nil }, jwt.WithValidMethods([]string{alg}), jwt.WithIssuer(issuer), jwt.WithAudience(audience))
 			require.NoError(t, err)
 			require.Equal(t, k.ours.ID(), parsed.Header["kid"])
-			object, err := jose.ParseSigned(ours, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)})
+			object, err := jose.ParseSignedCompact(ours, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)})
 			require.NoError(t, err)
 			payload, err := object.Verify(k.public)
 			require.NoError(t, err)
@@ -69,7 +69,7 @@ func TestAcross(t *testing.T) {
 			}
 			require.Len(t, set.Key("theirs"), 1)
 			require.True(t, set.Keys[0].IsPublic())
-			object, err = jose.ParseSigned(again, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)})
+			object, err = jose.ParseSignedCompact(again, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)})
 			require.NoError(t, err)
 			_, err = object.Verify(set.Keys[0].Key)
 			require.NoError(t, err)
