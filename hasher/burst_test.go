@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,8 +30,10 @@ const burstEnv = "PASSWORDFLOW_BURST"
 
 func TestMain(m *testing.M) {
 	if queue := os.Getenv(burstEnv); queue != "" {
-		var n int
-		fmt.Sscan(queue, &n)
+		n, err := strconv.Atoi(queue)
+		if err != nil {
+			panic(err)
+		}
 		_ = json.NewEncoder(os.Stdout).Encode(runBurst(n))
 		return
 	}
@@ -72,8 +75,8 @@ func runBurst(queue int) (b burst) {
 	status, _ := os.ReadFile("/proc/self/status")
 	for line := range strings.Lines(string(status)) {
 		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			fmt.Sscan(rest, &b.PeakMiB)
-			b.PeakMiB /= 1024
+			kib, _ := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 64)
+			b.PeakMiB = kib / 1024
 		}
 	}
 	return b

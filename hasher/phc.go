@@ -32,10 +32,10 @@ func parse(rest string) (encoded, error) {
 	if e.params, err = parseParams(costs); err != nil {
 		return encoded{}, err
 	}
-	if e.salt, err = phcBase64.DecodeString(salt); err != nil || len(e.salt) < 8 || len(e.salt) > 64 {
-		return encoded{}, errUnreadable
-	}
-	if e.tag, err = phcBase64.DecodeString(tag); err != nil || len(e.tag) < 16 || len(e.tag) > 64 {
+	var ok1, ok2 bool
+	e.salt, ok1 = decode(phcBase64, salt, 8, 64)
+	e.tag, ok2 = decode(phcBase64, tag, 16, 64)
+	if !ok1 || !ok2 {
 		return encoded{}, errUnreadable
 	}
 	return e, nil

@@ -95,7 +95,7 @@ const maxEncoded = 512
 // read takes an encoded hash apart; false for one that cannot be read or may not
 // be afforded. It takes no memory that the hash asks for.
 func (h *Hasher) read(encoded string) (stored, bool) {
-	if len(encoded) > maxEncoded || strings.ContainsAny(encoded, "\r\n") { // base64 would skip these
+	if len(encoded) > maxEncoded {
 		return stored{}, false
 	}
 	for _, s := range h.schemes {
@@ -303,7 +303,11 @@ func number(digits string, limit uint32) (uint32, bool) {
 	return uint32(v), true
 }
 
+// decode reads base64 of least to most bytes. The package would skip line ends.
 func decode(encoding *base64.Encoding, s string, least, most int) ([]byte, bool) {
+	if strings.ContainsAny(s, "\r\n") {
+		return nil, false
+	}
 	b, err := encoding.DecodeString(s)
 	return b, err == nil && least <= len(b) && len(b) <= most
 }
