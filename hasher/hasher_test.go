@@ -41,19 +41,63 @@ func TestDefault(t *testing.T) {
 	require.False(t, outdated)
 }
 
-// TestVector: the hash that the reference implementation's command line prints for
-// `echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1` (its own test suite
-// lists it: m=65536, t=2, p=1).
-func TestVector(t *testing.T) {
-	h, err := New(Config{Params: Params{Memory: 65536, Time: 2, Threads: 1}})
+// TestVectors: what the authors of the algorithms have published (conformance 115);
+// testdata/README.md says where.
+func TestVectors(t *testing.T) {
+	h, err := New(Config{Params: Params{Memory: 19456, Time: 2, Threads: 1}, MaxMemory: 64 << 10})
 	require.NoError(t, err)
-	e := encoded{params: h.params, salt: []byte("somesalt")}
-	e.tag, err = hex.DecodeString("09316115d5cf24ed5a15a31a3ba326e5cf32edc24702987c02b6566f61913cf7")
+	data, err := os.ReadFile("testdata/vectors.txt")
 	require.NoError(t, err)
-	ok, outdated, err := h.Verify(t.Context(), e.String(), "password")
-	require.NoError(t, err)
-	require.True(t, ok)
-	require.True(t, outdated, "its salt is short")
+	seen := map[string]int{}
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Split(strings.TrimSpace(line), "\t")
+		source, verdict, encoded := fields[0], fields[2], fields[4]
+		password, _ := hex.DecodeString(fields[3]) // "-" is the empty one
+		verify := func(password []byte) bool {
+			ok, outdated, err := h.Verify(t.Context(), encoded, string(password))
+			require.NoError(t, err)
+			require.True(t, outdated || len(password) == 0 || len(password) > 72, line)
+			return ok
+		}
+		require.Equal(t, verdict == "good", verify(password), line)
+		require.Equal(t, verdict != "unread", h.Reads(encoded), line)
+		switch verdict {
+		case "good":
+			require.False(t, verify(append([]byte("x"), password...)), line)
+		case "long":
+			require.True(t, verify(password[:72]), line)
+		}
+		seen[source+" "+verdict]++
+	}
+	require.Equal(t, map[string]int{
+		"argon2-reference good": 14, "rfc7914-12 good": 2, "rfc7914-11 good": 2,
+		"crypt_blowfish good": 15, "crypt_blowfish own": 2, "crypt_blowfish unread": 8, "crypt_blowfish long": 2, "crypt_blowfish empty": 1,
+	}, seen)
+}
+
+// TestLengths holds lines 13 and 119: a password of 1 to 1,024 bytes, with any
+// bytes in it, is hashed whole.
+func TestLengths(t *testing.T) {
+	h := newCheap(t)
+	calls, _ := count(h)
+	for _, password := range []string{"x", "a\x00b", " ä😀 ", strings.Repeat("é", 512), strings.Repeat("x", 1024)} {
+		hash, err := h.Hash(t.Context(), password)
+		require.NoError(t, err)
+		for _, wrong := range []string{password[:len(password)-1], password[:len(password)-1] + "\x01", password + "x"} {
+			*calls = 0
+			ok, _, err := h.Verify(t.Context(), hash, wrong)
+			require.NoError(t, err)
+			require.False(t, ok, "%.20q", wrong)
+			require.Equal(t, 1, *calls)
+		}
+		ok, _, err := h.Verify(t.Context(), hash, password)
+		require.NoError(t, err)
+		require.True(t, ok)
+	}
+	for _, password := range []string{"", strings.Repeat("x", 1025)} {
+		_, err := h.Hash(t.Context(), password)
+		require.ErrorIs(t, err, ErrPassword)
+	}
 }
 
 func TestVerify(t *testing.T) {
@@ -320,9 +364,14 @@ type anyIssuer struct {
 	oauth2pw.TokenVerifier
 }
 
+// foreignHashes are those of testdata, or fresh ones, which .ci/foreign makes.
 func foreignHashes(t testing.TB) string {
 	t.Helper()
-	data, err := os.ReadFile("testdata/foreign.txt")
+	file := os.Getenv("FOREIGN_HASHES")
+	if file == "" {
+		file = "testdata/foreign.txt"
+	}
+	data, err := os.ReadFile(file)
 	require.NoError(t, err)
 	return string(data)
 }

@@ -3,16 +3,33 @@ password in hex, hash. Debian 12: python3-passlib, python3-django, python3-argon
 python3-bcrypt, apache2-utils, argon2; run as
 
     /usr/bin/python3 make.py > foreign.txt
+
+With --verify FILE it verifies the argon2id hashes of such lines instead, by
+argon2-cffi, passlib and Django.
 """
 import subprocess
+import sys
 import django
 from django.conf import settings
 settings.configure(PASSWORD_HASHERS=[
     "django.contrib.auth.hashers." + name for name in (
         "PBKDF2PasswordHasher", "Argon2PasswordHasher",
         "BCryptPasswordHasher", "BCryptSHA256PasswordHasher")])
-from django.contrib.auth.hashers import make_password
+from argon2 import PasswordHasher
+from django.contrib.auth.hashers import check_password, make_password
 from passlib import hash as passlib
+
+if sys.argv[1:2] == ["--verify"]:
+    lines = open(sys.argv[2]).read().splitlines()
+    for _, _, password, encoded in (line.split("\t") for line in lines):
+        password = bytes.fromhex(password).decode()
+        assert PasswordHasher().verify(encoded, password), encoded  # raises on a mismatch
+        assert passlib.argon2.verify(password, encoded), encoded
+        assert check_password(password, "argon2" + encoded), encoded
+        assert not passlib.argon2.verify(password + "x", encoded), encoded
+    assert lines
+    print(len(lines), "hashes of ours verified by argon2-cffi, passlib and Django")
+    sys.exit()
 
 passwords = ["secret", " pässwörd 😀 +%&", "x" * 72]
 
