@@ -391,6 +391,29 @@ func TestHashUpgrade(t *testing.T) {
 	require.Equal(t, 1, upgrades)
 }
 
+var errReadOnly = errors.New("the database is read-only")
+
+// failingUpdater is a user store that cannot write.
+type failingUpdater struct{ *store.Users }
+
+func (failingUpdater) UpdatePasswordHash(context.Context, string, string, string, time.Time) (bool, error) {
+	return false, errReadOnly
+}
+
+// TestHashUpgradeFails: line 117. A store that cannot write costs nobody the login,
+// and the old hash goes on.
+func TestHashUpgradeFails(t *testing.T) {
+	a := newApp(t, func(c *oauth2pw.Config) { c.Users = failingUpdater{c.Users.(*store.Users)} })
+	for range 2 {
+		require.Equal(t, 200, a.post("grant_type=password&username=old&password=secret").StatusCode)
+		events := a.takeEvents()
+		require.Equal(t, oauth2pw.EventUpgradeFailed, events[0].Kind)
+		require.ErrorIs(t, events[0].Err, errReadOnly)
+		require.Equal(t, "u3", events[0].UserID)
+		require.Equal(t, oauth2pw.EventLogin, events[1].Kind)
+	}
+}
+
 func TestErrorBody(t *testing.T) {
 	var body func(e *oauth2pw.Error) any
 	a := newApp(t, func(c *oauth2pw.Config) {

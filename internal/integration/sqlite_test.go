@@ -3,17 +3,26 @@ package integration
 import (
 	"context"
 	"database/sql"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/bcrypt"
 	_ "modernc.org/sqlite"
 
+	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store/sqlstore"
 	"github.com/oauth2pw/passwordflow/store/storetest"
+	"github.com/oauth2pw/passwordflow/tokens"
 )
 
 func openSQLite(t *testing.T) *sql.DB {
@@ -185,4 +194,44 @@ func TestUnreadableDatabase(t *testing.T) {
 	_, err = st.Users.UserByName(t.Context(), "x")
 	require.Error(t, err)
 	require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
+}
+
+// TestSQLiteHashUpgrade: line 117. Twenty logins at once of a user whose hash is
+// bcrypt's: all get in, and the hash is replaced once.
+func TestSQLiteHashUpgrade(t *testing.T) {
+	st := openStore(t, openSQLite(t))
+	old, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
+	require.NoError(t, err)
+	require.NoError(t, st.Users.Add(t.Context(), oauth2pw.User{ID: "1", Username: "johndoe", PasswordHash: oauth2pw.Secret(old)}))
+	ring, err := tokens.Open(filepath.Join(t.TempDir(), "signing.jwk"), "https://api.example.com", "api")
+	require.NoError(t, err)
+	h, err := hasher.New(hasher.Config{Params: hasher.Params{Memory: 64, Time: 1, Threads: 1}, Queue: 100})
+	require.NoError(t, err)
+	var upgrades, failures atomic.Int32
+	auth, err := oauth2pw.New(oauth2pw.Config{Users: st.Users, Hasher: h, Issuer: ring, OnEvent: func(_ context.Context, e oauth2pw.Event) {
+		switch e.Kind {
+		case oauth2pw.EventHashUpgraded:
+			upgrades.Add(1)
+		case oauth2pw.EventUpgradeFailed:
+			failures.Add(1)
+		}
+	}})
+	require.NoError(t, err)
+	server := httptest.NewServer(auth.TokenHandler())
+	defer server.Close()
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			_, err := tokenFrom(http.PostForm(server.URL, url.Values{"grant_type": {"password"}, "username": {"johndoe"}, "password": {"secret"}}))
+			assert.NoError(t, err)
+		})
+	}
+	wg.Wait()
+	require.EqualValues(t, 1, upgrades.Load())
+	require.Zero(t, failures.Load())
+	u, err := st.Users.UserByID(t.Context(), "1")
+	require.NoError(t, err)
+	ok, outdated, err := h.Verify(t.Context(), string(u.PasswordHash), "secret")
+	require.NoError(t, err)
+	require.True(t, ok && !outdated)
 }
