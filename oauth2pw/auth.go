@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -94,12 +95,28 @@ type Config struct {
 	// Grants are grant types of the app's own, by name. Each proves who the user
 	// is and returns the user; the tokens are the endpoint's. An error that wraps
 	// ErrNotFound is answered as a wrong password, an *Error as it says, and any
-	// other as 503.
+	// other as 503. The first two count for the throttle: for the client's address,
+	// and for the account that the parameter username names, if there is one.
 	Grants map[string]func(ctx context.Context, r *TokenRequest) (*User, error)
 	// LoadUser reads the user again at every request that Auth verifies: one that
 	// is missing, disabled, or whose SessionsFrom is later than the login is
 	// refused, and Principal.User is set.
 	LoadUser bool
+
+	// Throttle bounds guessing. Nil: the built-in one, in memory, for one process.
+	Throttle Throttle
+	// ThrottleLimit is how often an attempt at one account from one address may
+	// fail in a ThrottleWindow, before the answer is 429 for a while, to a right
+	// password too. From it follow the other limits of the built-in throttle: all
+	// addresses together that the user has not logged in from within 30 days may
+	// fail three times as often at the account in four such times; one address,
+	// which for IPv6 is a /64, ten times as often at all accounts; and an IPv6 /48
+	// a hundred times as often. Zero: 10.
+	ThrottleLimit int
+	// ThrottleWindow is the time that ThrottleLimit counts in. Zero: 15 minutes.
+	ThrottleWindow time.Duration
+	// InsecureNoThrottle lets everybody guess without a bound.
+	InsecureNoThrottle bool
 
 	// Realm names the protection space in challenges. Empty: "api".
 	Realm string
@@ -141,9 +158,11 @@ type config struct {
 	updater   PasswordUpdater // nil: Users cannot write
 	ownIssuer string          // the iss of own tokens; "": every token is own
 	nameTag   func(name string) string
-	refreshes bool // there are refresh tokens
+	tag       func(account, secret string) uint32 // of an Attempt
+	refreshes bool                                // there are refresh tokens
 	keys      refreshKeys
 	live      *liveMemory
+	proxyTold atomic.Int64 // when EventUnknownProxy was last told, in nanoseconds; 0: never
 }
 
 // time returns the time as sessions keep it.
@@ -157,7 +176,7 @@ func New(c Config) (*Auth, error) {
 	if cfg.now == nil {
 		cfg.now = time.Now
 	}
-	for _, set := range []func() error{cfg.setPlugs, cfg.setScopes, cfg.setSessions, cfg.setGrants, cfg.setTransport} {
+	for _, set := range []func() error{cfg.setPlugs, cfg.setScopes, cfg.setSessions, cfg.setGrants, cfg.setTransport, cfg.setThrottle} {
 		if err := set(); err != nil {
 			return nil, err
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -87,7 +86,7 @@ type bearer struct {
 	verifier TokenVerifier
 	mark     any // stands for the verifier: equal marks, equal answers
 	answers  answerer
-	address  func(*http.Request) netip.Addr
+	proxies  *transport // nil: the client's address is not looked for
 	scopes   []string
 	optional bool
 }
@@ -100,7 +99,6 @@ func newBearer(v TokenVerifier, scopes []string) *bearer {
 		verifier: v,
 		mark:     new(byte),
 		answers:  answerer{realm: defaultRealm},
-		address:  func(*http.Request) netip.Addr { return netip.Addr{} },
 		scopes:   addScopes(nil, scopes...),
 	}
 	if reflect.ValueOf(v).Comparable() {
@@ -117,7 +115,7 @@ func newBearer(v TokenVerifier, scopes []string) *bearer {
 				panic(fmt.Sprintf("oauth2pw: RequireBearer: Config.Scopes does not name %q", s))
 			}
 		}
-		b.answers, b.address = a.c.answers, a.c.transport.clientAddress
+		b.answers, b.proxies = a.c.answers, &a.c.transport
 	}
 	return b
 }
@@ -145,7 +143,7 @@ func (h *bearerHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // to answer.
 func (b *bearer) admit(r *http.Request) (ctx context.Context, refusal error) {
 	s := newState(r.Context())
-	s.address = b.address(r)
+	s.address, s.unvouched = b.proxies.clientAddress(r)
 	if s.required == nil {
 		s.required = b.scopes // nobody writes to it
 	} else {

@@ -43,21 +43,35 @@ func (c *config) authenticateClient(ctx context.Context, r *http.Request, f form
 	if err != nil || len(named) == 0 {
 		return nil, err
 	}
+	var client *Client
 	for i, cred := range named {
-		if i > 0 && cred.id == named[0].id {
-			continue
+		if client != nil || i > 0 && cred.id == named[0].id {
+			break
 		}
-		client, err := c.findClient(ctx, cred.id)
-		if err != nil {
+		if client, err = c.findClient(ctx, cred.id); err != nil {
 			return nil, err
 		}
-		if client == nil {
-			continue
+	}
+	proven := client != nil && client.proves(named)
+	// Who sends a secret may be guessing. To see whether it is right costs next to
+	// nothing, so that the throttle is asked with the verdict, and a right one
+	// counts at no time.
+	if secret := named[len(named)-1].secret; secret != "" {
+		account := named[0].id
+		if client != nil {
+			account = client.ID
 		}
-		if !client.proves(named) {
-			return nil, errInvalidClient.because(EventClientFailed, "wrong_secret", nil)
+		a := c.attempt(ctx, attemptClient, account, secret)
+		a.Right = proven
+		if err := c.begin(ctx, a); err != nil {
+			return nil, err
 		}
+	}
+	switch {
+	case proven:
 		return client, nil
+	case client != nil:
+		return nil, errInvalidClient.because(EventClientFailed, "wrong_secret", nil)
 	}
 	return nil, errInvalidClient.because(EventClientFailed, "unknown_client", nil)
 }

@@ -36,6 +36,8 @@ const (
 	EventLoginFailed    = "login_failed"    // unknown_user, wrong_password, no_password, disabled, stale, unreadable_hash, malformed, refused
 	EventScopeRefused   = "scope_refused"   // the credentials were right, the scope was not allowed
 	EventClientFailed   = "client_failed"   // a client could not be authenticated
+	EventThrottled      = "throttled"       // there were too many failures: password, client or refresh_token
+	EventUnknownProxy   = "unknown_proxy"   // a forwarding header came from Address, which is none of Config.TrustedProxies: told once an hour at most
 	EventTokenRefused   = "token_refused"   // a bearer token was refused; Err says why
 	EventHashUpgraded   = "hash_upgraded"   // a login replaced an outdated hash
 	EventUpgradeFailed  = "upgrade_failed"  // it could not; the login went on

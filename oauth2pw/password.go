@@ -15,29 +15,22 @@ var errInvalidGrant = &Error{Code: "invalid_grant"}
 // passwordUser is the password grant (RFC 6749, section 4.3): whose name and
 // password these are. An unknown user, a disabled one and a wrong password get
 // the same answer, after one verification of a password each.
-func (c *config) passwordUser(ctx context.Context, r *TokenRequest) (*User, error) {
+func (c *config) passwordUser(ctx context.Context, r *TokenRequest) (_ *User, decided bool, _ error) {
 	name, password := r.Param("username"), r.Param("password")
-	r.event.NameTag = c.nameTag(name)
-	refuse := func(reason string) (*User, error) {
-		return nil, errInvalidGrant.because(EventLoginFailed, reason, nil)
+	refuse := func(reason string) (*User, bool, error) {
+		return nil, true, errInvalidGrant.because(EventLoginFailed, reason, nil)
 	}
 	if c.Authenticate != nil {
 		if len(password) > maxPassword {
 			return refuse("malformed")
 		}
 		u, err := c.Authenticate(ctx, name, password)
-		if errors.Is(err, ErrNotFound) || err == nil && u == nil {
-			return refuse("refused")
-		}
-		if err != nil {
-			return nil, plugError("Config.Authenticate", err)
-		}
-		return u, nil
+		return judged(ctx, "Config.Authenticate", u, err)
 	}
 
 	u, reason, err := c.findUser(ctx, name, password)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var hash string // the empty hash never matches, and costs what a mismatch costs
 	if u != nil {
@@ -51,7 +44,7 @@ func (c *config) passwordUser(ctx context.Context, r *TokenRequest) (*User, erro
 	}
 	ok, outdated, err := c.Hasher.Verify(ctx, hash, password)
 	if err != nil {
-		return nil, plugError("PasswordHasher.Verify", err)
+		return nil, false, plugError("PasswordHasher.Verify", err)
 	}
 	switch {
 	case reason != "":
@@ -63,7 +56,7 @@ func (c *config) passwordUser(ctx context.Context, r *TokenRequest) (*User, erro
 	case outdated && c.updater != nil:
 		c.upgradeHash(ctx, u, password)
 	}
-	return u, nil
+	return u, true, nil
 }
 
 // findUser returns the user of a name, and, where no password can open it, why.

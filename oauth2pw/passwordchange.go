@@ -20,7 +20,9 @@ import (
 // The error is an [*Error], for [WriteError]: invalid_grant (403) if the old
 // password is wrong or there is no such user, invalid_request (422) if the new
 // one is no password (1 to 1,024 bytes) or CheckNewPassword refuses it,
-// access_denied (403) if keep is no live session of the user, or a failure.
+// access_denied (403) if keep is no live session of the user, slow_down (429) if
+// the old password was wrong too often, here or at a login, or a failure. The
+// address that counts is the one that the middleware has put into ctx.
 func (a *Auth) ChangePassword(ctx context.Context, userID, old, new, keep string) error {
 	c := a.c
 	if c.updater == nil || isNil(c.Hasher) {
@@ -62,12 +64,22 @@ func (c *config) changePassword(ctx context.Context, userID, old, new, keep stri
 	if reason == "" && old != "" && len(old) <= maxPassword {
 		hash = string(u.PasswordHash)
 	}
-	ok, _, err := c.Hasher.Verify(ctx, hash, old[:min(len(old), maxPassword)])
-	if err != nil {
-		return false, plugError("PasswordHasher.Verify", err)
+	account := userID // which a login cannot name, if the user has no name any more
+	if u != nil {
+		account = foldName(u.Username)
 	}
-	if !ok {
-		return false, errWrongOldPassword
+	err = c.guess(ctx, c.attempt(ctx, attemptPassword, account, old), func() (decided bool, err error) {
+		ok, _, err := c.Hasher.Verify(ctx, hash, old[:min(len(old), maxPassword)])
+		if err != nil {
+			return false, plugError("PasswordHasher.Verify", err)
+		}
+		if !ok {
+			return true, errWrongOldPassword
+		}
+		return true, nil
+	})
+	if err != nil {
+		return false, err
 	}
 	if err := c.checkNewPassword(ctx, u, new); err != nil {
 		return false, err

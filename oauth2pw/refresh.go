@@ -169,6 +169,12 @@ func (c *config) refreshOnce(ctx context.Context, r *TokenRequest, t refreshToke
 	if err != nil {
 		return nil, err
 	}
+	a := c.attempt(ctx, attemptRefresh, "", "")
+	if a.Right = reason == ""; a.Right || reason == "unknown" || reason == "forged" {
+		if err := c.begin(ctx, a); err != nil {
+			return nil, err
+		}
+	}
 	if reason != "" {
 		return nil, refreshRefused(reason)
 	}

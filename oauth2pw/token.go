@@ -19,7 +19,8 @@ type TokenRequest struct {
 	Client    *Client  // nil: none was named
 	Scopes    []string // as asked, without duplicates; nil: none
 
-	now       time.Time // when it came in, before anything was read
+	rest      func() string // the form without the client's credentials
+	now       time.Time     // when it came in, before anything was read
 	userAgent string
 	event     *Event                   // what is known about the request, for the event hook
 	param     func(name string) string // the form
@@ -45,7 +46,7 @@ func (c *config) setGrants() error {
 	if !c.DisablePasswordGrant {
 		c.grants[grantPassword] = grant{
 			check:  func(r *TokenRequest) error { return requirePassword(r.param) },
-			tokens: c.loginBy(c.passwordUser),
+			tokens: c.loginBy(func(r *TokenRequest) string { return r.Param("password") }, c.passwordUser),
 		}
 	}
 	if c.refreshes {
@@ -58,39 +59,68 @@ func (c *config) setGrants() error {
 		if name == "" || !onlyVSChar(name) || name == grantPassword || name == grantRefresh || user == nil {
 			return fmt.Errorf("oauth2pw: Config.Grants: %q is nil, built in, or no grant type (RFC 6749, appendix A.10)", name)
 		}
-		c.grants[name] = grant{tokens: c.loginBy(func(ctx context.Context, r *TokenRequest) (*User, error) {
-			u, err := user(ctx, r)
-			if errors.Is(err, ErrNotFound) || err == nil && u == nil {
-				return nil, errInvalidGrant.because(EventLoginFailed, "refused", err)
-			}
-			if err != nil {
-				return nil, plugError("Config.Grants: "+name, err)
-			}
-			return u, nil
-		})}
+		c.grants[name] = grant{tokens: c.loginBy(func(r *TokenRequest) string { return r.rest() },
+			func(ctx context.Context, r *TokenRequest) (*User, bool, error) {
+				u, err := user(ctx, r)
+				return judged(ctx, "Config.Grants: "+name, u, err)
+			})}
 	}
 	return nil
 }
 
-// loginBy makes a grant of a function that proves who the user is: one that may
-// log in gets tokens.
-func (c *config) loginBy(user func(context.Context, *TokenRequest) (*User, error)) func(context.Context, *TokenRequest) (*Tokens, error) {
+// loginBy makes a grant of a function that proves who the user is by a secret: one
+// that may log in gets tokens. decided is whether the secret was looked at.
+func (c *config) loginBy(secret func(*TokenRequest) string,
+	user func(context.Context, *TokenRequest) (u *User, decided bool, err error),
+) func(context.Context, *TokenRequest) (*Tokens, error) {
 	return func(ctx context.Context, r *TokenRequest) (*Tokens, error) {
-		u, err := user(ctx, r)
+		name := r.Param("username")
+		if name != "" {
+			r.event.NameTag = c.nameTag(name)
+		}
+		var u *User
+		err := c.guess(ctx, c.attempt(ctx, attemptPassword, foldName(name), secret(r)), func() (decided bool, err error) {
+			if u, decided, err = user(ctx, r); err != nil {
+				return decided, err
+			}
+			r.event.UserID, r.event.NameTag = u.ID, ""
+			return true, mayLogIn(u, r)
+		})
 		if err != nil {
 			return nil, err
 		}
-		r.event.UserID, r.event.NameTag = u.ID, ""
-		switch {
-		case u.ID == "":
-			return nil, plugError("UserStore", errors.New("a user without an ID"))
-		case u.Disabled:
-			return nil, errInvalidGrant.because(EventLoginFailed, "disabled", nil)
-		case r.now.Before(u.SessionsFrom): // the password has changed since the request came in
-			return nil, errInvalidGrant.because(EventLoginFailed, "stale", nil)
-		}
 		return c.openLogin(ctx, r, u)
 	}
+}
+
+// mayLogIn refuses a user who has proved who he is, and may not log in all the
+// same.
+func mayLogIn(u *User, r *TokenRequest) error {
+	switch {
+	case u.ID == "":
+		return plugError("UserStore", errors.New("a user without an ID"))
+	case u.ID == r.Client.id():
+		// RFC 9068, section 5: a user's sub must not be taken for a client's.
+		return plugError("UserStore", errors.New("a user whose ID is that of the client"))
+	case u.Disabled:
+		return errInvalidGrant.because(EventLoginFailed, "disabled", nil)
+	case r.now.Before(u.SessionsFrom): // the password has changed since the request came in
+		return errInvalidGrant.because(EventLoginFailed, "stale", nil)
+	}
+	return nil
+}
+
+// judged reads what a plug says about somebody's secret. A plug that fails has
+// decided nothing, unless the client has made it fail by hanging up.
+func judged(ctx context.Context, plug string, u *User, err error) (_ *User, decided bool, _ error) {
+	if errors.Is(err, ErrNotFound) || err == nil && u == nil {
+		return nil, true, errInvalidGrant.because(EventLoginFailed, "refused", err)
+	}
+	if err != nil {
+		e := plugError(plug, err)
+		return nil, ctx.Err() != nil || e.complete().status < http.StatusInternalServerError, e
+	}
+	return u, true, nil
 }
 
 // TokenHandler returns the token endpoint (RFC 6749, section 3.2). Mount it
@@ -128,6 +158,7 @@ func (c *config) answer(ctx context.Context, r *http.Request, event *Event, requ
 	if err := c.transport.requireHTTPS(r); err != nil {
 		return nil, err
 	}
+	c.noteProxy(ctx)
 	f, err := readForm(r)
 	if err != nil {
 		return nil, err
@@ -141,7 +172,8 @@ func (c *config) answer(ctx context.Context, r *http.Request, event *Event, requ
 	}
 	event.ClientID = client.id()
 	request := c.newRequest(r, event)
-	request.GrantType, request.Client, request.param = f.get("grant_type"), client, f.get
+	request.GrantType, request.Client = f.get("grant_type"), client
+	request.param, request.rest = f.get, f.withoutClient
 	answer, err := decide(ctx, request)
 	if err != nil {
 		return nil, err

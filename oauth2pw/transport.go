@@ -1,10 +1,12 @@
 package oauth2pw
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 const (
@@ -56,11 +58,16 @@ func (t *transport) requireHTTPS(r *http.Request) error {
 
 // clientAddress is the peer's, or, behind a trusted proxy, the one that the
 // operator's header names: read from the right, trusted hops skipped. A hop that
-// cannot be read ends the walk at the last good one.
-func (t *transport) clientAddress(r *http.Request) netip.Addr {
-	address := peerAddress(r)
+// cannot be read ends the walk at the last good one. It is unvouched if a
+// forwarding header names others behind it, which nobody trusted has written: then
+// it may be the address of a proxy, and so of many clients.
+func (t *transport) clientAddress(r *http.Request) (address netip.Addr, unvouched bool) {
+	if t == nil {
+		return netip.Addr{}, false
+	}
+	address = peerAddress(r)
 	if !t.trusts(address) {
-		return address
+		return address, slices.ContainsFunc(t.clientHeaders(), func(name string) bool { return len(r.Header[name]) > 0 })
 	}
 	var hops []string
 	if t.header == headerForwarded {
@@ -68,17 +75,36 @@ func (t *transport) clientAddress(r *http.Request) netip.Addr {
 	} else {
 		hops = listMembers(r.Header[t.header])
 	}
-	for _, hop := range slices.Backward(hops) {
+	for i, hop := range slices.Backward(hops) {
 		next := parseHop(hop)
 		if !next.IsValid() {
-			return address
+			return address, true
 		}
 		address = next
 		if !t.trusts(address) {
-			return address
+			return address, i > 0
 		}
 	}
-	return address
+	return address, false
+}
+
+// clientHeaders are the headers in which proxies name the client.
+func (t *transport) clientHeaders() []string {
+	return []string{headerForwardedFor, headerForwarded, "X-Real-Ip", t.header}
+}
+
+// noteProxy tells the event hook, once an hour at most, that a forwarding header
+// has come from somebody who is no trusted proxy: either a client sends one, or the
+// operator has forgotten a proxy, behind which all clients have one address.
+func (c *config) noteProxy(ctx context.Context) {
+	if !stateFrom(ctx).unvouched || c.OnEvent == nil {
+		return
+	}
+	now, last := c.now().UnixNano(), c.proxyTold.Load()
+	if last != 0 && now-last < int64(time.Hour) || !c.proxyTold.CompareAndSwap(last, now) {
+		return
+	}
+	c.emit(ctx, Event{Kind: EventUnknownProxy})
 }
 
 func (t *transport) trusts(a netip.Addr) bool {
