@@ -371,38 +371,28 @@ func (c *counter) repeats(key uint64, g *guess) bool {
 	return false
 }
 
-// samples is how many keys are looked at to find one that makes room.
-const samples = 4
-
-// makeRoom makes room for a key: one that is over goes, or else one below the
-// limit, into the sketch.
+// makeRoom makes room for a key: one below the limit, whichever, goes into the
+// sketch; or one that was at the limit and is over.
 func (c *counter) makeRoom(now int64) bool {
 	if len(c.open)+len(c.full) < c.max {
 		return true
 	}
-	n, least, victim := 0, c.limit, uint64(0)
 	for key, f := range c.open { // begins anywhere
 		c.expire(f, now)
-		if len(f.times) < least {
-			least, victim = len(f.times), key
-		}
-		if n++; n == samples || least == 0 {
-			break
-		}
-	}
-	if n > 0 {
-		c.over.add(victim, least, now)
-		delete(c.open, victim)
+		c.over.add(key, len(f.times), now)
+		delete(c.open, key)
 		return true
 	}
+	looked := 0
 	for key, f := range c.full {
 		c.expire(f, now)
-		if len(f.times) < c.limit {
-			c.over.add(key, len(f.times), now)
-			delete(c.full, key)
+		if !c.place(key, f) {
 			return true
 		}
-		if n++; n == samples {
+		if !f.full {
+			return c.makeRoom(now)
+		}
+		if looked++; looked == 4 {
 			break
 		}
 	}
