@@ -131,6 +131,14 @@ type Config struct {
 	// machines.
 	InsecureAllowHTTP bool
 
+	// StoreTimeout is how long one call of a store, or of a Throttle, may take
+	// before its context ends; the answer is 503 then. Zero: 5 seconds; negative:
+	// as long as it takes.
+	StoreTimeout time.Duration
+
+	// RequestID returns the app's id of a request from its context, for the
+	// events. Nil: there is none.
+	RequestID func(ctx context.Context) string
 	// OnEvent is told what happens, in the goroutine of the request: it must not
 	// block. Nil: nobody is. See LogEvents.
 	OnEvent func(ctx context.Context, e Event)
@@ -176,7 +184,7 @@ func New(c Config) (*Auth, error) {
 	if cfg.now == nil {
 		cfg.now = time.Now
 	}
-	for _, set := range []func() error{cfg.setPlugs, cfg.setScopes, cfg.setSessions, cfg.setGrants, cfg.setTransport, cfg.setThrottle} {
+	for _, set := range []func() error{cfg.setPlugs, cfg.setScopes, cfg.setSessions, cfg.setGrants, cfg.setTransport, cfg.setThrottle, cfg.setTimeout} {
 		if err := set(); err != nil {
 			return nil, err
 		}

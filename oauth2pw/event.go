@@ -26,6 +26,7 @@ type Event struct {
 	NameTag   string // of a name that is no user's: a keyed digest, equal for equal names in one process
 	ClientID  string // where a client was named and known
 	SessionID string // where there is a session
+	RequestID string // what Config.RequestID says
 	Address   netip.Addr
 	Err       error
 }
@@ -82,6 +83,7 @@ func LogEvents(l *slog.Logger) func(context.Context, Event) {
 		add("name_tag", e.NameTag)
 		add("client_id", e.ClientID)
 		add("session_id", e.SessionID)
+		add("request_id", e.RequestID)
 		if e.Address.IsValid() {
 			add("address", e.Address.String())
 		}
@@ -99,6 +101,9 @@ func (c *config) emit(ctx context.Context, e Event) {
 	}
 	e.Time = c.now().UTC()
 	e.Address = ClientAddress(ctx)
+	if c.RequestID != nil {
+		e.RequestID = c.RequestID(ctx)
+	}
 	c.OnEvent(ctx, e)
 }
 
