@@ -4,6 +4,7 @@ go 1.25.0
 
 require (
 	github.com/oauth2pw/passwordflow v0.0.0
+	github.com/rs/cors v1.11.1
 	github.com/stretchr/testify v1.12.1
 	modernc.org/sqlite v1.58.0
 )

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -21,8 +22,17 @@ type options struct {
 	hash                                    hasher.Config
 	trustedProxies                          []netip.Prefix
 	proxyHeader                             string
+	throttle                                throttle
+	cors                                    []string // allowed origins
 	tlsCert, tlsKey                         string
 	admin                                   *adminCommand // nil: serve
+}
+
+// throttle is what -throttle says.
+type throttle struct {
+	off    bool
+	limit  int // 0: the library's default
+	window time.Duration
 }
 
 // adminCommand is what -disable, -enable and -delete do.
@@ -55,6 +65,14 @@ func parseFlags(args []string, w io.Writer) (*options, error) {
 		if o.hash.Queue, err = parseCount(s, 0); o.hash.Queue == 0 {
 			o.hash.Queue = -1 // none
 		}
+		return err
+	})
+	f.Func("throttle", "failed logins of one account from one address before 429: `N/W`, or off (default 10/15m)", func(s string) (err error) {
+		o.throttle, err = parseThrottle(s)
+		return err
+	})
+	f.Func("cors", "`origins`, comma-separated, that browsers may call from", func(s string) (err error) {
+		o.cors, err = parseOrigins(s)
 		return err
 	})
 	f.Func("trusted-proxies", "`CIDRs`, comma-separated, whose forwarding headers are believed", func(s string) (err error) {
@@ -117,6 +135,34 @@ func parseCost(s string) (hasher.Params, error) {
 		return hasher.Params{}, errors.New("want m=KiB,t=PASSES,p=LANES")
 	}
 	return hasher.Params{Memory: m, Time: t, Threads: p}, nil
+}
+
+func parseThrottle(s string) (throttle, error) {
+	if s == "off" {
+		return throttle{off: true}, nil
+	}
+	limit, window, _ := strings.Cut(s, "/")
+	n, err1 := strconv.Atoi(limit)
+	w, err2 := time.ParseDuration(window)
+	if err1 != nil || err2 != nil || n < 1 || w <= 0 {
+		return throttle{}, errors.New("want NUMBER/TIME such as 10/15m, or off")
+	}
+	return throttle{limit: n, window: w}, nil
+}
+
+// parseOrigins takes exact origins alone: one that matches everything, or half the
+// web, is no list.
+func parseOrigins(s string) ([]string, error) {
+	var origins []string
+	for member := range strings.SplitSeq(s, ",") {
+		member = strings.TrimSpace(member)
+		u, err := url.Parse(member)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Scheme+"://"+u.Host != member || strings.ContainsAny(member, "*@") {
+			return nil, fmt.Errorf("%q is no origin such as https://app.example.com", member)
+		}
+		origins = append(origins, strings.ToLower(member))
+	}
+	return origins, nil
 }
 
 func parseCount(s string, least int) (int, error) {

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/rs/cors"
+
 	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store/sqlstore"
@@ -51,9 +53,13 @@ func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets 
 		LiveSessions:     -1, // asked at every request
 		LoadUser:         true,
 		CheckNewPassword: hasher.Policy{}.Check, // 8 characters, and none that everybody uses
+		ThrottleLimit:    o.throttle.limit,
+		ThrottleWindow:   o.throttle.window,
 		TrustedProxies:   o.trustedProxies,
 		ProxyHeader:      o.proxyHeader,
 		OnEvent:          oauth2pw.LogEvents(logger),
+
+		InsecureNoThrottle: o.throttle.off,
 	})
 	if err != nil {
 		return nil, err
@@ -96,6 +102,21 @@ func (a *app) routes(issuer string, publicKeys bool) http.Handler {
 	mux.Handle("GET /{$}", oauth2pw.OptionalBearer(a.auth)(http.HandlerFunc(a.home)))
 	mux.HandleFunc("GET /healthz", a.healthz)
 	return mux
+}
+
+// allowOrigins lets scripts of other origins call the app: with the bearer token
+// that they hold, and never with cookies, of which the app has none.
+func allowOrigins(origins []string, app http.Handler) http.Handler {
+	if len(origins) == 0 {
+		return app
+	}
+	return cors.New(cors.Options{
+		AllowedOrigins: origins,
+		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete},
+		AllowedHeaders: []string{"Authorization", "Content-Type"},
+		ExposedHeaders: []string{"WWW-Authenticate", "Retry-After"},
+		MaxAge:         600, // seconds
+	}).Handler(app)
 }
 
 const (

@@ -64,12 +64,13 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	go app.auth.SweepSessions(ctx, time.Hour) //nolint:errcheck // it ends with ctx, and tells the events what failed
 
 	server := &http.Server{
-		Handler:           app.routes(issuer, !strings.HasPrefix(keys[0].Algorithm(), "HS")),
+		Handler:           allowOrigins(o.cors, app.routes(issuer, !strings.HasPrefix(keys[0].Algorithm(), "HS"))),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    64 << 10,
+		ConnState:         new(idleConns).changed,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 	stopped := make(chan error, 1)
