@@ -368,6 +368,20 @@ func TestGrantScopes(t *testing.T) {
 	a.post(login).isError(t, 500, "server_error")
 }
 
+// TestConformance112: a user whose ID is that of the client gets no token, whose sub
+// would be taken for the client's (RFC 9068, section 5).
+func TestConformance112(t *testing.T) {
+	a := newApp(t)
+	require.NoError(t, a.users.Add(oauth2pw.User{ID: "webapp", Username: "sly", PasswordHash: "new:secret"}))
+	got := a.post("grant_type=password&username=sly&password=secret&client_id=webapp")
+	got.isError(t, 503, "temporarily_unavailable")
+	require.ErrorContains(t, a.takeEvents()[0].Err, "that of the client")
+	require.Equal(t, 200, a.post("grant_type=password&username=sly&password=secret").StatusCode)
+	_, err := a.auth.Login(httptest.NewRequest("POST", "/", nil), "webapp", "webapp")
+	require.Error(t, err)
+	require.ErrorContains(t, a.takeEvents()[1].Err, "that of the client")
+}
+
 // TestHashUpgrade: line 117, as far as the core goes.
 func TestHashUpgrade(t *testing.T) {
 	a := newApp(t)

@@ -1,12 +1,16 @@
 package oauth2pw_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -78,8 +82,10 @@ type app struct {
 	mux    *http.ServeMux
 	server *httptest.Server
 
-	mu     sync.Mutex
-	events []oauth2pw.Event
+	mu      sync.Mutex
+	events  []oauth2pw.Event
+	trace   bytes.Buffer    // every event, printed and logged in every way
+	secrets map[string]bool // what was sent and answered
 }
 
 const (
@@ -127,10 +133,12 @@ func newApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
 		DefaultScopes: []string{"me"},
 		LoadUser:      true,
 		Now:           a.clock.Now,
-		OnEvent: func(_ context.Context, e oauth2pw.Event) {
+		OnEvent: func(ctx context.Context, e oauth2pw.Event) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			a.events = append(a.events, e)
+			fmt.Fprintf(&a.trace, "%v %+v %#v\n", e, e, e)
+			oauth2pw.LogEvents(slog.New(slog.NewJSONHandler(&a.trace, nil)))(ctx, e)
 		},
 	}
 	for _, edit := range edits {
@@ -150,9 +158,73 @@ func newApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
 	a.mux.Handle("/status", a.auth.RequireBearer()(whoami))
 	a.mux.Handle("/nested", a.auth.RequireBearer("me")(a.auth.RequireBearer("items", "me")(whoami)))
 	a.mux.Handle("/optional", oauth2pw.OptionalBearer(a.auth)(whoami))
-	a.server = httptest.NewServer(a.mux)
+	a.server = httptest.NewServer(http.HandlerFunc(a.watched))
 	t.Cleanup(a.server.Close)
+	t.Cleanup(a.requireNoLeak)
 	return a
+}
+
+// watched notes the secrets that a request and its answer hold. They are those of at
+// least 10 bytes: shorter ones are words that a log line may hold by chance.
+func (a *app) watched(w http.ResponseWriter, r *http.Request) {
+	var sent, answered bytes.Buffer
+	if r.Body != nil {
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.TeeReader(r.Body, &sent), r.Body}
+	}
+	a.mux.ServeHTTP(&tee{w, &answered}, r)
+
+	var secrets []string
+	form, _ := url.ParseQuery(sent.String())
+	for _, name := range []string{"password", "client_secret", "refresh_token", "token", "code", "otp"} {
+		secrets = append(secrets, form[name]...)
+	}
+	for _, value := range r.Header["Authorization"] {
+		_, credentials, _ := strings.Cut(value, " ")
+		secrets = append(secrets, strings.TrimSpace(credentials))
+		if _, secret, ok := r.BasicAuth(); ok {
+			secrets = append(secrets, secret)
+		}
+	}
+	var tokens struct{ Access_token, Refresh_token string }
+	if json.Unmarshal(answered.Bytes(), &tokens) == nil {
+		secrets = append(secrets, tokens.Access_token, tokens.Refresh_token)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range secrets {
+		if len(s) >= 10 {
+			if a.secrets == nil {
+				a.secrets = make(map[string]bool)
+			}
+			a.secrets[s] = true
+		}
+	}
+}
+
+type tee struct {
+	http.ResponseWriter
+	copy *bytes.Buffer
+}
+
+func (t *tee) Write(b []byte) (int, error) {
+	t.copy.Write(b)
+	return t.ResponseWriter.Write(b)
+}
+
+// requireNoLeak holds line 129 for every flow of every test: no event and no log
+// line holds a secret.
+func (a *app) requireNoLeak() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	trace := a.trace.String()
+	for s := range a.secrets {
+		if at := strings.Index(trace, s); at >= 0 {
+			a.Errorf("an event holds %.20q: …%s…", s, trace[max(at-100, 0):at])
+		}
+	}
 }
 
 // answer is an HTTP answer with its body read.
@@ -231,7 +303,7 @@ func (a *app) takeEvents() []oauth2pw.Event {
 func (a *app) serve(r *http.Request) answer {
 	a.Helper()
 	w := httptest.NewRecorder()
-	a.mux.ServeHTTP(w, r)
+	a.watched(w, r)
 	return read(a.T, w.Result())
 }
 

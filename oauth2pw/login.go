@@ -3,6 +3,7 @@ package oauth2pw
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -87,6 +88,10 @@ func (c *config) login(ctx context.Context, r *TokenRequest, userID, clientID st
 // openLogin ends every login: the scopes, the session, the tokens.
 func (c *config) openLogin(ctx context.Context, r *TokenRequest, u *User) (*Tokens, error) {
 	r.event.UserID, r.event.NameTag = u.ID, ""
+	if u.ID == r.Client.id() {
+		// RFC 9068, section 5: a user's sub must not be taken for a client's.
+		return nil, plugError("UserStore", errors.New("a user whose ID is that of the client"))
+	}
 	granted, err := c.grantScopes(ctx, u, r.Client, r.Scopes)
 	if err != nil {
 		return nil, err

@@ -99,9 +99,6 @@ func mayLogIn(u *User, r *TokenRequest) error {
 	switch {
 	case u.ID == "":
 		return plugError("UserStore", errors.New("a user without an ID"))
-	case u.ID == r.Client.id():
-		// RFC 9068, section 5: a user's sub must not be taken for a client's.
-		return plugError("UserStore", errors.New("a user whose ID is that of the client"))
 	case u.Disabled:
 		return errInvalidGrant.because(EventLoginFailed, "disabled", nil)
 	case r.now.Before(u.SessionsFrom): // the password has changed since the request came in

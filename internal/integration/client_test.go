@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -89,5 +90,35 @@ func TestXOAuth2(t *testing.T) {
 				require.Equal(t, "invalid_grant", refused.ErrorCode)
 			})
 		}
+	}
+}
+
+// TestXOAuth2Throttle: golang.org/x/oauth2 in its default mode sends every failed
+// login twice. Under the default limit of 10 it may be wrong 9 times, and right the
+// tenth; a tenth wrong one is the last (lines 123 and 126).
+func TestXOAuth2Throttle(t *testing.T) {
+	for wrong, want := range map[int]string{9: "", 10: "slow_down"} {
+		server := newServer(t)
+		login := func(password string) error {
+			c := oauth2.Config{ClientID: "webapp", Endpoint: oauth2.Endpoint{TokenURL: server.URL + "/token"}} // a new process: it detects anew
+			_, err := c.PasswordCredentialsToken(t.Context(), "johndoe", password)
+			return err
+		}
+		for i := range wrong {
+			var refused *oauth2.RetrieveError
+			require.ErrorAs(t, login(fmt.Sprint("wrong", i)), &refused)
+			if i < 9 {
+				require.Equal(t, "invalid_grant", refused.ErrorCode)
+			}
+		}
+		err := login("p@ss w:rd+%")
+		if want == "" {
+			require.NoError(t, err)
+			continue
+		}
+		var refused *oauth2.RetrieveError
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, want, refused.ErrorCode)
+		require.Equal(t, 429, refused.Response.StatusCode)
 	}
 }
