@@ -165,7 +165,8 @@ func newApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
 }
 
 // watched notes the secrets that a request and its answer hold. They are those of at
-// least 10 bytes: shorter ones are words that a log line may hold by chance.
+// least 10 bytes, or 6 with a digit: others are words that a log line may hold by
+// chance.
 func (a *app) watched(w http.ResponseWriter, r *http.Request) {
 	var sent, answered bytes.Buffer
 	if r.Body != nil {
@@ -195,7 +196,7 @@ func (a *app) watched(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, s := range secrets {
-		if len(s) >= 10 {
+		if len(s) >= 10 || len(s) >= 6 && strings.ContainsAny(s, "0123456789") {
 			if a.secrets == nil {
 				a.secrets = make(map[string]bool)
 			}
