@@ -146,6 +146,11 @@ func TestConformanceThrottle(t *testing.T) {
 		}
 		a.from("2001:db8:1:ffff::", right("johndoe")).isThrottled(t)
 		require.Equal(t, 200, a.from("2001:db8:2::", right("johndoe")).StatusCode)
+		for i := range 100 {
+			a.from("2001:db8:9::1", wrong(fmt.Sprint("one", i), i)).isError(t, 400, "invalid_grant")
+		}
+		a.from("2001:db8:9::2", right("johndoe")).isThrottled(t)
+		require.Equal(t, 200, a.from("2001:db8:9:1::", right("johndoe")).StatusCode, "another /64")
 		// An IPv4 in an IPv6 is the IPv4.
 		for i := range 10 {
 			a.from([]string{"::ffff:198.51.100.1", "198.51.100.1"}[i%2], wrong("old", i))
@@ -371,7 +376,14 @@ func TestThrottleClients(t *testing.T) {
 		b.from(home, login+backend(fmt.Sprint("wrong", i))).isError(t, 401, "invalid_client") // the same once more is free
 	}
 	require.Equal(t, 200, b.from(home, login+backend("backend-secret")).StatusCode)
-	b.from(home, login+backend("wrong")).isError(t, 401, "invalid_client")
+	for i := range 10 {
+		b.from(home, login+backend(fmt.Sprint("wrong again", i))).isError(t, 401, "invalid_client")
+	}
+	b.from(home, login+backend("wrong")).isThrottled(t)
+	for i := range 40 { // and strangers block no client elsewhere
+		b.from(fmt.Sprintf("203.0.113.%d", i), login+backend("wrong")).isError(t, 401, "invalid_client")
+	}
+	require.Equal(t, 200, b.from(away, login+backend("backend-secret")).StatusCode)
 }
 
 // TestThrottleRefresh: refresh tokens that are guesses count for their address,

@@ -25,7 +25,7 @@ import (
 	"github.com/oauth2pw/passwordflow/tokens"
 )
 
-func openSQLite(t *testing.T) *sql.DB {
+func openSQLite(t testing.TB) *sql.DB {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "test.db")
 	db, err := sql.Open("sqlite", sqliteDSN(file))
@@ -34,7 +34,7 @@ func openSQLite(t *testing.T) *sql.DB {
 	return db
 }
 
-func openStore(t *testing.T, db *sql.DB) *sqlstore.Store {
+func openStore(t testing.TB, db *sql.DB) *sqlstore.Store {
 	t.Helper()
 	st, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.SQLite})
 	require.NoError(t, err)
