@@ -238,6 +238,13 @@ func TestConformanceThrottle(t *testing.T) {
 		require.Equal(t, 1, a.hasher.take(), "it is hashed like any other")
 		a.from(away, wrong("johndoe", 0))
 		require.Equal(t, 9, left(), "another address is another pair")
+
+		a = newApp(t, func(c *oauth2pw.Config) { c.ThrottleLimit, c.ThrottleWindow = 1, time.Second })
+		repeat(1)
+		a.from(home, wrong("johndoe", 0)).isThrottled(t)
+		a.clock.Advance(59 * time.Second) // the window is long over
+		repeat(2)
+		a.from(home, wrong("johndoe", 0)).isThrottled(t)
 	})
 	t.Run("128 success clears the pair, and nothing else", func(t *testing.T) {
 		a := newApp(t)
@@ -561,6 +568,17 @@ func TestThrottleCancel(t *testing.T) {
 		}
 		a.from(home, wrong("johndoe", 200)).isThrottled(t)
 	})
+	t.Run("a repeat that is taken back may come again", func(t *testing.T) {
+		h := &gatedHasher{gate: open}
+		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h; c.ThrottleLimit = 2 })
+		a.from(home, wrong("johndoe", 0)).isError(t, 400, "invalid_grant")
+		h.err = oauth2pw.ErrBusy
+		a.from(home, wrong("johndoe", 0)).isError(t, 503, "temporarily_unavailable")
+		h.err = nil
+		a.from(home, wrong("johndoe", 0)).isError(t, 400, "invalid_grant")
+		a.from(home, wrong("johndoe", 1)).isError(t, 400, "invalid_grant")
+		a.from(home, wrong("johndoe", 2)).isThrottled(t)
+	})
 	t.Run("repeats that are taken back free nothing", func(t *testing.T) {
 		h := &gatedHasher{gate: open}
 		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
@@ -633,8 +651,16 @@ func (b *brokenThrottle) Begin(_ context.Context, a oauth2pw.Attempt) (time.Dura
 	b.seen = append(b.seen, a)
 	return 0, b.begin
 }
-func (b *brokenThrottle) Succeed(context.Context, oauth2pw.Attempt) error { return b.after }
-func (b *brokenThrottle) Cancel(context.Context, oauth2pw.Attempt) error  { return b.after }
+func (b *brokenThrottle) Succeed(context.Context, oauth2pw.Attempt) error {
+	if b.after == errPanics {
+		panic("secret")
+	}
+	return b.after
+}
+
+var errPanics = errors.New("panics")
+
+func (b *brokenThrottle) Cancel(context.Context, oauth2pw.Attempt) error { return b.after }
 
 // TestThrottlePlug: a throttle that fails lets nobody in, and one that cannot take
 // back keeps nobody out.
@@ -658,6 +684,14 @@ func TestThrottlePlug(t *testing.T) {
 	b.begin, b.after = nil, errors.New("the network is down")
 	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
 	require.Equal(t, "Throttle.Succeed", a.takeEvents()[0].Reason)
+
+	b.after = errPanics
+	a.from(home, right("johndoe")).isError(t, 500, "server_error")
+	events := a.takeEvents()
+	require.Equal(t, oauth2pw.EventPanic, events[0].Kind)
+	require.NotContains(t, events[0].Err.Error(), "secret")
+	b.after = nil
+	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode, "the server goes on")
 }
 
 func TestThrottleConfig(t *testing.T) {
