@@ -652,7 +652,7 @@ func (b *brokenThrottle) Begin(_ context.Context, a oauth2pw.Attempt) (time.Dura
 	return 0, b.begin
 }
 func (b *brokenThrottle) Succeed(context.Context, oauth2pw.Attempt) error {
-	if b.after == errPanics {
+	if errors.Is(b.after, errPanics) {
 		panic("secret")
 	}
 	return b.after
