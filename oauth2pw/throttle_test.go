@@ -310,6 +310,11 @@ func TestConformanceThrottle(t *testing.T) {
 			a.from(proxy, right("johndoe"), header+"198.51.100.1")
 			require.Equal(t, oauth2pw.EventUnknownProxy, a.takeEvents()[0].Kind, "and again after an hour")
 		}
+		// A hop that cannot be read: who is behind it nobody knows.
+		g := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
+		require.Equal(t, 200, g.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: unknown").StatusCode)
+		g.attackAccount("johndoe")
+		g.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: unknown").isThrottled(t)
 		// A proxy in front of the trusted one.
 		a := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
 		require.Equal(t, 200, a.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1, 192.0.2.250").StatusCode)
@@ -358,6 +363,14 @@ func TestThrottleClients(t *testing.T) {
 		a.clock.Advance(15 * time.Minute)
 		require.Equal(t, 200, a.fromTo(target, home, form+backend("backend-secret")).StatusCode)
 	}
+
+	c := newApp(t)
+	for i := range 10 { // the client "a+b", in both spellings of its id
+		id := []string{"a+b", "a%2Bb"}[i%2]
+		c.from(home, login, basic(id, fmt.Sprint("wrong", i))).isError(t, 401, "invalid_client")
+	}
+	c.from(home, login, basic("a+b", "wrong")).isThrottled(t)
+	c.from(home, login, basic("a%2Bb", "wrong")).isThrottled(t)
 
 	a := newApp(t)
 	for i := range 100 { // unknown clients count for the address
@@ -418,6 +431,22 @@ func TestThrottleRefresh(t *testing.T) {
 	require.Equal(t, 200, a.from(away, "grant_type=refresh_token&refresh_token="+good).StatusCode, "and it was not spent")
 }
 
+// TestThrottleRefreshKinds: a token of no session is a guess; one whose secret was
+// dropped is none, for nobody can tell.
+func TestThrottleRefreshKinds(t *testing.T) {
+	a := newSessionApp(t)
+	good := a.from(home, right("johndoe")).json["refresh_token"].(string)
+	b := a.again(func(c *oauth2pw.Config) { c.RefreshSecrets = []oauth2pw.Secret{secret("another")} })
+	for range 150 {
+		b.from(home, "grant_type=refresh_token&refresh_token="+good).isError(t, 400, "invalid_grant")
+	}
+	unknown := good[:10] + swap(good[10]) + good[11:]
+	for range 100 {
+		b.from(home, "grant_type=refresh_token&refresh_token="+unknown).isError(t, 400, "invalid_grant")
+	}
+	b.from(home, "grant_type=refresh_token&refresh_token="+unknown).isThrottled(t)
+}
+
 func swap(c byte) string {
 	if c == 'A' {
 		return "B"
@@ -452,10 +481,21 @@ func TestThrottleChangePassword(t *testing.T) {
 	require.Zero(t, a.hasher.take())
 	a.from(home, right("johndoe")).isThrottled(t)
 	require.Nil(t, change(away, "secret"))
+	require.Nil(t, changeOld(a, ctx("198.51.100.7"), "u3", "secret"))
+	require.NoError(t, a.users.Update("u3", func(u *oauth2pw.User) { u.Username = "Old" }))
+	for i := range 10 { // the name counts in any ASCII case
+		require.Equal(t, "invalid_grant", changeOf(a, ctx("198.51.100.7"), "u3", fmt.Sprint("wrong", i)).Code)
+	}
+	a.from("198.51.100.7", wrong("old", 99)).isThrottled(t)
 	for i := range 10 { // a user who is gone
 		require.Equal(t, "invalid_grant", changeOf(a, ctx(home), "nobody", fmt.Sprint("wrong", i)).Code)
 	}
 	require.Equal(t, "slow_down", changeOf(a, ctx(home), "nobody", "x").Code)
+}
+
+func changeOld(a *sessionApp, ctx context.Context, id, old string) error {
+	a.Helper()
+	return a.auth.ChangePassword(ctx, id, old, "a new password", "")
 }
 
 func changeOf(a *sessionApp, ctx context.Context, id, old string) (e *oauth2pw.Error) {
@@ -562,6 +602,13 @@ func TestThrottleCancel(t *testing.T) {
 			wg.Go(func() { a.from(home, wrong("johndoe", i%3)) })
 		}
 		wg.Wait()
+		for i := range 20 {
+			r := httptest.NewRequest("POST", "/", nil)
+			r.RemoteAddr = home + ":1"
+			var e *oauth2pw.Error
+			require.ErrorAs(t, a.auth.ChangePassword(oauth2pw.ContextOf(a.auth, r), "u1", fmt.Sprint("wrong", i), "x", ""), &e)
+			require.Equal(t, "temporarily_unavailable", e.Code)
+		}
 		h.err = nil
 		for i := range 10 {
 			a.from(home, wrong("johndoe", 100+i)).isError(t, 400, "invalid_grant")
@@ -644,6 +691,7 @@ func TestThrottleCancel(t *testing.T) {
 type brokenThrottle struct {
 	oauth2pw.Throttle
 	begin, after error
+	ended        error // that of the context of Succeed
 	seen         []oauth2pw.Attempt
 }
 
@@ -651,7 +699,8 @@ func (b *brokenThrottle) Begin(_ context.Context, a oauth2pw.Attempt) (time.Dura
 	b.seen = append(b.seen, a)
 	return 0, b.begin
 }
-func (b *brokenThrottle) Succeed(context.Context, oauth2pw.Attempt) error {
+func (b *brokenThrottle) Succeed(ctx context.Context, _ oauth2pw.Attempt) error {
+	b.ended = ctx.Err()
 	if errors.Is(b.after, errPanics) {
 		panic("secret")
 	}
@@ -678,12 +727,33 @@ func TestThrottlePlug(t *testing.T) {
 		Kind: "password", Realm: "tenant", Account: "johndoe", Address: netip.MustParseAddr(home), Tag: b.seen[0].Tag,
 	}, b.seen[0])
 	require.NotEqual(t, b.seen[0].Tag, b.seen[1].Tag)
+	a.from(home, right("alice"))
+	require.NotEqual(t, b.seen[0].Tag, b.seen[len(b.seen)-1].Tag, "equal passwords of two accounts show nothing")
+	b.seen = b.seen[:len(b.seen)-1]
+	a.takeEvents()
 	require.Equal(t, "client", b.seen[2].Kind)
 	require.True(t, b.seen[2].Right)
 
 	b.begin, b.after = nil, errors.New("the network is down")
 	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
 	require.Equal(t, "Throttle.Succeed", a.takeEvents()[0].Reason)
+
+	// The client hangs up during its hash: what was right is taken back all the same.
+	ctx, cancel := context.WithCancel(t.Context())
+	hangUp := newApp(t, func(c *oauth2pw.Config) {
+		c.Throttle = b
+		c.Hasher = nil
+		c.Authenticate = func(context.Context, string, string) (*oauth2pw.User, error) {
+			cancel()
+			return &oauth2pw.User{ID: "u1"}, nil
+		}
+	})
+	r := httptest.NewRequest("POST", "/token", strings.NewReader(right("johndoe"))).WithContext(ctx)
+	r.TLS = new(tls.ConnectionState)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	b.ended = errPanics
+	hangUp.serve(r)
+	require.NoError(t, b.ended)
 
 	b.after = errPanics
 	a.from(home, right("johndoe")).isError(t, 500, "server_error")
@@ -761,6 +831,13 @@ func (slowUsers) UserByName(ctx context.Context, _ string) (*oauth2pw.User, erro
 	return nil, ctx.Err()
 }
 
+type slowUpdater struct{ *store.Users }
+
+func (slowUpdater) UpdatePasswordHash(ctx context.Context, _, _, _ string, _ time.Time) (bool, error) {
+	<-ctx.Done()
+	return false, ctx.Err()
+}
+
 type slowClients struct{}
 
 func (slowClients) ClientByID(ctx context.Context, _ string) (*oauth2pw.Client, error) {
@@ -786,6 +863,7 @@ func (slowThrottle) Begin(ctx context.Context, _ oauth2pw.Attempt) (time.Duratio
 // 5 seconds.
 func TestStoreTimeout(t *testing.T) {
 	for name, edit := range map[string]func(c *oauth2pw.Config){
+		"":                       func(c *oauth2pw.Config) { c.Users = slowUpdater{c.Users.(*store.Users)} }, // an upgrade: the login goes on
 		"UserStore.UserByName":   func(c *oauth2pw.Config) { c.Users = slowUsers{c.Users} },
 		"ClientStore.ClientByID": func(c *oauth2pw.Config) { c.Clients = slowClients{} },
 		"SessionStore.Create":    func(c *oauth2pw.Config) { withSessions(c); c.Sessions = slowSessions{c.Sessions} },
@@ -794,7 +872,7 @@ func TestStoreTimeout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var event oauth2pw.Event
-				users, err := store.NewUsers(oauth2pw.User{ID: "u1", Username: "johndoe", PasswordHash: "new:secret"})
+				users, err := store.NewUsers(oauth2pw.User{ID: "u1", Username: "johndoe", PasswordHash: "old:secret"})
 				require.NoError(t, err)
 				clients, err := store.NewClients(oauth2pw.Client{ID: "webapp", Grants: []string{"password"}})
 				require.NoError(t, err)
@@ -805,7 +883,11 @@ func TestStoreTimeout(t *testing.T) {
 				c := oauth2pw.Config{
 					Users: users, Hasher: new(plainHasher), Clients: clients, Issuer: ring,
 					RequestID: func(context.Context) string { return "r-1" },
-					OnEvent:   func(_ context.Context, e oauth2pw.Event) { event = e },
+					OnEvent: func(_ context.Context, e oauth2pw.Event) {
+						if e.Kind != oauth2pw.EventLogin && e.Kind != oauth2pw.EventHashUpgraded {
+							event = e
+						}
+					},
 				}
 				edit(&c)
 				auth, err := oauth2pw.New(c)
@@ -816,7 +898,11 @@ func TestStoreTimeout(t *testing.T) {
 				w := httptest.NewRecorder()
 				began := time.Now()
 				auth.TokenHandler().ServeHTTP(w, r)
-				read(t, w.Result()).isError(t, 503, "temporarily_unavailable")
+				if name == "" {
+					require.Equal(t, 200, w.Code)
+				} else {
+					read(t, w.Result()).isError(t, 503, "temporarily_unavailable")
+				}
 				require.Equal(t, 5*time.Second, time.Since(began))
 				require.Equal(t, name, event.Reason)
 				require.ErrorIs(t, event.Err, context.DeadlineExceeded)

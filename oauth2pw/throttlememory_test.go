@@ -167,6 +167,18 @@ func TestSketch(t *testing.T) {
 		events = append(events, event{key, now})
 	}
 	require.Zero(t, s.estimate(1, int64(now+2000)))
+	now += 2000
+	for round := range uint64(50) { // what one round has counted is gone two windows later
+		for key := range uint64(500) {
+			require.Zero(t, s.estimate(key*0x9e3779b97f4a7c15, int64(now)), round)
+		}
+		for key := range uint64(500) {
+			s.add(key*0x9e3779b97f4a7c15, 1, int64(now))
+		}
+		now += 1000
+		s.turn(int64(now))
+		now += 1000
+	}
 	for range 1 << 17 { // it does not run over
 		s.add(7, 3, int64(now+2000))
 	}
@@ -188,11 +200,36 @@ func TestKnownAddresses(t *testing.T) {
 	for user, list := range k.users {
 		k.add(user, list[0].address, 1<<40)
 	}
+	k.add(1<<60, 1, 0)
+	k.add(1<<60, 2, int64(knownTime)) // the first has expired: it is no use any more
+	require.Len(t, k.users[1<<60], 1)
+	delete(k.users, 1<<60)
+	k.unuse(2)
+	for len(k.users) < knownUsers { // in place of the one that made room
+		k.add(1<<61, 3, 0)
+	}
 	again := 0
 	for _, n := range k.uses {
 		again += n
 	}
 	require.Equal(t, uses, again)
+}
+
+// TestThrottleKeys: what is one thing has one key, and what is two has two.
+func TestThrottleKeys(t *testing.T) {
+	throttle, _ := newTestThrottle(1, time.Minute)
+	at := func(a string) Attempt {
+		return Attempt{Kind: "k", Realm: "r", Account: "x", Address: netip.MustParseAddr(a)}
+	}
+	require.Equal(t, throttle.keys(at("192.0.2.1")), throttle.keys(at("::ffff:192.0.2.1")))
+	require.Equal(t, throttle.keys(at("fe80::1")), throttle.keys(at("fe80::2%eth0")))
+	keys := throttle.keys(at("192.0.2.1"))
+	for _, other := range []Attempt{{Kind: "kr", Account: "x"}, {Kind: "k", Realm: "rx"}, {Kind: "k", Realm: "", Account: "rx"}, {Kind: "", Realm: "kr", Account: "x"}, {Kind: "k", Realm: "r", Account: "y"}} {
+		other.Address = netip.MustParseAddr("192.0.2.1")
+		require.NotEqual(t, keys.pair, throttle.keys(other).pair)
+	}
+	require.NotEqual(t, keys.address, throttle.keys(at("192.0.2.2")).address)
+	require.NotEqual(t, keys.pair, keys.account)
 }
 
 // BenchmarkThrottle is P9: questions to a throttle whose tables hold all accounts,
