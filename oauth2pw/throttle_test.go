@@ -727,7 +727,7 @@ func TestThrottlePlug(t *testing.T) {
 		Kind: "password", Realm: "tenant", Account: "johndoe", Address: netip.MustParseAddr(home), Tag: b.seen[0].Tag,
 	}, b.seen[0])
 	require.NotEqual(t, b.seen[0].Tag, b.seen[1].Tag)
-	a.from(home, right("alice"))
+	a.from(home, right("janedoe")) // a name as long
 	require.NotEqual(t, b.seen[0].Tag, b.seen[len(b.seen)-1].Tag, "equal passwords of two accounts show nothing")
 	b.seen = b.seen[:len(b.seen)-1]
 	a.takeEvents()

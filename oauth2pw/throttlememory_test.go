@@ -177,6 +177,10 @@ func TestSketch(t *testing.T) {
 		}
 		now += 1000
 		s.turn(int64(now))
+		for _, row := range s.rows[0] {
+			require.NotContains(t, row[:16], uint16(1), "a generation begins empty")
+			require.Zero(t, row[0])
+		}
 		now += 1000
 	}
 	for range 1 << 17 { // it does not run over
