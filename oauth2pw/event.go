@@ -2,9 +2,6 @@ package oauth2pw
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
@@ -108,15 +105,12 @@ func (c *config) emit(ctx context.Context, e Event) {
 }
 
 // newNameTag returns a function that makes the tag of a name that belongs to
-// nobody: people type passwords into the name field. The key stands in the closure
-// alone, where no %+v finds it.
+// nobody: people type passwords into the name field.
 func newNameTag() func(name string) string {
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails (crypto/rand)
+	mac := newMAC(randomKey())
 	return func(name string) string {
-		h := hmac.New(sha256.New, key)
-		h.Write([]byte(name))
-		return hex.EncodeToString(h.Sum(nil)[:4])
+		sum := mac(func(b []byte) []byte { return append(b, name...) })
+		return hex.EncodeToString(sum[:4])
 	}
 }
 

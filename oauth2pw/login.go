@@ -87,7 +87,7 @@ func (c *config) login(ctx context.Context, r *TokenRequest, userID, clientID st
 
 // openLogin ends every login: the scopes, the session, the tokens.
 func (c *config) openLogin(ctx context.Context, r *TokenRequest, u *User) (*Tokens, error) {
-	r.event.UserID, r.event.NameTag = u.ID, ""
+	r.event.UserID = u.ID
 	if u.ID == r.Client.id() {
 		// RFC 9068, section 5: a user's sub must not be taken for a client's.
 		return nil, plugError("UserStore", errors.New("a user whose ID is that of the client"))

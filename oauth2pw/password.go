@@ -34,7 +34,7 @@ func (c *config) passwordUser(ctx context.Context, r *TokenRequest) (_ *User, de
 	}
 	var hash string // the empty hash never matches, and costs what a mismatch costs
 	if u != nil {
-		r.event.UserID, r.event.NameTag = u.ID, ""
+		r.event.UserID = u.ID
 	}
 	if reason == "" {
 		hash = string(u.PasswordHash)

@@ -66,7 +66,7 @@ type refreshKeys struct {
 }
 
 func newRefreshKeys(secrets []Secret) (refreshKeys, error) {
-	keys := make(map[string][]byte, len(secrets))
+	keys := make(map[string]func(func([]byte) []byte) [sha256.Size]byte, len(secrets))
 	k := refreshKeys{}
 	for i, secret := range secrets {
 		if len(secret) < minSecret {
@@ -81,13 +81,13 @@ func newRefreshKeys(secrets []Secret) (refreshKeys, error) {
 		if _, twice := keys[id]; twice {
 			return k, fmt.Errorf("oauth2pw: Config.RefreshSecrets[%d] is there twice", i)
 		}
-		keys[id] = key
+		keys[id] = newMAC(key)
 		if i == 0 {
 			k.first = id
 		}
 	}
 	k.mac = func(s *Session, generation uint64) ([]byte, bool) {
-		key, known := keys[s.KeyID]
+		mac, known := keys[s.KeyID]
 		if !known {
 			return nil, false
 		}
@@ -95,12 +95,13 @@ func newRefreshKeys(secrets []Secret) (refreshKeys, error) {
 		if n, err := base64url.Decode(id[:], []byte(s.ID)); err != nil || n != len(id) {
 			return nil, false
 		}
-		h := hmac.New(sha256.New, key)
-		h.Write([]byte(refreshVersion))
-		h.Write(s.Salt[:])
-		h.Write(id[:])
-		h.Write(binary.BigEndian.AppendUint64(nil, generation))
-		return h.Sum(nil), true
+		sum := mac(func(b []byte) []byte {
+			b = append(b, refreshVersion...)
+			b = append(b, s.Salt[:]...)
+			b = append(b, id[:]...)
+			return binary.BigEndian.AppendUint64(b, generation)
+		})
+		return sum[:], true
 	}
 	return k, nil
 }

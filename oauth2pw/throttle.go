@@ -3,8 +3,6 @@ package oauth2pw
 import (
 	"context"
 	"crypto/hkdf"
-	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -93,21 +91,19 @@ const (
 // newAttemptTag returns what makes the tags of attempts. Processes that share a
 // first refresh secret make the same.
 func newAttemptTag(secrets []Secret) func(account, secret string) uint32 {
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails (crypto/rand)
+	key := randomKey()
 	if len(secrets) > 0 {
 		if k, err := hkdf.Key(sha256.New, []byte(secrets[0]), nil, "passwordflow throttle tag", len(key)); err == nil {
 			key = k
 		}
 	}
+	mac := newMAC(key)
 	return func(account, secret string) uint32 {
-		h := hmac.New(sha256.New, key)
-		var size [8]byte
-		binary.BigEndian.PutUint64(size[:], uint64(len(account)))
-		h.Write(size[:])
-		h.Write([]byte(account))
-		h.Write([]byte(secret))
-		return binary.BigEndian.Uint32(h.Sum(nil))
+		sum := mac(func(b []byte) []byte {
+			b = binary.BigEndian.AppendUint64(b, uint64(len(account)))
+			return append(append(b, account...), secret...)
+		})
+		return binary.BigEndian.Uint32(sum[:])
 	}
 }
 
@@ -163,9 +159,8 @@ func (c *config) guess(ctx context.Context, a Attempt, check func() (decided boo
 	if err != nil {
 		plug, takeBack = "Throttle.Cancel", c.Throttle.Cancel
 	}
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
-	defer cancel()
-	if failed := takeBack(end, a); failed != nil { // one attempt too many is counted: an event, and no answer
+	// That the client hangs up does not stop it; StoreTimeout does.
+	if failed := takeBack(context.WithoutCancel(ctx), a); failed != nil { // one attempt too many is counted: an event, and no answer
 		c.answers.tell(ctx, plugError(plug, failed), Event{})
 	}
 	return err

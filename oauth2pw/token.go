@@ -75,18 +75,18 @@ func (c *config) loginBy(secret func(*TokenRequest) string,
 ) func(context.Context, *TokenRequest) (*Tokens, error) {
 	return func(ctx context.Context, r *TokenRequest) (*Tokens, error) {
 		name := r.Param("username")
-		if name != "" {
-			r.event.NameTag = c.nameTag(name)
-		}
 		var u *User
 		err := c.guess(ctx, c.attempt(ctx, attemptPassword, foldName(name), secret(r)), func() (decided bool, err error) {
 			if u, decided, err = user(ctx, r); err != nil {
 				return decided, err
 			}
-			r.event.UserID, r.event.NameTag = u.ID, ""
+			r.event.UserID = u.ID
 			return true, mayLogIn(u, r)
 		})
 		if err != nil {
+			if name != "" && r.event.UserID == "" {
+				r.event.NameTag = c.nameTag(name)
+			}
 			return nil, err
 		}
 		return c.openLogin(ctx, r, u)
