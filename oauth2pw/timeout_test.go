@@ -41,7 +41,7 @@ func TestCallContext(t *testing.T) {
 				time.Sleep(5*time.Second - 1) // of the bubble's time
 				synctest.Wait()
 				require.NoError(t, c.Err())
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 				require.ErrorIs(t, c.Err(), context.DeadlineExceeded)
 				<-c.Done()
