@@ -269,6 +269,39 @@ func TestConformanceThrottle(t *testing.T) {
 		}
 		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
 	})
+	t.Run("many right ones at once", func(t *testing.T) {
+		h := &gatedHasher{gate: make(chan struct{}, 1000)}
+		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
+		h.gate <- struct{}{}
+		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		var wg sync.WaitGroup
+		for range 200 {
+			wg.Go(func() { assert.Equal(t, 200, a.from(home, right("johndoe")).StatusCode) })
+		}
+		require.Eventually(t, func() bool { return h.calls.Load() == 201 }, time.Minute, time.Millisecond, "all are being checked")
+		close(h.gate)
+		wg.Wait()
+		for i := range 10 { // what is wrong counts as ever
+			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+		}
+		a.from(home, right("johndoe")).isThrottled(t)
+
+		b := newApp(t) // what was right, and is no more, counts in the end
+		require.Equal(t, 200, b.from(home, right("johndoe")).StatusCode)
+		require.NoError(t, b.users.Update("u1", func(u *oauth2pw.User) { u.PasswordHash = "new:another" }))
+		for range 1000 + 11 { // one of them is a repeat
+			b.from(home, right("johndoe")).isError(t, 400, "invalid_grant")
+		}
+		b.from(home, right("johndoe")).isThrottled(t)
+		b = newApp(t)
+		require.Equal(t, 200, b.from(home, right("johndoe")).StatusCode)
+		require.NoError(t, b.users.Update("u1", func(u *oauth2pw.User) { u.PasswordHash = "new:another" }))
+		b.clock.Advance(15 * time.Minute)
+		for range 11 {
+			b.from(home, right("johndoe")).isError(t, 400, "invalid_grant")
+		}
+		b.from(home, right("johndoe")).isThrottled(t)
+	})
 	t.Run("127 a spoofed header buys nothing", func(t *testing.T) {
 		for _, trusted := range []string{"", "10.0.0.0/8"} {
 			a := newApp(t, func(c *oauth2pw.Config) {

@@ -22,7 +22,8 @@ import (
 // tables hold; those beyond share a sketch, which never counts too few.
 //
 // An account's user is not kept out by strangers: the second limit does not touch
-// the addresses that the user has logged in from.
+// the addresses that the user has logged in from. Nor by himself: what was right
+// counts no more for a window, so that a program may log in many times at once.
 type memoryThrottle struct {
 	now  func() time.Time
 	seed maphash.Seed // keys are hashes: no name is kept
@@ -130,7 +131,7 @@ func (t *memoryThrottle) Begin(_ context.Context, a Attempt) (time.Duration, err
 
 	g := guess{at: now, tag: a.Tag, stranger: stranger}
 	if k.hasAccount {
-		if t.pairs.repeats(k.pair, &g) {
+		if t.pairs.repeats(k.pair, &g) || t.pairs.proven(k.pair, &g) {
 			return 0, nil
 		}
 		if f := t.pairs.add(k.pair, now); f != nil {
@@ -161,6 +162,7 @@ func (t *memoryThrottle) Succeed(_ context.Context, a Attempt) error {
 		}
 	}
 	t.pairs.forget(k.pair)
+	t.pairs.prove(k.pair, a.Tag, now)
 	if k.user && a.Address.IsValid() && !a.Shared {
 		t.known.add(k.account, k.address, now)
 	}
@@ -225,8 +227,19 @@ const (
 type failures struct {
 	times   []int64
 	guesses []guess // of a pair
+	right   *proof  // of a pair; nil: nothing was right lately
 	full    bool    // at the limit
 }
+
+// proof is of a secret that was right.
+type proof struct {
+	tag  uint32
+	at   int64
+	open int // how often it came again, and nobody has said yet that it is right still
+}
+
+// maxOpen bounds proof.open: a password that was right and is no more counts then.
+const maxOpen = 1000
 
 // counter counts failures by key in a sliding window: exactly for max keys, and in
 // a sketch beyond. A key at its limit makes room for nobody.
@@ -273,11 +286,14 @@ func (c *counter) expire(f *failures, now int64) {
 		n++
 	}
 	f.guesses = slices.Delete(f.guesses, 0, n)
+	if f.right != nil && f.right.at <= now-c.window {
+		f.right = nil
+	}
 }
 
 // place puts failures where they belong by now; false: nothing is left of them.
 func (c *counter) place(key uint64, f *failures) bool {
-	if len(f.times) == 0 && len(f.guesses) == 0 {
+	if len(f.times) == 0 && len(f.guesses) == 0 && f.right == nil {
 		c.forget(key)
 		return false
 	}
@@ -318,18 +334,41 @@ func (c *counter) wait(key uint64, now int64) int64 {
 
 // add counts a failure. It returns nil where only the sketch has room.
 func (c *counter) add(key uint64, now int64) *failures {
-	f := c.find(key, now)
+	f := c.get(key, now)
 	if f == nil {
-		if !c.makeRoom(now) {
-			c.over.add(key, 1, now)
-			return nil
-		}
-		f = new(failures)
-		c.open[key] = f
+		c.over.add(key, 1, now)
+		return nil
 	}
 	f.times = append(f.times, now)
 	c.place(key, f)
 	return f
+}
+
+// get returns what is kept of a key; nil: there is no room to keep anything.
+func (c *counter) get(key uint64, now int64) *failures {
+	f := c.find(key, now)
+	if f == nil && c.makeRoom(now) {
+		f = new(failures)
+		c.open[key] = f
+	}
+	return f
+}
+
+// prove notes that a secret was right.
+func (c *counter) prove(key uint64, tag uint32, now int64) {
+	if f := c.get(key, now); f != nil {
+		f.right = &proof{tag: tag, at: now}
+	}
+}
+
+// proven reports whether a guess was right a while ago, and is no guess.
+func (c *counter) proven(key uint64, g *guess) bool {
+	f := c.find(key, g.at)
+	if f == nil || f.right == nil || f.right.tag != g.tag || f.right.open == maxOpen {
+		return false
+	}
+	f.right.open++
+	return true
 }
 
 // remove uncounts a failure, if it is still there.
