@@ -111,9 +111,10 @@ type Config struct {
 	// addresses together that the user has not logged in from within 30 days may
 	// fail three times as often at the account in four such times; one address,
 	// which for IPv6 is a /64, ten times as often at all accounts; and an IPv6 /48
-	// a hundred times as often. Zero: 10.
+	// a hundred times as often. Zero: 10; at most 100,000.
 	ThrottleLimit int
-	// ThrottleWindow is the time that ThrottleLimit counts in. Zero: 15 minutes.
+	// ThrottleWindow is the time that ThrottleLimit counts in. Zero: 15 minutes; at
+	// most a week.
 	ThrottleWindow time.Duration
 	// InsecureNoThrottle lets everybody guess without a bound.
 	InsecureNoThrottle bool

@@ -53,6 +53,13 @@
 // as "allowed". No password, token, secret or hash reaches an [Error], an
 // [Event] or a response; values that hold one print as [redacted].
 //
+// Guessing is bounded, unless [Config.InsecureNoThrottle] says otherwise: attempts
+// count before they are checked, for the account and for the address, and beyond
+// the limit the answer is 429, to a right password too. Strangers cannot lock a
+// user out of an address that the user has logged in from. The built-in [Throttle]
+// counts in one process. The address is the peer's: behind a proxy set
+// [Config.TrustedProxies], or all clients share one.
+//
 // A refresh token is used once, and replaced by its one successor. Used again
 // within [Config.RefreshGrace] it gets the same successor, so that a lost answer
 // costs nobody the login; at any other time that ends the session, for the owner

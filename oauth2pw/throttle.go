@@ -62,7 +62,7 @@ func (c *config) setThrottle() error {
 	case c.ThrottleLimit < 0 || c.ThrottleWindow < 0:
 		return errors.New("oauth2pw: Config.ThrottleLimit and Config.ThrottleWindow must not be negative")
 	case c.ThrottleLimit > maxThrottleLimit || c.ThrottleWindow > maxThrottleWindow:
-		return errors.New("oauth2pw: Config.ThrottleLimit is at most 1000, and Config.ThrottleWindow at most a week")
+		return errors.New("oauth2pw: Config.ThrottleLimit is at most 100000, and Config.ThrottleWindow at most a week")
 	case c.Throttle != nil && isNil(c.Throttle):
 		return errors.New("oauth2pw: Config.Throttle is a nil pointer")
 	case c.InsecureNoThrottle && c.Throttle != nil:
@@ -84,7 +84,7 @@ func (c *config) setThrottle() error {
 }
 
 const (
-	maxThrottleLimit  = 1000
+	maxThrottleLimit  = 100_000
 	maxThrottleWindow = 7 * 24 * time.Hour
 )
 

@@ -801,7 +801,7 @@ func TestThrottleConfig(t *testing.T) {
 	for want, edit := range map[string]func(c *oauth2pw.Config){
 		"ThrottleLimit":      func(c *oauth2pw.Config) { c.ThrottleLimit = -1 },
 		"ThrottleWindow":     func(c *oauth2pw.Config) { c.ThrottleWindow = -1 },
-		"at most 1000":       func(c *oauth2pw.Config) { c.ThrottleLimit = 1001 },
+		"at most 100000":     func(c *oauth2pw.Config) { c.ThrottleLimit = 100_001 },
 		"at most a week":     func(c *oauth2pw.Config) { c.ThrottleWindow = 8 * 24 * time.Hour },
 		"nil pointer":        func(c *oauth2pw.Config) { c.Throttle = (*brokenThrottle)(nil) },
 		"InsecureNoThrottle": func(c *oauth2pw.Config) { c.Throttle = new(brokenThrottle); c.InsecureNoThrottle = true },

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"hash/maphash"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -485,13 +486,17 @@ func (s *sketch) add(key uint64, n int, now int64) {
 	cells := s.cells(0, key)
 	least := min(int(*cells[0]), int(*cells[1]))
 	for _, cell := range cells {
-		*cell = uint16(min(max(int(*cell), least+n), 1<<16-1))
+		*cell = uint16(min(max(int(*cell), least+n), math.MaxUint16))
 	}
 }
 
 func (s *sketch) generation(g int, key uint64) int {
 	cells := s.cells(g, key)
-	return int(min(*cells[0], *cells[1]))
+	n := int(min(*cells[0], *cells[1]))
+	if n == math.MaxUint16 { // or more: nobody knows
+		return math.MaxInt32
+	}
+	return n
 }
 
 func (s *sketch) estimate(key uint64, now int64) int {

@@ -186,7 +186,7 @@ func TestSketch(t *testing.T) {
 	for range 1 << 17 { // it does not run over
 		s.add(7, 3, int64(now+2000))
 	}
-	require.Equal(t, 1<<16-1, s.estimate(7, int64(now+2000)))
+	require.Greater(t, s.estimate(7, int64(now+2000)), 1<<30, "nor does it count too few")
 }
 
 // TestKnownAddresses: addresses of more users than are kept.

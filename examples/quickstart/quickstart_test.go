@@ -276,7 +276,7 @@ func TestBadStarts(t *testing.T) {
 	corrupt := write("corrupt.db", strings.Repeat("no database ", 100))
 	for _, args := range [][]string{
 		{"-nonsense"}, {"argument"}, {"-addr=127.0.0.1:0", "-redis=redis://127.0.0.1"}, {"-cors=*"}, {"-cors="}, {"-cors=https://*.example.com"}, {"-cors=https://a.example/"}, {"-cors=null"}, {"-cors=ftp://a.example"}, {"-cors=https://a.example,b"},
-		{"-throttle="}, {"-throttle=10"}, {"-throttle=0/1m"}, {"-throttle=-1/1m"}, {"-throttle=1/0"}, {"-throttle=1/x"}, {"-throttle=none"}, {"-throttle=1001/1m"},
+		{"-throttle="}, {"-throttle=10"}, {"-throttle=0/1m"}, {"-throttle=-1/1m"}, {"-throttle=1/0"}, {"-throttle=1/x"}, {"-throttle=none"}, {"-throttle=100001/1m"},
 		{"-access-ttl=0"}, {"-access-ttl=-1s"}, {"-access-ttl=1ms"}, {"-access-ttl=x"},
 		{"-hash=m=1,t=1,p=1"}, {"-hash=m=64"}, {"-hash=m=64,t=1,p=1x"}, {"-hash-slots=0"}, {"-hash-queue=-1"},
 		{"-refresh-grace=2m1s"}, {"-refresh-grace=-1s"}, {"-refresh-idle=0"}, {"-refresh-max=-1s"}, {"-refresh-idle=x"},
