@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -21,11 +22,11 @@ type gate struct {
 	busy    int
 	refused uint64
 	waiting int
-	waits   map[netip.Addr]int // by client address; empty when nobody waits
+	waits   map[netip.Prefix]int // by client address, an IPv6 by /64 and by /48; empty when nobody waits
 }
 
 func newGate(slots, queue int) *gate {
-	return &gate{slots: semaphore.NewWeighted(int64(slots)), size: slots, queue: queue, waits: make(map[netip.Addr]int)}
+	return &gate{slots: semaphore.NewWeighted(int64(slots)), size: slots, queue: queue, waits: make(map[netip.Prefix]int)}
 }
 
 // do runs work in some slots, which are free again when work returns or panics.
@@ -61,41 +62,64 @@ func (g *gate) acquire(ctx context.Context, slots int64) error {
 	if g.slots.TryAcquire(slots) {
 		return nil
 	}
-	address := oauth2pw.ClientAddress(ctx)
-	if !g.enter(address) {
+	shares := g.shares(oauth2pw.ClientAddress(ctx))
+	if !g.enter(shares) {
 		return fmt.Errorf("hasher: every slot is taken and the queue is full: %w", oauth2pw.ErrBusy)
 	}
-	defer g.leave(address)
+	defer g.leave(shares)
 	if err := g.slots.Acquire(ctx, slots); err != nil {
 		return fmt.Errorf("hasher: left the queue: %w", err)
 	}
 	return nil
 }
 
-// enter takes a place in the queue. One address may hold a quarter of it, so that
-// one guesser cannot keep everybody else out; loopback, and a caller without an
-// address, may hold it all.
-func (g *gate) enter(address netip.Addr) bool {
+// share is how much of the queue those of one network may hold.
+type share struct {
+	network netip.Prefix
+	most    int
+}
+
+// shares returns the bounds of a client: an address may hold a quarter of the queue, for
+// which the /64 of an IPv6 counts as one, and a /48 half of it. Loopback, and a caller
+// without an address, may hold it all.
+func (g *gate) shares(address netip.Addr) []share {
+	address = address.Unmap().WithZone("")
+	if !address.IsValid() || address.IsLoopback() {
+		return nil
+	}
+	most := func(n int, bits int) share {
+		p, _ := address.Prefix(bits) // of a valid address, bits in its range
+		return share{p, max(n, 1)}
+	}
+	if address.Is4() {
+		return []share{most(g.queue/4, 32)}
+	}
+	return []share{most(g.queue/4, 64), most(g.queue/2, 48)}
+}
+
+// enter takes a place in the queue, so that one guesser cannot keep everybody else out.
+func (g *gate) enter(shares []share) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.waiting >= g.queue {
-		g.refused++
-		return false
-	}
-	if address.IsValid() && !address.IsLoopback() && g.waits[address] >= max(g.queue/4, 1) {
+	full := g.waiting >= g.queue || slices.ContainsFunc(shares, func(s share) bool { return g.waits[s.network] >= s.most })
+	if full {
 		g.refused++
 		return false
 	}
 	g.waiting++
-	g.waits[address]++
+	for _, s := range shares {
+		g.waits[s.network]++
+	}
 	return true
 }
 
-func (g *gate) leave(address netip.Addr) {
+func (g *gate) leave(shares []share) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.waiting--
-	if g.waits[address]--; g.waits[address] == 0 {
-		delete(g.waits, address)
+	for _, s := range shares {
+		if g.waits[s.network]--; g.waits[s.network] == 0 {
+			delete(g.waits, s.network)
+		}
 	}
 }

@@ -87,8 +87,9 @@ type Config struct {
 	// (and at least 1).
 	Slots int
 	// Queue is how many callers may wait for a slot. Zero: 16 for each slot;
-	// negative: none. One client address may hold a quarter of the queue, and at
-	// least one place in it; loopback all of it.
+	// negative: none. One client address, which for IPv6 is a /64, may hold a
+	// quarter of the queue, and a /48 half of it, and at least one place in it;
+	// loopback all of it.
 	Queue int
 	// EvenOut is a hash of the older format that most of the table still holds,
 	// anybody's. With it every verification computes two: one at the cost of new
@@ -113,7 +114,7 @@ type Hasher struct {
 	gate      *gate
 	peppers   peppers
 	schemes   []scheme
-	evenOut   func(password []byte) // nil: nothing is evened out
+	evenOut   *stored // nil: nothing is evened out
 	key       func(password, salt []byte, p Params, length uint32) []byte
 }
 
@@ -179,7 +180,7 @@ func New(c Config) (*Hasher, error) {
 		if !ok {
 			return nil, errors.New("hasher: Config.EvenOut is no hash that can be read")
 		}
-		h.evenOut = func(password []byte) { older.matches(password) }
+		h.evenOut = &older
 	}
 	return h, nil
 }
@@ -237,17 +238,18 @@ func (h *Hasher) Verify(ctx context.Context, hash, password string) (ok, outdate
 		s = h.dummy()
 	}
 	password = password[:min(len(password), MaxPassword)]
-	var match bool
-	err = h.gate.do(ctx, h.slotsFor(s.memory), func() {
-		match = s.matches([]byte(password))
-		if h.evenOut == nil {
-			return
-		}
+	memory, even := s.memory, func([]byte) bool { return false }
+	if h.evenOut != nil {
+		other := *h.evenOut
 		if s.foreign {
-			h.dummy().matches([]byte(password))
-		} else {
-			h.evenOut([]byte(password))
+			other = h.dummy()
 		}
+		memory, even = max(memory, other.memory), other.matches
+	}
+	var match bool
+	err = h.gate.do(ctx, h.slotsFor(memory), func() {
+		match = s.matches([]byte(password))
+		even([]byte(password))
 	})
 	if err != nil {
 		return false, false, err

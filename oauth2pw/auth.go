@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 	"time"
 )
 
@@ -95,26 +94,46 @@ type Config struct {
 	// Grants are grant types of the app's own, by name. Each proves who the user
 	// is and returns the user; the tokens are the endpoint's. An error that wraps
 	// ErrNotFound is answered as a wrong password, an *Error as it says, and any
-	// other as 503. The first two count for the throttle: for the client's address,
-	// and for the account that the parameter username names, if there is one.
+	// other as 503.
+	//
+	// A request counts for the address of the client, unless it is answered with
+	// another code than invalid_grant, and no parameter of it counts for a user. A
+	// grant that checks something that can be guessed, such as a code of six digits,
+	// calls [TokenRequest.Guess] first.
 	Grants map[string]func(ctx context.Context, r *TokenRequest) (*User, error)
 	// LoadUser reads the user again at every request that Auth verifies: one that
 	// is missing, disabled, or whose SessionsFrom is later than the login is
 	// refused, and Principal.User is set.
 	LoadUser bool
 
+	// FoldName writes a name as the store of users compares names: lower case, say,
+	// where "JohnDoe" finds "johndoe". It is applied before the store is asked, or
+	// Authenticate. Nil: names are as they were sent. Set it wherever the store takes
+	// several names for one user (a collation, citext, sqlstore's
+	// UserTable.FoldNames): attempts at one user count together without it too, but
+	// those at names that are nobody's would not, and the throttle would tell which
+	// names exist. EventNameFolding tells where it is missing.
+	FoldName func(name string) string
+
 	// Throttle bounds guessing. Nil: the built-in one, in memory, for one process.
 	Throttle Throttle
-	// ThrottleLimit is how often an attempt at one account from one address may
-	// fail in a ThrottleWindow, before the answer is 429 for a while, to a right
-	// password too. From it follow the other limits of the built-in throttle: all
-	// addresses together that the user has not logged in from within 30 days may
-	// fail three times as often at the account in four such times; one address,
-	// which for IPv6 is a /64, ten times as often at all accounts; and an IPv6 /48
-	// a hundred times as often. Zero: 10; at most 100,000.
+	// ThrottleLimit is N, how many wrong passwords pass for one account from one
+	// address in a ThrottleWindow W, before the answer is 429 for a while, for the
+	// correct password too. The account is the user whom the password would open, or,
+	// for a name that is nobody's, the name. The other limits of the built-in
+	// throttle follow from it.
+	//
+	// An address is known to a user who has logged in from it within 30 days (8
+	// addresses at most). From there N in W pass for the user, and 100 N in W for all
+	// users to whom the address is known; beyond it, one in W for each of them. From
+	// everywhere else 3 N in 4 W pass for a user, 10 N in W for an address, which for
+	// IPv6 is a /64, and 100 N in W for a /48. The same wrong password of a user from
+	// an address counts once in W for the user, up to 3 N repeats.
+	//
+	// Zero: 10; at most 100,000.
 	ThrottleLimit int
-	// ThrottleWindow is the time that ThrottleLimit counts in. Zero: 15 minutes; at
-	// most a week.
+	// ThrottleWindow is W, the time that ThrottleLimit counts in. Zero: 15 minutes; at
+	// least a second, at most a week.
 	ThrottleWindow time.Duration
 	// InsecureNoThrottle lets everybody guess without a bound.
 	InsecureNoThrottle bool
@@ -122,12 +141,23 @@ type Config struct {
 	// Realm names the protection space in challenges. Empty: "api".
 	Realm string
 	// TrustedProxies are the networks of the reverse proxies whose forwarding
-	// headers are believed. Nil: none; the client is the peer.
+	// headers are believed. Nil: none; the client is the peer. A prefix so short that
+	// it holds strangers (under /8 of IPv4, under /7 of IPv6) is refused.
 	TrustedProxies []netip.Prefix
+	// TrustUnixSocket makes every peer on a Unix socket a trusted proxy. Without it
+	// such a peer is local, as loopback is, and has no address.
+	TrustUnixSocket bool
 	// ProxyHeader is the one header in which they name the client. Empty:
 	// X-Forwarded-For. The scheme is read from X-Forwarded-Proto, or from
 	// Forwarded (RFC 7239) where that is the header.
 	ProxyHeader string
+	// TrustedOrigins are the origins of other sites whose pages may send forms to the
+	// endpoints, as browsers write them in the header Origin: "https://app.example.com",
+	// "capacitor://localhost". Nil: none, so that no page that a user visits can make
+	// the user's browser guess passwords (Sec-Fetch-Site: cross-site is 403, and
+	// counts for nothing). Other origins of the same site need no entry. This is not
+	// CORS, which the app needs beside it.
+	TrustedOrigins []string
 	// InsecureAllowHTTP lets passwords arrive over plain HTTP from other
 	// machines.
 	InsecureAllowHTTP bool
@@ -167,11 +197,13 @@ type config struct {
 	updater   PasswordUpdater // nil: Users cannot write
 	ownIssuer string          // the iss of own tokens; "": every token is own
 	nameTag   func(name string) string
-	tag       func(account, secret string) uint32 // of an Attempt
-	refreshes bool                                // there are refresh tokens
+	throttle  throttle                              // nil: none
+	tag       func(a Attempt, secret string) uint32 // of an Attempt
+	refreshes bool                                  // there are refresh tokens
 	keys      refreshKeys
 	live      *liveMemory
-	proxyTold atomic.Int64 // when EventUnknownProxy was last told, in nanoseconds; 0: never
+	proxyTold hourly // EventUnknownProxy
+	foldTold  hourly // EventNameFolding
 }
 
 // time returns the time as sessions keep it.
@@ -185,7 +217,7 @@ func New(c Config) (*Auth, error) {
 	if cfg.now == nil {
 		cfg.now = time.Now
 	}
-	for _, set := range []func() error{cfg.setPlugs, cfg.setScopes, cfg.setSessions, cfg.setGrants, cfg.setTransport, cfg.setThrottle, cfg.setTimeout} {
+	for _, set := range []func() error{cfg.setPlugs, cfg.setScopes, cfg.setSessions, cfg.setGrants, cfg.setTransport, cfg.setTimeout, cfg.setThrottle} {
 		if err := set(); err != nil {
 			return nil, err
 		}
@@ -249,8 +281,19 @@ func (c *config) setTransport() error {
 		if p.Addr().Is4In6() {
 			return fmt.Errorf("oauth2pw: Config.TrustedProxies: write %s as an IPv4 prefix", p)
 		}
+		if p.Addr().Is4() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 7 {
+			return fmt.Errorf("oauth2pw: Config.TrustedProxies: %s is not the network of a proxy: anybody could name any address", p)
+		}
 	}
-	c.transport = transport{trusted: slices.Clone(c.TrustedProxies), header: header, allowHTTP: c.InsecureAllowHTTP}
+	for _, o := range c.TrustedOrigins {
+		if !isOrigin(o) {
+			return fmt.Errorf("oauth2pw: Config.TrustedOrigins: %q is no origin such as https://app.example.com", o)
+		}
+	}
+	c.transport = transport{
+		trusted: slices.Clone(c.TrustedProxies), trustUnix: c.TrustUnixSocket, header: header,
+		allowHTTP: c.InsecureAllowHTTP, origins: slices.Clone(c.TrustedOrigins),
+	}
 	c.answers = answerer{realm: c.Realm, body: c.ErrorBody, emit: c.emit}
 	return nil
 }

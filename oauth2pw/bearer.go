@@ -143,7 +143,7 @@ func (h *bearerHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // to answer.
 func (b *bearer) admit(r *http.Request) (ctx context.Context, refusal error) {
 	s := newState(r.Context())
-	s.address, s.unvouched = b.proxies.clientAddress(r)
+	s.address, s.doubt = b.proxies.clientAddress(r)
 	if s.required == nil {
 		s.required = b.scopes // nobody writes to it
 	} else {

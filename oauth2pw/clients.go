@@ -53,17 +53,15 @@ func (c *config) authenticateClient(ctx context.Context, r *http.Request, f form
 		}
 	}
 	proven := client != nil && client.proves(named)
-	// Who sends a secret may be guessing. To see whether it is right costs next to
-	// nothing, so that the throttle is asked with the verdict, and a right one
-	// counts at no time.
+	// A request with a secret may be a guess. The comparison costs next to nothing, so
+	// that it comes first: a right secret never counts, and is refused only while this
+	// client is blocked at this address.
 	if secret := named[len(named)-1].secret; secret != "" {
-		account := named[0].id
+		a := Attempt{Kind: AttemptClient, Name: named[0].id}
 		if client != nil {
-			account = client.ID
+			a.ClientID, a.Name, a.Right = client.ID, "", proven
 		}
-		a := c.attempt(ctx, attemptClient, account, secret)
-		a.Right = proven
-		if err := c.begin(ctx, a); err != nil {
+		if _, err := c.begin(ctx, c.attempt(ctx, a, secret)); err != nil {
 			return nil, err
 		}
 	}

@@ -142,7 +142,10 @@ func TestConformance72HTTPS(t *testing.T) {
 		{name: "loopback", peer: "127.0.0.1:1", ok: true},
 		{name: "loopback IPv6", peer: "[::1]:1", ok: true},
 		{name: "loopback mapped", peer: "[::ffff:127.0.0.1]:1", ok: true},
-		{name: "no peer", peer: "@"},
+		{name: "no peer", peer: ""},
+		{name: "a Unix socket", peer: "@", ok: true}, // 141
+		{name: "a Unix socket with a path", peer: "/run/app.sock", ok: true},
+		{name: "http from a Unix socket", peer: "@", fields: map[string]string{"X-Forwarded-Proto": "http"}},
 		{name: "https from a stranger", peer: "192.0.2.1:1", fields: map[string]string{"X-Forwarded-Proto": "https"}},
 		{name: "https from the proxy", peer: "10.1.2.3:1", fields: map[string]string{"X-Forwarded-Proto": "HTTPS"}, ok: true},
 		{name: "nothing from the proxy", peer: "10.1.2.3:1"},

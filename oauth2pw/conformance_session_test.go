@@ -296,20 +296,90 @@ func TestConformanceRefresh(t *testing.T) {
 
 	t.Run("58_password_change", func(t *testing.T) {
 		a := newSessionApp(t)
-		mine, other := a.login(), a.login()
-		claims := sessionID(t, mine.access)
+		mine, other := a.login("scope=me+items"), a.login()
+		before := a.sessionOf(mine)
+		a.clock.Advance(1400 * time.Millisecond)
 		a.takeEvents()
-		require.NoError(t, a.auth.ChangePassword(t.Context(), "u1", "secret", "new secret", claims))
+		got := a.change(mine.access, "secret", "new secret")
+		require.Equal(t, 200, got.StatusCode, got.body)
+		now := pairOf(got)
+		require.Equal(t, "me items", now.scope)
 		a.saw(oauth2pw.EventPasswordChanged, "")
-		require.Equal(t, 200, a.get("/status", mine.access).StatusCode, "the same access token")
+		require.Equal(t, 401, a.get("/status", mine.access).StatusCode, "the access token from before")
+		require.Equal(t, 200, a.get("/items", now.access).StatusCode)
 		a.lives(other, false)
-		mine = a.lives(mine, true)
-		a.lives(mine, true)
-		a.clock.Advance(time.Microsecond)
+		after := a.sessionOf(now)
+		require.Equal(t, before.ID, after.ID, "the same session")
+		require.Equal(t, before.Generation+2, after.Generation)
+		require.Equal(t, a.clock.Now(), after.AdvancedAt)
+		require.Equal(t, time.Date(2026, 1, 2, 3, 4, 7, 0, time.UTC), after.AuthenticatedAt, "the first whole second after now")
+		now = a.lives(now, true)
+		a.lives(now, true)
 		a.post(login).isError(t, 400, "invalid_grant")
 		require.Equal(t, 200, a.post("grant_type=password&username=johndoe&password=new+secret").StatusCode)
-		require.NoError(t, a.auth.ChangePassword(t.Context(), "u1", "new secret", "secret", ""))
-		a.lives(mine, false)
+	})
+
+	t.Run("136_refresh_token_from_before", func(t *testing.T) {
+		for age, ends := range map[time.Duration]bool{
+			0: false, 30*time.Second - time.Microsecond: false, 30 * time.Second: true, 30*time.Second + time.Microsecond: true,
+			-30 * time.Second: false, -31 * time.Second: false, // a clock was set back
+		} {
+			a := newSessionApp(t)
+			zero := a.login()
+			mine := a.refreshed(zero.refresh)
+			now := a.changed(mine, "secret", "new")
+			a.clock.Advance(age)
+			a.takeEvents()
+			a.refresh(mine.refresh).isError(t, 400, "invalid_grant")
+			if ends {
+				a.saw(oauth2pw.EventRefreshReuse, "same_place")
+				a.refresh(now.refresh).isError(t, 400, "invalid_grant")
+				continue
+			}
+			a.refreshed(now.refresh)
+			b := newSessionApp(t) // the one before that is reuse at any time
+			zero = b.login()
+			mine = b.refreshed(zero.refresh)
+			now = b.changed(mine, "secret", "new")
+			b.refresh(zero.refresh).isError(t, 400, "invalid_grant")
+			b.refresh(now.refresh).isError(t, 400, "invalid_grant")
+		}
+	})
+
+	t.Run("136_after_the_next_refresh", func(t *testing.T) {
+		a := newSessionApp(t)
+		mine := a.login()
+		now := a.changed(mine, "secret", "new")
+		next := a.refreshed(now.refresh) // within the same second
+		require.Equal(t, next.refresh, a.refreshed(now.refresh).refresh, "the grace period is as ever")
+		a.refresh(mine.refresh).isError(t, 400, "invalid_grant") // three generations behind
+		a.lives(next, false)
+	})
+
+	t.Run("136_changes_in_one_second", func(t *testing.T) {
+		for mode, edit := range []func(*oauth2pw.Config){
+			func(*oauth2pw.Config) {},
+			func(c *oauth2pw.Config) { c.LiveSessions = 0 }, // the user alone is read
+			func(c *oauth2pw.Config) { c.LoadUser = false }, // the session alone is
+		} {
+			a := newSessionApp(t, edit)
+			tokens := []pair{a.login()}
+			for i := range 4 {
+				a.clock.Advance(time.Millisecond)
+				tokens = append(tokens, a.changed(tokens[i], []string{"secret", "a", "b", "c"}[i], []string{"a", "b", "c", "d"}[i]))
+				for _, old := range tokens[:i+1] {
+					require.Equal(t, 401, a.get("/status", old.access).StatusCode, "%d %d", mode, i)
+				}
+				require.Equal(t, 200, a.get("/status", tokens[i+1].access).StatusCode)
+			}
+			other := pairOf(a.post("grant_type=password&username=johndoe&password=d"))
+			require.Equal(t, 200, a.get("/status", other.access).StatusCode, "a login in the same second")
+			a.lives(other, true)
+			last := a.changed(other, "d", "e")
+			require.Equal(t, 401, a.get("/status", tokens[4].access).StatusCode)
+			require.Equal(t, 401, a.get("/status", other.access).StatusCode)
+			a.lives(last, true)
+		}
 	})
 
 	t.Run("58_disabled_deleted", func(t *testing.T) {
@@ -328,7 +398,11 @@ func TestConformanceRefresh(t *testing.T) {
 			change(a)
 			a.takeEvents()
 			a.lives(p, false)
-			a.saw(oauth2pw.EventSessionEnded, reason)
+			if reason == "password_changed" { // whoever has changed it ends the sessions
+				a.saw(oauth2pw.EventRefreshFailed, reason)
+			} else {
+				a.saw(oauth2pw.EventSessionEnded, reason)
+			}
 			if reason == "user_disabled" { // and is over for good
 				require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = false }))
 				a.lives(p, false)
@@ -343,18 +417,45 @@ func TestConformanceRefresh(t *testing.T) {
 		a.lives(one, false)
 		two = a.lives(two, true)
 		three := a.login()
-		n, err := a.auth.EndSessions(t.Context(), oauth2pw.SessionFilter{UserID: "u1", Except: sessionID(t, three.access)}, "tidy")
+		n, err := a.auth.EndOtherSessions(t.Context(), "u1", sessionID(t, three.access), "tidy")
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
 		a.saw(oauth2pw.EventSessionEnded, "tidy")
 		a.lives(two, false)
 		three = a.lives(three, true)
-		n, err = a.auth.EndSessions(t.Context(), oauth2pw.SessionFilter{UserID: "u1"}, "all")
+		four, five := a.login(), a.login()
+		ended, err := a.auth.EndSession(t.Context(), "u1", sessionID(t, four.access), "one")
 		require.NoError(t, err)
-		require.Equal(t, 1, n)
+		require.True(t, ended)
+		ended, err = a.auth.EndSession(t.Context(), "u1", sessionID(t, four.access), "one")
+		require.NoError(t, err)
+		require.False(t, ended, "once")
+		ended, err = a.auth.EndSession(t.Context(), "u3", sessionID(t, five.access), "one")
+		require.NoError(t, err)
+		require.False(t, ended, "another user's")
+		a.lives(four, false)
+		n, err = a.auth.EndAllSessions(t.Context(), "u1", "all")
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
 		a.lives(three, false)
-		_, err = a.auth.EndSessions(t.Context(), oauth2pw.SessionFilter{ID: "x"}, "x")
-		require.ErrorContains(t, err, "UserID")
+		a.lives(five, false)
+	})
+
+	t.Run("151_an_empty_id_ends_nothing", func(t *testing.T) {
+		a := newSessionApp(t)
+		p := a.login()
+		_, err := a.auth.EndSession(t.Context(), "u1", "", "x")
+		require.ErrorContains(t, err, "the id is empty")
+		_, err = a.auth.EndOtherSessions(t.Context(), "u1", "", "x")
+		require.ErrorContains(t, err, "keep is empty")
+		_, err = a.auth.EndAllSessions(t.Context(), "", "x")
+		require.ErrorContains(t, err, "userID is empty")
+		_, err = a.auth.EndSession(t.Context(), "", sessionID(t, p.access), "x")
+		require.ErrorContains(t, err, "userID is empty")
+		bare, _, err := a.ring.Issue(t.Context(), oauth2pw.Principal{Subject: "u1", Scope: "me", AuthTime: a.clock.Now()})
+		require.NoError(t, err)
+		a.revoke("token="+bare).isError(t, 400, "unsupported_token_type")
+		a.lives(p, true)
 	})
 
 	t.Run("100_sessions", func(t *testing.T) {

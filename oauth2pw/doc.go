@@ -36,7 +36,7 @@
 //	mux.Handle("/revoke", auth.RevokeHandler())
 //
 // A [Session] is one login, one row, whatever happens to it; all tokens that
-// descend from the login carry its id. [Auth.EndSessions], [Auth.ChangePassword]
+// descend from the login carry its id. [Auth.EndAllSessions], [Auth.ChangePassword]
 // and [Auth.RevokeHandler] end it, and so do idle time, age, a disabled user and
 // the reuse of a refresh token. Let [Auth.SweepSessions] remove what is over.
 //

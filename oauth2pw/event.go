@@ -34,22 +34,23 @@ const (
 	EventLoginFailed    = "login_failed"    // unknown_user, wrong_password, no_password, disabled, stale, unreadable_hash, malformed, refused
 	EventScopeRefused   = "scope_refused"   // the credentials were right, the scope was not allowed
 	EventClientFailed   = "client_failed"   // a client could not be authenticated
-	EventThrottled      = "throttled"       // there were too many failures: password, client or refresh_token
-	EventUnknownProxy   = "unknown_proxy"   // a forwarding header came from Address, which is none of Config.TrustedProxies: told once an hour at most
+	EventThrottled      = "throttled"       // there were too many failures: the AttemptKind
+	EventUnknownProxy   = "unknown_proxy"   // Address may be that of many clients: a proxy is not configured, or not right; Err says how. Told once an hour at most
+	EventNameFolding    = "name_folding"    // Config.FoldName is missing, or folds less than the store of users. Told once an hour at most
 	EventTokenRefused   = "token_refused"   // a bearer token was refused; Err says why
 	EventHashUpgraded   = "hash_upgraded"   // a login replaced an outdated hash
 	EventUpgradeFailed  = "upgrade_failed"  // it could not; the login went on
 	EventOverload       = "overload"        // the hasher had no room
 	EventUnavailable    = "unavailable"     // a plug failed; Reason names it
 	EventPanic          = "panic"           // a plug panicked
-	EventRequestRefused = "request_refused" // any other refusal of a request to an endpoint; the error code
+	EventRequestRefused = "request_refused" // any other refusal of a request to an endpoint: plain_http, cross_site, or the error code
 
 	EventRefresh         = "refresh"          // a refresh token was exchanged for its successor
 	EventRefreshRepeat   = "refresh_repeat"   // it came again within the grace period: same_place, other_address, other_user_agent, other_address_and_user_agent, than the login's
 	EventRefreshReuse    = "refresh_reuse"    // it came again after that, and its session is over; the same reasons
 	EventRefreshFailed   = "refresh_failed"   // malformed, unknown, forged, unknown_secret, ended, idle, age, wrong_client, user_deleted, user_disabled, password_changed
 	EventStoreRollback   = "store_rollback"   // a refresh token was newer than its session in the store, which must have lost writes
-	EventSessionEnded    = "session_ended"    // revoked, reuse, idle, age, limit, user_deleted, user_disabled, password_changed, abandoned, or what EndSessions was given
+	EventSessionEnded    = "session_ended"    // revoked, reuse, idle, age, limit, user_deleted, user_disabled, password_changed, abandoned, or what EndSession and the like were given
 	EventPasswordChanged = "password_changed" // by ChangePassword
 	EventPasswordRefused = "password_refused" // wrong_password, unacceptable, session_over
 )

@@ -84,12 +84,12 @@ func ExampleAuth_ChangePassword() {
 	auth, stop := exampleAuth()
 	defer stop()
 	handler := auth.RequireBearer("me")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, _ := oauth2pw.PrincipalFrom(r.Context())
-		if err := auth.ChangePassword(r.Context(), p.Subject, r.PostFormValue("old"), r.PostFormValue("new"), p.SessionID); err != nil {
+		tokens, err := auth.ChangePassword(r, r.PostFormValue("old"), r.PostFormValue("new"))
+		if err != nil {
 			oauth2pw.WriteError(w, r, err)
 			return
 		}
-		w.WriteHeader(http.StatusNoContent)
+		tokens.Write(w) // every token from before is dead
 	}))
 
 	tokens, err := auth.Login(httptest.NewRequest("POST", "/", nil), "1", "")
@@ -106,11 +106,11 @@ func ExampleAuth_ChangePassword() {
 	}
 	// Output:
 	// 403
-	// 204
+	// 200
 }
 
 // Sign out everywhere else.
-func ExampleAuth_EndSessions() {
+func ExampleAuth_EndOtherSessions() {
 	auth, stop := exampleAuth()
 	defer stop()
 	var here *oauth2pw.Tokens
@@ -121,7 +121,7 @@ func ExampleAuth_EndSessions() {
 		}
 	}
 
-	n, err := auth.EndSessions(context.Background(), oauth2pw.SessionFilter{UserID: "1", Except: here.SessionID}, "signed_out_elsewhere")
+	n, err := auth.EndOtherSessions(context.Background(), "1", here.SessionID, "signed_out_elsewhere")
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -43,17 +43,6 @@ func (f form) get(name string) string {
 	return value
 }
 
-// withoutClient returns what a form says, but for the client's credentials.
-func (f form) withoutClient() string {
-	var b strings.Builder
-	for _, p := range f {
-		if p.name != "client_id" && p.name != "client_secret" {
-			b.WriteString(url.QueryEscape(p.name) + "=" + url.QueryEscape(p.value) + "&")
-		}
-	}
-	return b.String()
-}
-
 // readForm reads and checks the form of a token, revocation or introspection
 // request.
 func readForm(r *http.Request) (form, error) {

@@ -44,10 +44,14 @@ func (c *clock) Advance(d time.Duration) {
 // plainHasher keeps passwords in the clear and counts what it is asked.
 type plainHasher struct {
 	mu       sync.Mutex
-	verified []string // the hashes
+	verified []string      // the hashes
+	salt     func() string // nil: equal passwords have equal hashes
 }
 
 func (h *plainHasher) Hash(_ context.Context, password string) (string, error) {
+	if h.salt != nil {
+		return "new:" + password + "$" + h.salt(), nil
+	}
 	return "new:" + password, nil
 }
 
@@ -59,6 +63,7 @@ func (h *plainHasher) Verify(_ context.Context, hash, password string) (ok, outd
 	if hash != "" && !readable {
 		return false, true, nil
 	}
+	plain, _, _ = strings.Cut(plain, "$")
 	return hash != "" && plain == password, scheme == "old", nil
 }
 
@@ -158,6 +163,14 @@ func newApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
 	a.mux.Handle("/status", a.auth.RequireBearer()(whoami))
 	a.mux.Handle("/nested", a.auth.RequireBearer("me")(a.auth.RequireBearer("items", "me")(whoami)))
 	a.mux.Handle("/optional", oauth2pw.OptionalBearer(a.auth)(whoami))
+	a.mux.Handle("/password", a.auth.RequireBearer()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tokens, err := a.auth.ChangePassword(r, r.PostFormValue("old_password"), r.PostFormValue("new_password"))
+		if err != nil {
+			oauth2pw.WriteError(w, r, err)
+			return
+		}
+		tokens.Write(w)
+	})))
 	a.server = httptest.NewServer(http.HandlerFunc(a.watched))
 	t.Cleanup(a.server.Close)
 	t.Cleanup(a.requireNoLeak)
@@ -179,7 +192,7 @@ func (a *app) watched(w http.ResponseWriter, r *http.Request) {
 
 	var secrets []string
 	form, _ := url.ParseQuery(sent.String())
-	for _, name := range []string{"password", "client_secret", "refresh_token", "token", "code", "otp"} {
+	for _, name := range []string{"password", "client_secret", "refresh_token", "token", "code", "otp", "old_password", "new_password"} {
 		secrets = append(secrets, form[name]...)
 	}
 	for _, value := range r.Header["Authorization"] {
@@ -289,6 +302,16 @@ func (a *app) token(scope string) string {
 func (a *app) get(target, token string) answer {
 	a.Helper()
 	return a.do("GET", target, "", "Authorization: Bearer "+token)
+}
+
+// change changes the password of the user of an access token.
+func (a *app) change(token, old, new string) answer {
+	a.Helper()
+	return a.do("POST", "/password", changeForm(old, new), formType, "Authorization: Bearer "+token)
+}
+
+func changeForm(old, new string) string {
+	return url.Values{"old_password": {old}, "new_password": {new}}.Encode()
 }
 
 func (a *app) takeEvents() []oauth2pw.Event {

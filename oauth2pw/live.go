@@ -23,29 +23,17 @@ func (a *Auth) Verify(ctx context.Context, token string) (Principal, error) {
 	if !c.own(p) {
 		return p, nil
 	}
-	authenticated := p.AuthTime
 	if c.LiveSessions != 0 && p.SessionID != "" {
-		if authenticated, err = c.liveSession(ctx, p); err != nil {
+		if err := c.liveSession(ctx, p); err != nil {
 			return Principal{}, err
 		}
 	}
 	if !c.LoadUser {
 		return p, nil
 	}
-	u, reason, err := c.standing(ctx, p.Subject, authenticated)
+	u, reason, err := c.standing(ctx, p.Subject, p.AuthTime)
 	if err != nil {
 		return Principal{}, err
-	}
-	if reason == "password_changed" && c.Sessions != nil && p.SessionID != "" {
-		// Its session may be the one that ChangePassword kept, which counts as
-		// authenticated anew: ask the store itself.
-		s, err := c.sessionOf(ctx, p)
-		if err != nil {
-			return Principal{}, err
-		}
-		if !s.AuthenticatedAt.Before(u.SessionsFrom) {
-			reason = ""
-		}
 	}
 	if reason != "" {
 		return Principal{}, deadToken(reason)
@@ -58,7 +46,8 @@ func deadToken(reason string) error {
 	return fmt.Errorf("oauth2pw: %s: %w", reason, ErrInvalidToken)
 }
 
-// sessionOf reads the session of an own token, which must live.
+// sessionOf reads the session of an own token, which must live, and the token must be
+// of a login, or of a change of the password, that still holds in it.
 func (c *config) sessionOf(ctx context.Context, p Principal) (*Session, error) {
 	s, err := c.getSession(ctx, p.SessionID)
 	switch {
@@ -68,23 +57,30 @@ func (c *config) sessionOf(ctx context.Context, p Principal) (*Session, error) {
 		return nil, deadToken("session_unknown")
 	case s.over(c.time()) != "":
 		return nil, deadToken("session_over")
+	case superseded(p, s.AuthenticatedAt):
+		return nil, deadToken("superseded")
 	}
 	return s, nil
 }
 
-// liveSession returns when the user of a token authenticated, if its session
-// lives.
-func (c *config) liveSession(ctx context.Context, p Principal) (time.Time, error) {
+// superseded reports whether a token is from before the user last proved who he is in
+// its session. A token says whole seconds.
+func superseded(p Principal, authenticated time.Time) bool {
+	return p.AuthTime.Before(authenticated.Truncate(time.Second))
+}
+
+// liveSession refuses a token whose session does not live.
+func (c *config) liveSession(ctx context.Context, p Principal) error {
 	known, epoch, found := c.live.recall(p.SessionID, c.time())
-	if found && known.userID == p.Subject && known.clientID == p.ClientID {
-		return known.authenticated, nil
+	if found && known.userID == p.Subject && known.clientID == p.ClientID && !superseded(p, known.authenticated) {
+		return nil
 	}
 	s, err := c.sessionOf(ctx, p)
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
 	c.live.remember(epoch, s, c.time())
-	return s.AuthenticatedAt, nil
+	return nil
 }
 
 // liveMemory remembers for a bounded time which sessions live: that one does, and

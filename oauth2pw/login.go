@@ -75,18 +75,35 @@ func (c *config) login(ctx context.Context, r *TokenRequest, userID, clientID st
 		}
 		r.Scopes = addScopes(r.Scopes, s)
 	}
-	u, reason, err := c.standing(ctx, userID, r.now)
+	u, reason, err := c.standing(ctx, userID, maxTime)
 	if err != nil {
 		return nil, err
 	}
 	if reason != "" {
 		return nil, errInvalidGrant.because(EventLoginFailed, reason, nil)
 	}
-	return c.openLogin(ctx, r, u)
+	return c.openLogin(ctx, r, &proof{user: u, at: latest(r.now, u.SessionsFrom)})
 }
 
-// openLogin ends every login: the scopes, the session, the tokens.
-func (c *config) openLogin(ctx context.Context, r *TokenRequest, u *User) (*Tokens, error) {
+// loginAttempts is how often a login begins anew because the user has changed.
+const loginAttempts = 3
+
+// openLogin is the last step of every login: it grants scopes, stores the session and
+// makes the tokens.
+func (c *config) openLogin(ctx context.Context, r *TokenRequest, p *proof) (*Tokens, error) {
+	for range loginAttempts {
+		tokens, err := c.openLoginOnce(ctx, r, p)
+		if tokens != nil || err != nil {
+			return tokens, err
+		}
+	}
+	return nil, plugError("UserStore.UserByID", errors.New("the user changed each time it was read"))
+}
+
+// openLoginOnce returns no tokens and no error if the login holds and the user has
+// changed since p.user was read: p is of now then.
+func (c *config) openLoginOnce(ctx context.Context, r *TokenRequest, p *proof) (*Tokens, error) {
+	u := p.user
 	r.event.UserID = u.ID
 	if u.ID == r.Client.id() {
 		// RFC 9068, section 5: a user's sub must not be taken for a client's.
@@ -97,27 +114,68 @@ func (c *config) openLogin(ctx context.Context, r *TokenRequest, u *User) (*Toke
 		return nil, err
 	}
 	scope := strings.Join(granted, " ")
-	s := &Session{UserID: u.ID, ClientID: r.Client.id(), AuthenticatedAt: r.now}
+	s := &Session{UserID: u.ID, ClientID: r.Client.id(), AuthenticatedAt: p.at}
 	if c.Sessions != nil {
-		s = c.newSession(ctx, r, u, scope)
+		s = c.newSession(ctx, r, p, scope)
 	}
 	tokens, err := c.makeTokens(ctx, s, u, scope)
 	if err != nil {
 		return nil, err
 	}
-	if c.Sessions != nil {
+	if c.Sessions == nil {
+		if p.stands != nil {
+			if _, refusal, err := c.recheck(ctx, p); refusal != "" || err != nil {
+				return nil, loginRefused(refusal, err)
+			}
+		}
+	} else {
 		if c.refreshes && r.Client.mayUse(grantRefresh) {
 			tokens.RefreshToken = c.refreshTokenOf(s, s.Generation)
 		} else { // nothing can refresh it: it ends with its access token
 			s.ExpiresAt = r.now.Add(tokens.ExpiresIn)
 			s.IdleExpiresAt = s.ExpiresAt
 		}
-		if err := c.openSession(ctx, s); err != nil {
+		if open, err := c.openSession(ctx, s, p); !open || err != nil {
 			return nil, err
 		}
 	}
 	c.emit(ctx, Event{Kind: EventLogin, Grant: r.GrantType, UserID: u.ID, ClientID: s.ClientID, SessionID: s.ID})
 	return tokens, nil
+}
+
+// recheck reads the user once more, after everything that the login has read and
+// written: a change of the user from now on finds the session. It returns why the login
+// is refused, "" if it is not. moved says that User.SessionsFrom is later than p.at: the
+// login holds, and must say so from a later time.
+func (c *config) recheck(ctx context.Context, p *proof) (moved bool, refusal string, err error) {
+	u, refusal, err := c.standing(ctx, p.user.ID, maxTime)
+	if refusal != "" || err != nil {
+		return false, refusal, err
+	}
+	moved = p.at.Before(u.SessionsFrom)
+	switch {
+	case p.stands == nil && moved:
+		return false, "password_changed", nil
+	case p.stands == nil:
+		return false, "", nil
+	}
+	ok, err := p.stands(ctx, u)
+	switch {
+	case err != nil:
+		return false, "", err
+	case !ok:
+		return false, "password_changed", nil
+	case moved:
+		p.user, p.at = u, u.SessionsFrom
+	}
+	return moved, "", nil
+}
+
+func loginRefused(reason string, err error) error {
+	if reason != "" {
+		return errInvalidGrant.because(EventLoginFailed, "stale", nil)
+	}
+	return err
 }
 
 // makeTokens makes an access token of a session, whose ID is "" without

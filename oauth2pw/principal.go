@@ -67,7 +67,7 @@ func (p Principal) Claims(v any) error {
 type requestState struct {
 	context.Context
 	address   netip.Addr
-	unvouched bool // the address may be that of many
+	doubt     error // why the address may be that of many; nil: it is one client's own
 	principal Principal
 	present   bool     // whether there is a principal
 	verifier  any      // the mark of what verified it; nil for WithPrincipal's
@@ -107,7 +107,7 @@ func newState(ctx context.Context) *requestState {
 // it.
 func (c *config) withAddress(r *http.Request) context.Context {
 	s := newState(r.Context())
-	s.address, s.unvouched = c.transport.clientAddress(r)
+	s.address, s.doubt = c.transport.clientAddress(r)
 	return s
 }
 

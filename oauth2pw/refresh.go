@@ -170,12 +170,6 @@ func (c *config) refreshOnce(ctx context.Context, r *TokenRequest, t refreshToke
 	if err != nil {
 		return nil, err
 	}
-	a := c.attempt(ctx, attemptRefresh, "", "")
-	if a.Right = reason == ""; a.Right || reason == "unknown" || reason == "forged" {
-		if err := c.begin(ctx, a); err != nil {
-			return nil, err
-		}
-	}
 	if reason != "" {
 		return nil, refreshRefused(reason)
 	}
@@ -191,22 +185,27 @@ func (c *config) refreshOnce(ctx context.Context, r *TokenRequest, t refreshToke
 	if s.ClientID != r.Client.id() {
 		return nil, refreshRefused("wrong_client") // and nothing is spent
 	}
-	// An older generation was ours, so that somebody has a copy. Only the one
-	// just replaced may come again, for a while: its answer may have been lost.
-	repeat := t.generation+1 == s.Generation && c.RefreshGrace > 0 && r.now.Sub(s.AdvancedAt) < c.RefreshGrace
-	if t.generation < s.Generation && !repeat {
+	use := s.use(t.generation, r.now, c.RefreshGrace)
+	switch use {
+	case useReuse:
 		if err := c.endOne(ctx, s, "reuse"); err != nil {
 			return nil, err
 		}
 		return nil, errInvalidGrant.because(EventRefreshReuse, otherPlace(ctx, s, r), nil)
+	case useSuperseded, useEarly:
+		return nil, refreshRefused(string(use)) // and nothing ends
 	}
 	u, reason, err := c.standing(ctx, s.UserID, s.AuthenticatedAt)
 	if err != nil {
 		return nil, err
 	}
 	if reason != "" {
-		if err := c.endOne(ctx, s, reason); err != nil {
-			return nil, err
+		// A change of the password ends the sessions itself, but for one, which it may
+		// not have moved on yet.
+		if reason != "password_changed" {
+			if err := c.endOne(ctx, s, reason); err != nil {
+				return nil, err
+			}
 		}
 		return nil, refreshRefused(reason)
 	}
@@ -216,14 +215,15 @@ func (c *config) refreshOnce(ctx context.Context, r *TokenRequest, t refreshToke
 	}
 
 	next, event := *s, Event{Kind: EventRefresh}
-	switch {
-	case repeat:
+	switch use {
+	case useRepeat:
 		event = Event{Kind: EventRefreshRepeat, Reason: otherPlace(ctx, s, r)}
-	case t.generation > s.Generation:
+	case useAhead:
 		event.Kind = EventStoreRollback // the store has forgotten what it once answered
 		fallthrough
 	default:
-		next.Generation, next.AdvancedAt = t.generation+1, r.now
+		next.Generation = t.generation + 1
+		next.AdvancedAt = latest(r.now, s.AuthenticatedAt) // see Session.use
 		next.IdleExpiresAt = c.idleExpiry(s, r.now)
 	}
 	// A token says whole seconds, and it must not say zero of them.
@@ -237,7 +237,7 @@ func (c *config) refreshOnce(ctx context.Context, r *TokenRequest, t refreshToke
 	if tokens.RefreshToken = c.refreshTokenOf(&next, next.Generation); tokens.RefreshToken == "" {
 		return nil, refreshRefused("unknown_secret")
 	}
-	if !repeat {
+	if use != useRepeat {
 		advanced, err := c.Sessions.Advance(ctx, s.Generation, &next, r.now)
 		if err != nil {
 			return nil, plugError("SessionStore.Advance", err)
@@ -249,6 +249,49 @@ func (c *config) refreshOnce(ctx context.Context, r *TokenRequest, t refreshToke
 	event.Grant, event.UserID, event.ClientID, event.SessionID = grantRefresh, s.UserID, s.ClientID, s.ID
 	c.emit(ctx, event)
 	return tokens, nil
+}
+
+// refreshUse is what a genuine refresh token of a live session is good for.
+type refreshUse string
+
+const (
+	useNext       refreshUse = "next"       // the next refresh
+	useAhead      refreshUse = "ahead"      // the same: the store has gone back in time
+	useRepeat     refreshUse = "repeat"     // its successor once more
+	useSuperseded refreshUse = "superseded" // nothing: the password has changed since, or was proved again
+	useEarly      refreshUse = "early"      // nothing: the clock was set back since it was replaced
+	useReuse      refreshUse = "reuse"      // nothing, and the session ends
+)
+
+// use decides by the generation of a refresh token. An older one than that of the
+// session is genuine but already replaced, so somebody has a copy: that is reuse at any
+// age, with two exceptions while a grace period lasts. The token just replaced may come
+// again, because its answer may have been lost, or another tab has sent it. And where the
+// last step was a change of the password, which moves the session on by two generations,
+// the token from before it is only refused, because another tab may have been about to
+// refresh.
+//
+// Two processes may disagree about the time by less than a grace period. A replaced token
+// that is younger than that says that a clock was set back.
+func (s *Session) use(generation uint64, now time.Time, grace time.Duration) refreshUse {
+	switch {
+	case generation == s.Generation:
+		return useNext
+	case generation > s.Generation:
+		return useAhead
+	}
+	replaced, again := s.Generation-1, useRepeat
+	if s.AuthenticatedAt.After(s.AdvancedAt) { // the last step was a change
+		replaced, again = s.Generation-2, useSuperseded
+	}
+	age := now.Sub(s.AdvancedAt)
+	switch {
+	case generation != replaced || grace <= 0 || age >= grace:
+		return useReuse
+	case age < -grace:
+		return useEarly
+	}
+	return again
 }
 
 func refreshRefused(reason string) *Error {

@@ -64,11 +64,11 @@ func (c *config) revocable(ctx context.Context, r *TokenRequest) (*Session, erro
 		}
 		return nil, &Error{Code: "unsupported_token_type"} // it lives until it expires
 	}
-	s, err := c.getSession(ctx, p.SessionID)
-	if err != nil || s == nil || s.UserID != p.Subject || s.ClientID != p.ClientID {
-		return nil, err
+	s, err := c.sessionOf(ctx, p)
+	if errors.Is(err, ErrInvalidToken) {
+		return nil, nil
 	}
-	return s, nil
+	return s, err
 }
 
 // ownAccessToken verifies an access token; false for one that is not good, or not
@@ -127,18 +127,14 @@ func (c *config) introspectAccess(ctx context.Context, token string) (any, error
 	if err != nil || !known {
 		return introspection{}, err
 	}
-	authenticated := p.AuthTime
 	if c.Sessions != nil && p.SessionID != "" {
-		s, err := c.sessionOf(ctx, p)
-		if errors.Is(err, ErrInvalidToken) {
+		if _, err := c.sessionOf(ctx, p); errors.Is(err, ErrInvalidToken) {
 			return introspection{}, nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return nil, err
 		}
-		authenticated = s.AuthenticatedAt
 	}
-	u, reason, err := c.standing(ctx, p.Subject, authenticated)
+	u, reason, err := c.standing(ctx, p.Subject, p.AuthTime)
 	if err != nil || reason != "" {
 		return introspection{}, err
 	}

@@ -1,6 +1,7 @@
 package oauth2pw
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -31,9 +32,13 @@ type Session struct {
 	KeyID      string // which secret makes its tokens
 	Generation uint64 // of the token that may be used next: 1 at the login
 
-	CreatedAt       time.Time // the login
-	AuthenticatedAt time.Time // when the user last proved who he is: the login, or a ChangePassword
-	AdvancedAt      time.Time // the last refresh, or the login
+	CreatedAt time.Time // the login
+	// AuthenticatedAt is when the user last proved who he is. At the login it is the
+	// time of the request, or User.SessionsFrom if that is later. ChangePassword sets
+	// it to a whole second after itself, which is later than AdvancedAt then, and at no
+	// other time.
+	AuthenticatedAt time.Time
+	AdvancedAt      time.Time // the last refresh or ChangePassword, or the login
 	IdleExpiresAt   time.Time // when it ends if it is not refreshed; never after ExpiresAt
 	ExpiresAt       time.Time // when it ends, whatever happens
 	EndedAt         time.Time // zero: it was not ended
@@ -154,14 +159,14 @@ func withDefault[T comparable](v, otherwise T) T {
 }
 
 // newSession returns the session of a login that is not stored yet.
-func (c *config) newSession(ctx context.Context, r *TokenRequest, u *User, scope string) *Session {
+func (c *config) newSession(ctx context.Context, r *TokenRequest, p *proof, scope string) *Session {
 	var id, salt [16]byte
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
 	_, _ = rand.Read(salt[:])
 	s := &Session{
-		ID: base64.RawURLEncoding.EncodeToString(id[:]), UserID: u.ID, ClientID: r.Client.id(), Scope: scope,
+		ID: base64.RawURLEncoding.EncodeToString(id[:]), UserID: p.user.ID, ClientID: r.Client.id(), Scope: scope,
 		Salt: salt, KeyID: c.keys.first, Generation: 1,
-		CreatedAt: r.now, AuthenticatedAt: r.now, AdvancedAt: r.now, ExpiresAt: r.now.Add(c.RefreshMax),
+		CreatedAt: r.now, AuthenticatedAt: p.at, AdvancedAt: latest(r.now, p.at), ExpiresAt: r.now.Add(c.RefreshMax),
 		Address: ClientAddress(ctx), UserAgent: cleanUserAgent(r.userAgent),
 	}
 	s.IdleExpiresAt = c.idleExpiry(s, r.now)
@@ -175,12 +180,10 @@ func (c *config) idleExpiry(s *Session, now time.Time) time.Time {
 	return s.ExpiresAt
 }
 
-// openSession stores the session of a login. What has happened to the user while
-// the password was checked counts: the user is read again once the row is there,
-// for then whoever changes the user can see it. A login that fails from here on
-// leaves no session.
-func (c *config) openSession(ctx context.Context, s *Session) (err error) {
-	reason, open := "", false
+// openSession stores the session of a login, and reports false if the login must begin
+// anew. A login that fails from here on leaves no session.
+func (c *config) openSession(ctx context.Context, s *Session, p *proof) (open bool, err error) {
+	reason := ""
 	defer func() {
 		if !open {
 			// Whether it was stored is not known where Create failed. Nobody has
@@ -189,36 +192,40 @@ func (c *config) openSession(ctx context.Context, s *Session) (err error) {
 		}
 	}()
 	if err := c.Sessions.Create(ctx, s); err != nil {
-		return plugError("SessionStore.Create", err)
+		return false, plugError("SessionStore.Create", err)
 	}
-	if _, reason, err = c.standing(ctx, s.UserID, s.AuthenticatedAt); err != nil {
-		return err
+	var moved bool
+	if moved, reason, err = c.recheck(ctx, p); moved || reason != "" || err != nil {
+		return false, loginRefused(reason, err)
 	}
-	if reason != "" {
-		return errInvalidGrant.because(EventLoginFailed, "stale", nil)
+	if err := c.limitSessions(ctx, s, p.user.SessionsFrom); err != nil {
+		return false, err
 	}
-	if err := c.limitSessions(ctx, s); err != nil {
-		return err
-	}
-	open = true
-	return nil
+	return true, nil
 }
 
-// limitSessions ends those sessions of a user that are too many: the ones that
-// have been idle longest, but not the new one.
-func (c *config) limitSessions(ctx context.Context, newest *Session) error {
-	list, err := c.Sessions.List(ctx, newest.UserID, newest.AuthenticatedAt)
+// limitSessions ends those sessions of a user that are too many, but not the new one:
+// first those that were never refreshed, whose access tokens are over or will be; then
+// the ones that have been idle longest. Of each the oldest goes first.
+func (c *config) limitSessions(ctx context.Context, newest *Session, validFrom time.Time) error {
+	list, err := c.Sessions.List(ctx, newest.UserID, newest.CreatedAt)
 	if err != nil {
 		return plugError("SessionStore.List", err)
 	}
 	if len(list) <= c.MaxSessions {
 		return nil
 	}
-	list = slices.DeleteFunc(list, func(s *Session) bool { return s.ID == newest.ID })
-	slices.SortFunc(list, func(a, b *Session) int { // parallel logins agree on which
-		return withDefault(a.AdvancedAt.Compare(b.AdvancedAt), strings.Compare(a.ID, b.ID))
+	list = slices.DeleteFunc(list, func(s *Session) bool {
+		return s.ID == newest.ID || s.AuthenticatedAt.Before(validFrom) // which is dead already
 	})
-	for _, s := range list[:len(list)-c.MaxSessions+1] {
+	tooMany := len(list) - c.MaxSessions + 1
+	if tooMany <= 0 {
+		return nil
+	}
+	slices.SortFunc(list, func(a, b *Session) int { // parallel logins agree on which
+		return cmp.Or(cmp.Compare(min(a.Generation, 2), min(b.Generation, 2)), a.AdvancedAt.Compare(b.AdvancedAt), strings.Compare(a.ID, b.ID))
+	})
+	for _, s := range list[:tooMany] {
 		if err := c.endOne(ctx, s, "limit"); err != nil {
 			return err
 		}
@@ -259,16 +266,42 @@ func (c *config) getSession(ctx context.Context, id string) (*Session, error) {
 	return s, nil
 }
 
-// EndSessions ends sessions of a user, by the app's own will, and returns how
-// many: the user's refresh tokens are dead at once, and the access tokens too
-// where Config.LiveSessions is on. reason goes to the events and into the store.
-// The error is a failure of the store, or says that the filter names no user.
-func (a *Auth) EndSessions(ctx context.Context, f SessionFilter, reason string) (int, error) {
+// EndSession ends one session of a user, by the app's own will, and reports whether it
+// did: false where the user has no such session, or it has ended already. Its refresh
+// token is dead at once, and its access tokens too where Config.LiveSessions is on. reason
+// goes to the events and into the store.
+//
+// The error is a failure of the store, or says that userID or id is empty: a token
+// without a session names none.
+func (a *Auth) EndSession(ctx context.Context, userID, id, reason string) (bool, error) {
+	if id == "" {
+		return false, errors.New("oauth2pw: EndSession: the id is empty: the token has no session")
+	}
+	n, err := a.end(ctx, "EndSession", SessionFilter{UserID: userID, ID: id}, reason)
+	return n > 0, err
+}
+
+// EndOtherSessions ends all sessions of a user but one, and returns how many. An empty
+// keep is an error: EndAllSessions is for that. The rest is as for EndSession.
+func (a *Auth) EndOtherSessions(ctx context.Context, userID, keep, reason string) (int, error) {
+	if keep == "" {
+		return 0, errors.New("oauth2pw: EndOtherSessions: keep is empty: the token has no session")
+	}
+	return a.end(ctx, "EndOtherSessions", SessionFilter{UserID: userID, Except: keep}, reason)
+}
+
+// EndAllSessions ends all sessions of a user, and returns how many. The rest is as for
+// EndSession.
+func (a *Auth) EndAllSessions(ctx context.Context, userID, reason string) (int, error) {
+	return a.end(ctx, "EndAllSessions", SessionFilter{UserID: userID}, reason)
+}
+
+func (a *Auth) end(ctx context.Context, method string, f SessionFilter, reason string) (int, error) {
 	switch {
 	case a.c.Sessions == nil:
-		return 0, errors.New("oauth2pw: EndSessions needs Config.Sessions")
+		return 0, fmt.Errorf("oauth2pw: %s needs Config.Sessions", method)
 	case f.UserID == "":
-		return 0, errors.New("oauth2pw: SessionFilter.UserID is empty")
+		return 0, fmt.Errorf("oauth2pw: %s: the userID is empty", method)
 	}
 	return a.c.end(ctx, f, reason)
 }

@@ -9,7 +9,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -144,7 +143,7 @@ func TestRaces(t *testing.T) {
 		a, s := newScriptedApp(t)
 		p := a.login()
 		s.set(once("Advance", 1, func() {
-			_, err := a.auth.EndSessions(t.Context(), oauth2pw.SessionFilter{UserID: "u1"}, "logout")
+			_, err := a.auth.EndAllSessions(t.Context(), "u1", "logout")
 			require.NoError(t, err)
 		}), nil)
 		a.refresh(p.refresh).isError(t, 400, "invalid_grant")
@@ -156,9 +155,10 @@ func TestRaces(t *testing.T) {
 			for _, when := range []string{"before", "after"} {
 				t.Run(when+" "+call, func(t *testing.T) {
 					a, s := newScriptedApp(t)
+					mine := a.login()
 					change := func() {
 						a.clock.Advance(time.Millisecond)
-						require.NoError(t, a.auth.ChangePassword(t.Context(), "u1", "secret", "new", ""))
+						mine = a.changed(mine, "secret", "new")
 					}
 					if when == "before" {
 						s.set(once(call, 1, change), nil)
@@ -174,7 +174,8 @@ func TestRaces(t *testing.T) {
 					}
 					list, err := a.sessions.List(t.Context(), "u1", a.clock.Now())
 					require.NoError(t, err)
-					require.Empty(t, list)
+					require.Len(t, list, 1)
+					a.lives(mine, true)
 				})
 			}
 		}
@@ -199,7 +200,7 @@ func TestRaces(t *testing.T) {
 			return nil
 		}, nil)
 		a.takeEvents()
-		require.NoError(t, a.auth.ChangePassword(t.Context(), "u1", "secret", "new", sessionID(t, mine.access)))
+		mine = a.changed(mine, "secret", "new")
 		a.saw(oauth2pw.EventUnavailable, "SessionStore.End")
 		require.Equal(t, 401, a.get("/status", other.access).StatusCode)
 		s.set(nil, nil)
@@ -208,16 +209,6 @@ func TestRaces(t *testing.T) {
 		require.Len(t, list, 2, "the store does not know it yet")
 		a.lives(other, false)
 		a.lives(mine, true)
-	})
-
-	t.Run("a dead session is not revived by changing the password", func(t *testing.T) {
-		a, _ := newScriptedApp(t, func(c *oauth2pw.Config) { c.LoadUser = false })
-		p := a.login()
-		_, err := a.users.UpdatePasswordHash(t.Context(), "u1", "new:secret", "new:x", a.clock.Now().Add(time.Millisecond))
-		require.NoError(t, err)
-		a.clock.Advance(time.Second)
-		err = a.auth.ChangePassword(t.Context(), "u1", "x", "y", sessionID(t, p.access))
-		require.ErrorContains(t, err, "access_denied")
 	})
 
 	t.Run("a thief who hangs up does not save the session", func(t *testing.T) {
@@ -295,21 +286,95 @@ func TestRaces(t *testing.T) {
 		a, s := newScriptedApp(t)
 		p := a.login()
 		var next pair
-		s.set(once("Advance", 1, func() { next = a.refreshed(p.refresh) }), nil)
-		require.NoError(t, a.auth.ChangePassword(t.Context(), "u1", "secret", "new", sessionID(t, p.access)))
+		s.set(once("UpdatePasswordHash", 1, func() { next = a.refreshed(p.refresh) }), nil)
+		now := a.changed(p, "secret", "new")
 		require.NotEmpty(t, next.refresh)
-		a.lives(next, true)
+		a.refresh(next.refresh).isError(t, 400, "invalid_grant") // refused, and nothing ends
+		a.lives(now, true)
+	})
+
+	t.Run("a refresh in another tab after the new hash", func(t *testing.T) {
+		a, s := newScriptedApp(t)
+		p := a.login()
+		s.set(once("Advance", 1, func() {
+			a.refresh(p.refresh).isError(t, 400, "invalid_grant")
+			a.saw(oauth2pw.EventRefreshFailed, "password_changed")
+		}), nil)
+		a.lives(a.changed(p, "secret", "new"), true)
+	})
+
+	t.Run("a log-out while the password changes", func(t *testing.T) {
+		a, s := newScriptedApp(t)
+		p, other := a.login(), a.login()
+		s.set(once("Advance", 1, func() { require.Equal(t, 200, a.revoke("token="+p.refresh).StatusCode) }), nil)
+		got := a.change(p.access, "secret", "new")
+		got.isError(t, 503, "temporarily_unavailable")
+		require.Equal(t, "The password has changed. Log in again.", got.json["error_description"])
+		a.saw(oauth2pw.EventPasswordChanged, "")
+		a.lives(p, false)
+		a.lives(other, false)
+		require.Equal(t, 200, a.post("grant_type=password&username=johndoe&password=new").StatusCode)
 	})
 
 	t.Run("a hash that is upgraded while the password changes", func(t *testing.T) {
 		a, s := newScriptedApp(t)
+		token := a.tokenFor("u3")
 		s.set(once("UpdatePasswordHash", 1, func() {
 			require.Equal(t, 200, a.post("grant_type=password&username=old&password=secret").StatusCode)
 		}), nil)
-		require.NoError(t, a.auth.ChangePassword(t.Context(), "u3", "secret", "changed", ""))
-		a.clock.Advance(time.Millisecond)
+		require.Equal(t, 200, a.change(token, "secret", "changed").StatusCode)
 		require.Equal(t, 200, a.post("grant_type=password&username=old&password=changed").StatusCode)
 	})
+
+	t.Run("a hash that two logins upgrade", func(t *testing.T) {
+		a, s := newScriptedApp(t)
+		salt := 0
+		a.hasher.salt = func() string { salt++; return fmt.Sprint(salt) } // no two hashes are equal
+		s.set(once("UpdatePasswordHash", 1, func() {
+			require.Equal(t, 200, a.post("grant_type=password&username=old&password=secret").StatusCode)
+		}), nil)
+		a.hasher.take()
+		require.Equal(t, 200, a.post("grant_type=password&username=old&password=secret").StatusCode)
+		require.Equal(t, 3, a.hasher.take(), "the one that lost verifies the password once more")
+		list, err := a.sessions.List(t.Context(), "u3", a.clock.Now())
+		require.NoError(t, err)
+		require.Len(t, list, 2)
+	})
+
+	t.Run("a login beside a change to the same password", func(t *testing.T) {
+		a, s := newScriptedApp(t)
+		salt := 0
+		a.hasher.salt = func() string { salt++; return fmt.Sprint(salt) }
+		mine := a.login()
+		s.set(once("Create", 1, func() { mine = a.changed(mine, "secret", "secret") }), nil)
+		other := a.login() // it begins anew, from the time of the change
+		a.lives(other, true)
+		a.lives(mine, true)
+		list, err := a.sessions.List(t.Context(), "u1", a.clock.Now())
+		require.NoError(t, err)
+		require.Len(t, list, 2)
+	})
+
+	t.Run("UserByID without the hash", func(t *testing.T) {
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.Users = noHashByID{c.Users} })
+		a.post(login).isError(t, 503, "temporarily_unavailable")
+		e := a.saw(oauth2pw.EventUnavailable, "UserStore.UserByID")
+		require.ErrorContains(t, e.Err, "without PasswordHash")
+		list, err := a.sessions.List(t.Context(), "u1", a.clock.Now())
+		require.NoError(t, err)
+		require.Empty(t, list)
+	})
+}
+
+// noHashByID forgets the hash where a user is read by ID.
+type noHashByID struct{ oauth2pw.UserStore }
+
+func (s noHashByID) UserByID(ctx context.Context, id string) (*oauth2pw.User, error) {
+	u, err := s.UserStore.UserByID(ctx, id)
+	if err == nil {
+		u.PasswordHash = ""
+	}
+	return u, err
 }
 
 // losing is a store whose Advance never finds what it was told.
@@ -340,6 +405,8 @@ func TestEveryStoreCallFailsOnce(t *testing.T) {
 		// tolerated are the calls whose failure does not fail the flow; spent those
 		// that, if they fail after they were done, have done the flow's work.
 		tolerated, spent string
+		// last comes after the flow's work was done.
+		last string
 	}
 	live := func(a *sessionApp, n int) {
 		list, err := a.sessions.List(a.Context(), "u1", a.clock.Now())
@@ -347,16 +414,7 @@ func TestEveryStoreCallFailsOnce(t *testing.T) {
 		require.Len(a, list, n)
 	}
 	loggedIn := func(a *sessionApp) pair { return a.login("scope=me+items") }
-	change := func(a *sessionApp, p pair) answer {
-		err := a.auth.ChangePassword(a.Context(), "u1", "secret", "changed", sessionID(a.T, p.access))
-		w := httptest.NewRecorder()
-		if err == nil {
-			w.WriteHeader(204)
-		} else {
-			oauth2pw.WriteError(w, formRequest(""), err)
-		}
-		return read(a.T, w.Result())
-	}
+	change := func(a *sessionApp, p pair) answer { return a.change(p.access, "secret", "changed") }
 	flows := []flow{
 		{
 			name: "login", setUp: func(*sessionApp) pair { return pair{} },
@@ -424,16 +482,15 @@ func TestEveryStoreCallFailsOnce(t *testing.T) {
 		{
 			name: "a protected route after a change of the password", setUp: func(a *sessionApp) pair {
 				p := a.login()
-				require.Equal(t, 204, change(a, p).StatusCode)
-				return p
+				return a.changed(p, "secret", "changed")
 			},
 			try:    func(a *sessionApp, p pair) answer { return a.get("/me", p.access) },
 			status: 200, after: func(a *sessionApp, p pair, got answer) {},
 		},
 		{
 			name: "change of the password", setUp: func(a *sessionApp) pair { a.login(); return a.login() },
-			try: change, status: 204, tolerated: "End", spent: "UpdatePasswordHash",
-			after: func(a *sessionApp, p pair, got answer) { a.lives(p, true) },
+			try: change, status: 200, tolerated: "End", spent: "UpdatePasswordHash", last: "Advance",
+			after: func(a *sessionApp, p pair, got answer) { a.lives(pairOf(got), true) },
 		},
 	}
 	for _, f := range flows {
@@ -475,8 +532,10 @@ func TestEveryStoreCallFailsOnce(t *testing.T) {
 					require.NotContains(t, got.body, "fire")
 					a.clock.Advance(time.Millisecond)
 					got = f.try(a, p)
-					if failed == f.spent && mode == "after" {
-						require.Equal(t, 403, got.StatusCode, what)
+					if failed == f.spent && mode == "after" || failed == f.last {
+						// The work is done, and the token of the one who did it is dead.
+						require.Equal(t, 401, got.StatusCode, what)
+						require.Equal(t, 200, a.post("grant_type=password&username=johndoe&password=changed").StatusCode)
 						continue
 					}
 					require.Equal(t, f.status, got.StatusCode, what+got.body)

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -113,6 +114,14 @@ func (a *sessionApp) session(userID string) *oauth2pw.Session {
 	return list[0]
 }
 
+// sessionOf returns the session of a pair.
+func (a *sessionApp) sessionOf(p pair) *oauth2pw.Session {
+	a.Helper()
+	s, err := a.sessions.Get(a.Context(), sessionID(a.T, p.access))
+	require.NoError(a, err)
+	return s
+}
+
 // saw requires that an event of a kind and a reason has happened since events were
 // last taken, and returns it.
 func (a *sessionApp) saw(kind, reason string) oauth2pw.Event {
@@ -125,6 +134,30 @@ func (a *sessionApp) saw(kind, reason string) oauth2pw.Event {
 	}
 	require.Failf(a, "no such event", "%s %s in %+v", kind, reason, events)
 	return oauth2pw.Event{}
+}
+
+// changed changes johndoe's password, which must work, and returns the new tokens.
+func (a *sessionApp) changed(p pair, old, new string) pair {
+	a.Helper()
+	got := a.change(p.access, old, new)
+	require.Equal(a, 200, got.StatusCode, got.body)
+	return pairOf(got)
+}
+
+// tokenFor returns an access token of a session of any user, there or not.
+func (a *sessionApp) tokenFor(userID string) string {
+	a.Helper()
+	now := a.clock.Now()
+	n := oauth2pw.Session{
+		ID: "session-of-" + userID, UserID: userID, Scope: "me", Generation: 1, CreatedAt: now, AuthenticatedAt: now, AdvancedAt: now,
+		IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour),
+	}
+	if _, err := a.sessions.Get(a.Context(), n.ID); err != nil {
+		require.NoError(a, a.sessions.Create(a.Context(), &n))
+	}
+	token, _, err := a.ring.Issue(a.Context(), oauth2pw.Principal{Subject: userID, SessionID: n.ID, Scope: "me", AuthTime: now})
+	require.NoError(a, err)
+	return token
 }
 
 func (a *sessionApp) revoke(form string, headers ...string) answer {

@@ -81,7 +81,7 @@ func TestLiveSessions(t *testing.T) {
 		}
 		require.Equal(t, 3, gets)
 		require.Equal(t, 200, status(a, other))
-		require.NoError(t, a.auth.ChangePassword(t.Context(), "u1", "secret", "x", sessionID(t, other.access)))
+		other = a.changed(other, "secret", "x")
 		gets = 0
 		for range 3 { // the session that was kept is read once, and remembered anew
 			require.Equal(t, 200, status(a, other))
@@ -95,7 +95,7 @@ func TestLiveSessions(t *testing.T) {
 		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LiveSessions = time.Hour })
 		p := a.login()
 		s.set(nil, once("Get", 1, func() {
-			_, err := a.auth.EndSessions(t.Context(), oauth2pw.SessionFilter{UserID: "u1"}, "logout")
+			_, err := a.auth.EndAllSessions(t.Context(), "u1", "logout")
 			require.NoError(t, err)
 		}))
 		require.Equal(t, 200, status(a, p), "it was read before")
@@ -112,7 +112,7 @@ func TestLiveSessions(t *testing.T) {
 			}
 			return nil
 		})
-		_, err := a.auth.EndSessions(t.Context(), oauth2pw.SessionFilter{UserID: "u1"}, "logout")
+		_, err := a.auth.EndAllSessions(t.Context(), "u1", "logout")
 		require.Error(t, err)
 		require.Equal(t, 401, status(a, p))
 	})
@@ -214,10 +214,8 @@ func TestChangePassword(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name, user, old, new string
-		keep                 func(p, other pair) string
 		status               int
 		code, text           string
-		checked              bool
 	}{
 		{name: "wrong old password", user: "u1", old: "wrong", new: "weak", status: 403, code: "invalid_grant"},
 		{name: "empty old password", user: "u1", old: "", new: "fine", status: 403, code: "invalid_grant"},
@@ -230,52 +228,103 @@ func TestChangePassword(t *testing.T) {
 		{name: "refused new password", user: "u1", old: "secret", new: "weak", status: 422, code: "invalid_request", text: "Too weak."},
 		{name: "check that fails", user: "u1", old: "secret", new: "down", status: 503, code: "temporarily_unavailable"},
 		{name: "check that answers for itself", user: "u1", old: "secret", new: "busy", status: 429, code: "slow_down"},
-		{name: "unknown session", user: "u1", old: "secret", new: "fine", keep: func(pair, pair) string { return "x" }, status: 403, code: "access_denied"},
-		{name: "another user's session", user: "u3", old: "secret", new: "fine", keep: func(p, _ pair) string { return sessionID(t, p.access) }, status: 403, code: "access_denied"},
-		{name: "a session that is over", user: "u1", old: "secret", new: "fine", keep: func(_, other pair) string { return sessionID(t, other.access) }, status: 403, code: "access_denied"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a := newSessionApp(t, func(c *oauth2pw.Config) { c.CheckNewPassword = check })
-			p, other := a.login(), a.login()
-			require.Equal(t, 200, a.revoke("token="+other.refresh).StatusCode)
-			keep := ""
-			if test.keep != nil {
-				keep = test.keep(p, other)
-			}
+			a := newSessionApp(t, func(c *oauth2pw.Config) { c.CheckNewPassword, c.LoadUser = check, false })
+			p, token := a.login(), a.tokenFor(test.user)
 			a.hasher.take()
 			a.takeEvents()
-			err := a.auth.ChangePassword(t.Context(), test.user, test.old, test.new, keep)
-			require.Error(t, err)
+			got := a.change(token, test.old, test.new)
 			require.Equal(t, 1, a.hasher.take(), "one verification, whatever is wrong")
 			events := a.takeEvents()
 			require.Len(t, events, 1)
-			require.NotContains(t, fmt.Sprint(events, err), "secret")
-			w := httptest.NewRecorder()
-			oauth2pw.WriteError(w, formRequest(""), err)
-			got := read(t, w.Result())
+			require.NotContains(t, fmt.Sprint(events), "secret")
 			got.isError(t, test.status, test.code)
 			require.Contains(t, got.body, test.text)
 			a.lives(p, true)
+			require.Equal(t, 200, a.get("/status", token).StatusCode)
 		})
 	}
 
+	t.Run("whose token it is", func(t *testing.T) {
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.LiveSessions, c.LoadUser = 0, false })
+		p, ended := a.login(), a.login()
+		require.Equal(t, 200, a.revoke("token="+ended.refresh).StatusCode)
+		bare, _, err := a.ring.Issue(t.Context(), oauth2pw.Principal{Subject: "u1", AuthTime: a.clock.Now()})
+		require.NoError(t, err)
+		others, _, err := a.ring.Issue(t.Context(), oauth2pw.Principal{Subject: "u3", SessionID: sessionID(t, p.access), AuthTime: a.clock.Now()})
+		require.NoError(t, err)
+		gone, _, err := a.ring.Issue(t.Context(), oauth2pw.Principal{Subject: "u1", SessionID: "x", AuthTime: a.clock.Now()})
+		require.NoError(t, err)
+		early, _, err := a.ring.Issue(t.Context(), oauth2pw.Principal{Subject: "u1", SessionID: sessionID(t, p.access), AuthTime: a.clock.Now().Add(-time.Minute)})
+		require.NoError(t, err)
+		for token, reason := range map[string]string{ended.access: "session_over", bare: "no_session", others: "session_over", gone: "session_over", early: "session_over"} {
+			a.takeEvents()
+			a.change(token, "secret", "fine").isError(t, 403, "access_denied")
+			a.saw(oauth2pw.EventPasswordRefused, reason)
+		}
+		// Without the middleware, or with a principal that nobody has verified.
+		r := formRequest("")
+		_, err = a.auth.ChangePassword(r, "secret", "fine")
+		require.ErrorContains(t, err, "access_denied")
+		r = r.WithContext(oauth2pw.WithPrincipal(r.Context(), oauth2pw.Principal{Issuer: issuer, Subject: "u1", SessionID: sessionID(t, p.access), AuthTime: a.clock.Now()}))
+		_, err = a.auth.ChangePassword(r, "secret", "fine")
+		require.ErrorContains(t, err, "access_denied")
+		a.lives(p, true)
+		require.Equal(t, 200, a.post(login).StatusCode, "and nothing has changed")
+	})
+
+	t.Run("a dead session is not revived", func(t *testing.T) {
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.LoadUser = false })
+		p := a.login()
+		_, err := a.users.UpdatePasswordHash(t.Context(), "u1", "new:secret", "new:x", a.clock.Now().Add(time.Millisecond))
+		require.NoError(t, err)
+		a.clock.Advance(time.Second)
+		a.change(p.access, "x", "y").isError(t, 403, "access_denied")
+	})
+
+	t.Run("without sessions", func(t *testing.T) {
+		a := newApp(t)
+		token := a.token("me items")
+		a.clock.Advance(10 * time.Second)
+		got := a.change(token, "secret", "new")
+		require.Equal(t, 200, got.StatusCode, got.body)
+		now := pairOf(got)
+		require.Empty(t, now.refresh)
+		require.Equal(t, 200, a.get("/items", now.access).StatusCode)
+		require.Equal(t, 401, a.get("/items", token).StatusCode)
+		_, err := a.auth.EndAllSessions(t.Context(), "u1", "x")
+		require.ErrorContains(t, err, "Config.Sessions")
+		require.ErrorContains(t, a.auth.SweepSessions(t.Context(), 0), "Config.Sessions")
+	})
+
+	t.Run("a client that may not refresh", func(t *testing.T) {
+		a := newSessionApp(t)
+		p := a.login("client_id=once")
+		require.Empty(t, p.refresh)
+		got := a.change(p.access, "secret", "new")
+		require.Equal(t, 200, got.StatusCode, got.body)
+		now := pairOf(got)
+		require.Empty(t, now.refresh)
+		require.Equal(t, 200, a.get("/status", now.access).StatusCode)
+		require.Equal(t, 401, a.get("/status", p.access).StatusCode)
+		a.clock.Advance(15*time.Minute - 500*time.Millisecond) // its session ends with its first access token
+		a.change(now.access, "new", "newer").isError(t, 403, "access_denied")
+	})
+
 	t.Run("what it needs", func(t *testing.T) {
 		a := newSessionApp(t, func(c *oauth2pw.Config) { c.Users = struct{ oauth2pw.UserStore }{c.Users} })
-		require.ErrorContains(t, a.auth.ChangePassword(t.Context(), "u1", "secret", "x", ""), "PasswordUpdater")
-		b := newApp(t)
-		require.ErrorContains(t, b.auth.ChangePassword(t.Context(), "u1", "secret", "x", "s"), "Config.Sessions")
-		require.NoError(t, b.auth.ChangePassword(t.Context(), "u1", "secret", "x", ""))
-		_, err := b.auth.EndSessions(t.Context(), oauth2pw.SessionFilter{UserID: "u1"}, "x")
-		require.ErrorContains(t, err, "Config.Sessions")
-		require.ErrorContains(t, b.auth.SweepSessions(t.Context(), 0), "Config.Sessions")
+		_, err := a.auth.ChangePassword(formRequest(""), "secret", "x")
+		require.ErrorContains(t, err, "PasswordUpdater")
 	})
 
 	t.Run("a plug that panics", func(t *testing.T) {
 		a := newSessionApp(t, func(c *oauth2pw.Config) {
 			c.CheckNewPassword = func(context.Context, *oauth2pw.User, string) error { panic("secret") }
 		})
-		err := a.auth.ChangePassword(t.Context(), "u1", "secret", "x", "")
-		require.ErrorContains(t, err, "server_error")
+		p := a.login()
+		a.takeEvents()
+		a.change(p.access, "secret", "x").isError(t, 500, "server_error")
 		require.Equal(t, oauth2pw.EventPanic, a.takeEvents()[0].Kind)
 	})
 }
@@ -388,9 +437,9 @@ func TestSweepSessions(t *testing.T) {
 func TestAuthorizationOfSessions(t *testing.T) {
 	a := newSessionApp(t)
 	p := a.login()
-	n, err := a.auth.EndSessions(t.Context(), oauth2pw.SessionFilter{UserID: "u3", ID: sessionID(t, p.access)}, "x")
+	ended, err := a.auth.EndSession(t.Context(), "u3", sessionID(t, p.access), "x")
 	require.NoError(t, err)
-	require.Zero(t, n)
+	require.False(t, ended)
 	a.lives(p, true)
 }
 
@@ -500,7 +549,7 @@ func TestSessionsLeakNothing(t *testing.T) {
 	a.refresh(tokens[1])
 	a.refresh(p.refresh)
 	a.refresh(p.refresh[:70] + "AAAAAAAAA")
-	require.Error(t, a.auth.ChangePassword(t.Context(), "u1", "CANARY-old", "CANARY-new", ""))
+	a.change(a.login().access, "CANARY-old", "CANARY-new").isError(t, 403, "invalid_grant")
 	c := a.config
 	c.OnEvent, c.Now = nil, nil
 	fmt.Fprintf(&shown, "%v %+v %#v %v %+v", c, c, c, a.auth, a.auth)

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http/httptest"
 	"net/netip"
 	"strconv"
@@ -13,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -21,7 +19,6 @@ import (
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store"
-	"github.com/oauth2pw/passwordflow/tokens"
 )
 
 // from sends a token request over TLS from an address.
@@ -81,7 +78,7 @@ func TestConformanceThrottle(t *testing.T) {
 			require.Equal(t, oauth2pw.EventThrottled, e.Kind)
 			require.Equal(t, "password", e.Reason)
 			require.Equal(t, netip.MustParseAddr(home), e.Address)
-			require.NotEmpty(t, e.NameTag)
+			require.Equal(t, "u1", e.UserID)
 		}
 		require.Equal(t, 200, a.from(away, right("johndoe")).StatusCode, "another address")
 		require.Equal(t, 400, a.from(home, wrong("alice", 0)).StatusCode, "another account")
@@ -120,18 +117,27 @@ func TestConformanceThrottle(t *testing.T) {
 			a.from(home, wrong(name, 10)).isThrottled(t)
 		}
 		a.from(home, strings.ToUpper(wrong("x", 0))) // not a grant: not counted
-		b := newApp(t)
-		for i := range 10 { // 14: one account in any ASCII case
-			b.from(home, wrong([]string{"johndoe", "JohnDoe", "JOHNDOE"}[i%3], i))
+	})
+	t.Run("124 whatever the length of the password", func(t *testing.T) {
+		for _, name := range []string{"johndoe", "nobody"} {
+			a := newApp(t)
+			for range 10 {
+				a.from(home, wrong(name, 0)+strings.Repeat("x", 1025)).isError(t, 400, "invalid_grant")
+				a.clock.Advance(15 * time.Minute)
+			}
+			a = newApp(t)
+			for i := range 10 {
+				a.from(home, wrong(name, i)).isError(t, 400, "invalid_grant")
+			}
+			a.from(home, wrong(name, 0)+strings.Repeat("x", 1025)).isThrottled(t)
 		}
-		b.from(home, right("johndoe")).isThrottled(t)
 	})
 	t.Run("124 one address", func(t *testing.T) {
 		a := newApp(t)
 		for i := range 100 {
 			a.from(home, wrong(fmt.Sprint("user", i), 0)).isError(t, 400, "invalid_grant")
 		}
-		require.Equal(t, 15*time.Minute, a.from(home, right("johndoe")).isThrottled(t))
+		require.Equal(t, 15*time.Minute, a.from(home, right("johndoe")).isThrottled(t), "to whom it is not known")
 		require.Equal(t, 200, a.from(away, right("johndoe")).StatusCode)
 	})
 	t.Run("127 IPv6 by /64 and /48", func(t *testing.T) {
@@ -192,16 +198,16 @@ func TestConformanceThrottle(t *testing.T) {
 			require.Equal(t, status, a.from(fmt.Sprintf("192.0.2.%d", i), right("johndoe")).StatusCode, i)
 		}
 	})
-	t.Run("125 an address of more than 20 users is nobody's", func(t *testing.T) {
-		for users, status := range map[int]int{20: 200, 21: 429} {
-			a := newApp(t)
-			for i := range users - 1 {
-				require.NoError(t, a.users.Add(oauth2pw.User{ID: fmt.Sprint("x", i), Username: fmt.Sprint("x", i), PasswordHash: "new:secret"}))
-				require.Equal(t, 200, a.from(home, right(fmt.Sprint("x", i))).StatusCode)
-			}
-			a.from(home, right("johndoe"))
-			a.attackAccount("johndoe")
-			require.Equal(t, status, a.from(home, right("johndoe")).StatusCode, users)
+	t.Run("125 an office of 200", func(t *testing.T) {
+		a := newApp(t)
+		users := a.addUsers("x", 200)
+		for _, name := range users {
+			require.Equal(t, 200, a.from(home, right(name)).StatusCode)
+		}
+		for _, name := range users {
+			a.attackAccount(name)
+			a.clock.Advance(time.Minute)
+			require.Equal(t, 200, a.from(home, right(name)).StatusCode)
 		}
 	})
 	t.Run("126 the same wrong password", func(t *testing.T) {
@@ -220,18 +226,28 @@ func TestConformanceThrottle(t *testing.T) {
 		}
 		repeat(2)
 		require.Equal(t, 9, left(), "twice counts once")
-		repeat(3)
-		require.Equal(t, 8, left(), "a third time counts")
-		repeat(4)
-		require.Equal(t, 7, left(), "and a fourth")
+		repeat(31)
+		require.Equal(t, 9, left(), "and 30 repeats")
+		repeat(32)
+		require.Equal(t, 8, left(), "one more counts")
+		for i := range 5 { // of all secrets together
+			for range 7 {
+				a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			}
+		}
+		require.Equal(t, 5, left())
+		for i := range 3 {
+			for range 12 {
+				a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			}
+		}
+		require.Equal(t, 4, left(), "33 repeats are three too many")
 		repeat(1)
-		a.clock.Advance(time.Minute - 1)
+		a.clock.Advance(15*time.Minute - 1)
 		repeat(1)
-		require.Equal(t, 9, left())
+		a.clock.Advance(1)
 		repeat(1)
-		a.clock.Advance(time.Minute)
-		repeat(1)
-		require.Equal(t, 8, left(), "after 60 s it counts again")
+		require.Equal(t, 9, left(), "once in a window")
 		repeat(1)
 		a.hasher.take()
 		repeat(1)
@@ -239,27 +255,44 @@ func TestConformanceThrottle(t *testing.T) {
 		a.from(away, wrong("johndoe", 0))
 		require.Equal(t, 9, left(), "another address is another pair")
 
-		a = newApp(t, func(c *oauth2pw.Config) { c.ThrottleLimit, c.ThrottleWindow = 1, time.Second })
-		repeat(1)
-		a.from(home, wrong("johndoe", 0)).isThrottled(t)
-		a.clock.Advance(59 * time.Second) // the window is long over
-		repeat(2)
-		a.from(home, wrong("johndoe", 0)).isThrottled(t)
+		// Each repeat counts for the address.
+		a = newApp(t)
+		for i := range 4 {
+			for range 25 {
+				a.from(home, wrong(fmt.Sprint("user", i), 0)).isError(t, 400, "invalid_grant")
+			}
+		}
+		a.from(home, wrong("another", 0)).isThrottled(t)
 	})
 	t.Run("128 success clears the pair, and nothing else", func(t *testing.T) {
 		a := newApp(t)
+		for i := range 9 {
+			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+		}
 		for range 3 {
+			require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
 			for i := range 9 {
 				a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
 			}
-			require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
 		}
-		for i := range 73 { // 27 count for the address still
+		for i := range 91 { // 9 count for the address still, and what came from home does not
 			a.from(home, wrong(fmt.Sprint("user", i), 0)).isError(t, 400, "invalid_grant")
 		}
 		a.from(home, wrong("other", 0)).isThrottled(t)
+
+		a = newApp(t) // what strangers have used up of the account stays
+		for i := range 30 {
+			a.from(fmt.Sprintf("203.0.113.%d", i/10), wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			if i == 8 {
+				require.Equal(t, 200, a.from("203.0.113.0", right("johndoe")).StatusCode)
+			}
+			if i == 9 {
+				a.clock.Advance(15 * time.Minute)
+			}
+		}
+		require.Equal(t, 200, a.from("203.0.113.0", right("johndoe")).StatusCode)
 	})
-	t.Run("right ones count at no time", func(t *testing.T) {
+	t.Run("what is right does not count", func(t *testing.T) {
 		a := newApp(t)
 		for range 300 {
 			require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
@@ -268,6 +301,9 @@ func TestConformanceThrottle(t *testing.T) {
 			a.from(home, right("johndoe")+"&scope=admin").isError(t, 400, "invalid_scope")
 		}
 		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		for i := range 300 { // each from an address of its own
+			require.Equal(t, 200, a.from(fmt.Sprintf("198.51.%d.%d", i/250, i%250), right("johndoe")).StatusCode)
+		}
 	})
 	t.Run("many right ones at once", func(t *testing.T) {
 		h := &gatedHasher{gate: make(chan struct{}, 1000)}
@@ -285,22 +321,6 @@ func TestConformanceThrottle(t *testing.T) {
 			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
 		}
 		a.from(home, right("johndoe")).isThrottled(t)
-
-		b := newApp(t) // what was right, and is no more, counts in the end
-		require.Equal(t, 200, b.from(home, right("johndoe")).StatusCode)
-		require.NoError(t, b.users.Update("u1", func(u *oauth2pw.User) { u.PasswordHash = "new:another" }))
-		for range 1000 + 11 { // one of them is a repeat
-			b.from(home, right("johndoe")).isError(t, 400, "invalid_grant")
-		}
-		b.from(home, right("johndoe")).isThrottled(t)
-		b = newApp(t)
-		require.Equal(t, 200, b.from(home, right("johndoe")).StatusCode)
-		require.NoError(t, b.users.Update("u1", func(u *oauth2pw.User) { u.PasswordHash = "new:another" }))
-		b.clock.Advance(15 * time.Minute)
-		for range 11 {
-			b.from(home, right("johndoe")).isError(t, 400, "invalid_grant")
-		}
-		b.from(home, right("johndoe")).isThrottled(t)
 	})
 	t.Run("127 a spoofed header buys nothing", func(t *testing.T) {
 		for _, trusted := range []string{"", "10.0.0.0/8"} {
@@ -354,6 +374,20 @@ func TestConformanceThrottle(t *testing.T) {
 		require.Equal(t, oauth2pw.EventUnknownProxy, a.takeEvents()[0].Kind)
 		a.attackAccount("johndoe")
 		a.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 203.0.113.66, 192.0.2.250").isThrottled(t)
+		// A trusted proxy that names its clients in another header.
+		b := newApp(t, func(c *oauth2pw.Config) {
+			c.TrustedProxies, c.ProxyHeader = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, "X-Real-IP"
+		})
+		require.Equal(t, 200, b.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1").StatusCode)
+		e := b.takeEvents()[0]
+		require.Equal(t, oauth2pw.EventUnknownProxy, e.Kind)
+		require.ErrorContains(t, e.Err, "Config.ProxyHeader")
+		b.attackAccount("johndoe")
+		b.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1").isThrottled(t)
+		b.clock.Advance(2 * time.Hour)
+		b.takeEvents()
+		require.Equal(t, 200, b.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1", "X-Real-IP: 198.51.100.1").StatusCode)
+		require.Equal(t, oauth2pw.EventLogin, b.takeEvents()[0].Kind, "both are fine")
 	})
 	t.Run("off", func(t *testing.T) {
 		a := newApp(t, func(c *oauth2pw.Config) { c.InsecureNoThrottle = true })
@@ -362,6 +396,17 @@ func TestConformanceThrottle(t *testing.T) {
 		}
 		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
 	})
+}
+
+// addUsers adds users whose password is "secret", and returns their names.
+func (a *app) addUsers(prefix string, n int) []string {
+	a.Helper()
+	names := make([]string, n)
+	for i := range n {
+		names[i] = fmt.Sprint(prefix, i)
+		require.NoError(a, a.users.Add(oauth2pw.User{ID: "id-" + names[i], Username: names[i], PasswordHash: "new:secret"}))
+	}
+	return names
 }
 
 // attackAccount fails at an account from many addresses until strangers are blocked.
@@ -406,11 +451,16 @@ func TestThrottleClients(t *testing.T) {
 	c.from(home, login, basic("a%2Bb", "wrong")).isThrottled(t)
 
 	a := newApp(t)
-	for i := range 100 { // unknown clients count for the address
+	for i := range 300 { // clients that do not exist count for themselves alone
 		a.from(home, login+fmt.Sprintf("&client_id=c%d&client_secret=x", i)).isError(t, 401, "invalid_client")
 	}
-	a.from(home, login+backend("backend-secret")).isThrottled(t)
+	for i := range 9 {
+		a.from(home, login+fmt.Sprint("&client_id=c1&client_secret=", i)).isError(t, 401, "invalid_client")
+	}
+	a.from(home, login+"&client_id=c1&client_secret=10").isThrottled(t)
+	require.Equal(t, 200, a.from(home, login+backend("backend-secret")).StatusCode)
 	require.Equal(t, 200, a.from(home, login+"&client_id=webapp").StatusCode, "a public client guesses nothing")
+	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
 
 	// A busy client, and its calls in parallel: none of them waits or counts.
 	b := newApp(t)
@@ -439,45 +489,18 @@ func TestThrottleClients(t *testing.T) {
 	require.Equal(t, 200, b.from(away, login+backend("backend-secret")).StatusCode)
 }
 
-// TestThrottleRefresh: refresh tokens that are guesses count for their address,
-// apart from passwords.
-func TestThrottleRefresh(t *testing.T) {
-	a := newSessionApp(t)
-	tokens := a.from(home, right("johndoe"))
-	good := tokens.json["refresh_token"].(string)
-	forged := good[:30] + swap(good[30]) + good[31:]
-	for i := range 100 {
-		a.from(home, "grant_type=refresh_token&refresh_token="+forged).isError(t, 400, "invalid_grant")
-		if i == 50 { // what is no guess does not count
-			for range 100 {
-				a.from(home, "grant_type=refresh_token&refresh_token=rt1.garbage").isError(t, 400, "invalid_grant")
-			}
-			again := a.from(home, "grant_type=refresh_token&refresh_token="+good)
-			require.Equal(t, 200, again.StatusCode)
-			good = again.json["refresh_token"].(string)
-		}
-	}
-	got, gotWrong := a.from(home, "grant_type=refresh_token&refresh_token="+good), a.from(home, "grant_type=refresh_token&refresh_token="+forged)
-	got.isThrottled(t)
-	require.Equal(t, got.body, gotWrong.body)
-	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
-	require.Equal(t, 200, a.from(away, "grant_type=refresh_token&refresh_token="+good).StatusCode, "and it was not spent")
-}
-
-// TestThrottleRefreshKinds: a token of no session is a guess; one whose secret was
-// dropped is none, for nobody can tell.
-func TestThrottleRefreshKinds(t *testing.T) {
+// TestConformance149 holds line 149: bogus refresh tokens, of every kind, block no right
+// one, nor a password.
+func TestConformance149(t *testing.T) {
 	a := newSessionApp(t)
 	good := a.from(home, right("johndoe")).json["refresh_token"].(string)
-	b := a.again(func(c *oauth2pw.Config) { c.RefreshSecrets = []oauth2pw.Secret{secret("another")} })
-	for range 150 {
-		b.from(home, "grant_type=refresh_token&refresh_token="+good).isError(t, 400, "invalid_grant")
+	bogus := []string{"x", "rt1.garbage", good[:30] + swap(good[30]) + good[31:], good[:10] + swap(good[10]) + good[11:], good[:len(good)-5] + "AAAAA"}
+	for i := range 1000 {
+		a.from(home, "grant_type=refresh_token&refresh_token="+bogus[i%len(bogus)]).isError(t, 400, "invalid_grant")
 	}
-	unknown := good[:10] + swap(good[10]) + good[11:]
-	for range 100 {
-		b.from(home, "grant_type=refresh_token&refresh_token="+unknown).isError(t, 400, "invalid_grant")
-	}
-	b.from(home, "grant_type=refresh_token&refresh_token="+unknown).isThrottled(t)
+	got := a.from(home, "grant_type=refresh_token&refresh_token="+good)
+	require.Equal(t, 200, got.StatusCode, got.body)
+	require.Equal(t, 200, a.from(home, right("alice")[:0]+right("johndoe")).StatusCode)
 }
 
 func swap(c byte) string {
@@ -487,95 +510,153 @@ func swap(c byte) string {
 	return "A"
 }
 
-// TestThrottleChangePassword: the old password is guessed at as at a login.
+// TestThrottleChangePassword: the old password is guessed at as at a login, and a caller
+// without an address shares nothing with others.
 func TestThrottleChangePassword(t *testing.T) {
-	a := newSessionApp(t)
-	ctx := func(address string) context.Context {
-		r := httptest.NewRequest("POST", "/", nil)
-		r.RemoteAddr = address + ":1"
-		return oauth2pw.ContextOf(a.auth, r)
+	a := newSessionApp(t, func(c *oauth2pw.Config) { c.LoadUser = false })
+	change := func(token, address, old string) answer {
+		return a.fromTo("/password", address, changeForm(old, "a new password"), "Authorization: Bearer "+token)
 	}
-	change := func(address, old string) *oauth2pw.Error {
-		err := a.auth.ChangePassword(ctx(address), "u1", old, "a new password", "")
-		var e *oauth2pw.Error
-		if err != nil {
-			require.ErrorAs(t, err, &e)
-		}
-		return e
-	}
+	john := a.login().access
 	for i := range 5 {
-		require.Equal(t, "invalid_grant", change(home, fmt.Sprint("wrong", i)).Code)
+		change(john, home, fmt.Sprint("wrong", i)).isError(t, 403, "invalid_grant")
 		a.from(home, wrong("johndoe", 10+i)).isError(t, 400, "invalid_grant")
 	}
 	a.hasher.take()
-	e := change(home, "secret")
-	require.Equal(t, "slow_down", e.Code)
-	require.Equal(t, 15*time.Minute, e.RetryAfter)
+	require.Equal(t, 15*time.Minute, change(john, home, "secret").isThrottled(t))
 	require.Zero(t, a.hasher.take())
 	a.from(home, right("johndoe")).isThrottled(t)
-	require.Nil(t, change(away, "secret"))
-	require.Nil(t, changeOld(a, ctx("198.51.100.7"), "u3", "secret"))
-	require.NoError(t, a.users.Update("u3", func(u *oauth2pw.User) { u.Username = "Old" }))
-	for i := range 10 { // the name counts in any ASCII case
-		require.Equal(t, "invalid_grant", changeOf(a, ctx("198.51.100.7"), "u3", fmt.Sprint("wrong", i)).Code)
+	require.Equal(t, 200, change(john, away, "secret").StatusCode)
+	gone := a.tokenFor("nobody") // a user who is gone
+	for i := range 10 {
+		change(gone, home, fmt.Sprint("wrong", i)).isError(t, 403, "invalid_grant")
 	}
-	a.from("198.51.100.7", wrong("old", 99)).isThrottled(t)
-	for i := range 10 { // a user who is gone
-		require.Equal(t, "invalid_grant", changeOf(a, ctx(home), "nobody", fmt.Sprint("wrong", i)).Code)
+	change(gone, home, "x").isThrottled(t)
+	require.NoError(t, a.users.Update("u3", func(u *oauth2pw.User) { u.Username = "renamed" }))
+	old := a.tokenFor("u3")
+	for i := range 5 { // whatever the name is by now
+		change(old, "198.51.100.7", fmt.Sprint("wrong", i)).isError(t, 403, "invalid_grant")
+		a.from("198.51.100.7", wrong("renamed", 10+i)).isError(t, 400, "invalid_grant")
 	}
-	require.Equal(t, "slow_down", changeOf(a, ctx(home), "nobody", "x").Code)
+	a.from("198.51.100.7", wrong("renamed", 99)).isThrottled(t)
 }
 
-func changeOld(a *sessionApp, ctx context.Context, id, old string) error {
-	a.Helper()
-	return a.auth.ChangePassword(ctx, id, old, "a new password", "")
-}
-
-func changeOf(a *sessionApp, ctx context.Context, id, old string) (e *oauth2pw.Error) {
-	a.Helper()
-	require.ErrorAs(a, a.auth.ChangePassword(ctx, id, old, "a new password", ""), &e)
-	return e
-}
-
-// TestThrottleGrants: a grant of the app's own is guessed at like a password, and
-// together with it.
-func TestThrottleGrants(t *testing.T) {
-	down := false
-	a := newApp(t, func(c *oauth2pw.Config) {
+// grantApp has a grant "otp": the account is in the parameter whose, and counts where
+// counted is set; the code right-code is right.
+func grantApp(t *testing.T) *app {
+	return newApp(t, func(c *oauth2pw.Config) {
 		c.Grants = map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error){
-			"otp": func(_ context.Context, r *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
-				switch {
-				case down:
-					return nil, errors.New("down")
-				case r.Param("otp") == "more":
-					return nil, &oauth2pw.Error{Code: "mfa_required", Description: "Send the code too."}
-				case r.Param("otp") != "123456":
-					return nil, oauth2pw.ErrNotFound
+			"otp": func(ctx context.Context, r *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
+				if r.Param("counted") != "" {
+					if err := r.Guess(ctx, r.Param("whose")); err != nil && r.Param("stubborn") == "" {
+						return nil, err
+					}
 				}
-				return &oauth2pw.User{ID: "u1"}, nil
+				switch r.Param("otp") {
+				case "down":
+					return nil, errors.New("down")
+				case "more":
+					return nil, &oauth2pw.Error{Code: "mfa_required", Description: "Send the code too."}
+				case "wrong":
+					return nil, &oauth2pw.Error{Code: "invalid_grant", Description: "The code is wrong."}
+				case "panic":
+					panic("otp")
+				case "right-code":
+					return &oauth2pw.User{ID: r.Param("who")}, nil
+				}
+				return nil, oauth2pw.ErrNotFound
 			},
 		}
 	})
-	otp := func(code string) string { return "grant_type=otp&username=johndoe&password=secret&otp=" + code }
-	down = true
-	for i := range 20 {
-		a.from(home, otp(fmt.Sprint(i))).isError(t, 503, "temporarily_unavailable")
-	}
-	down = false
-	for i := range 5 { // with one password, but not one guess
-		a.from(home, otp(fmt.Sprint(i))).isError(t, 400, "invalid_grant")
-	}
-	a.from(home, otp("more")).isError(t, 400, "mfa_required")
-	for i := range 4 {
-		a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-	}
-	a.from(home, otp("123456")).isThrottled(t)
-	a.from(home, right("johndoe")).isThrottled(t)
-	require.Equal(t, 200, a.from(away, otp("123456")).StatusCode)
-	for i := range 100 { // without a name, for the address alone
-		a.from(away, fmt.Sprint("grant_type=otp&otp=", i)).isError(t, 400, "invalid_grant")
-	}
-	a.from(away, "grant_type=otp&otp=123456").isThrottled(t)
+}
+
+// TestThrottleGrants: a grant of the app's own counts for the address, and for a user
+// where it says so; only invalid_grant is a wrong guess.
+func TestThrottleGrants(t *testing.T) {
+	const otp = "grant_type=otp&username=johndoe&who=u1&otp="
+	t.Run("for the address", func(t *testing.T) {
+		a := grantApp(t)
+		for range 150 {
+			require.Equal(t, 200, a.from(home, otp+"right-code").StatusCode)
+			a.from(home, otp+"down").isError(t, 503, "temporarily_unavailable")
+			a.from(home, otp+"more").isError(t, 400, "mfa_required")
+			a.from(home, otp+"right-code&scope=admin").isError(t, 400, "invalid_scope")
+		}
+		for i := range 100 {
+			a.from(home, otp+[]string{"x", "wrong"}[i%2]).isError(t, 400, "invalid_grant")
+		}
+		a.from(home, otp+"right-code").isThrottled(t)
+		require.Equal(t, 200, a.from(away, otp+"right-code").StatusCode)
+		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode, "passwords count apart")
+		for i := range 10 {
+			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+		}
+		a.from(home, right("johndoe")).isThrottled(t)
+	})
+	t.Run("144 a parameter says nothing", func(t *testing.T) {
+		a := grantApp(t)
+		for i := range 9 {
+			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+		}
+		require.Equal(t, 200, a.from(home, "grant_type=otp&otp=right-code&username=johndoe&who=u3").StatusCode, "somebody else logs in")
+		a.from(home, wrong("johndoe", 9)).isError(t, 400, "invalid_grant")
+		a.from(home, right("johndoe")).isThrottled(t)
+		b := grantApp(t)
+		require.Equal(t, 200, b.from(home, "grant_type=otp&otp=right-code&username=johndoe&who=u3").StatusCode)
+		b.attackAccount("johndoe")
+		b.from(home, right("johndoe")).isThrottled(t) // and the address is not known to johndoe
+	})
+	t.Run("for a user", func(t *testing.T) {
+		guess := otp + "right-code&counted=1&whose=u1"
+		a := grantApp(t)
+		for i := range 5 {
+			a.from(home, strings.Replace(guess, "right-code", fmt.Sprint(i), 1)).isError(t, 400, "invalid_grant")
+			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+		}
+		a.from(home, guess).isThrottled(t)
+		a.from(home, right("johndoe")).isThrottled(t)
+		a.from(home, guess+"&stubborn=1").isThrottled(t) // whatever it has found
+		a.from(home, otp+"x&counted=1&whose=u1&stubborn=1").isThrottled(t)
+		const phone = "198.51.100.7"
+		require.Equal(t, 200, a.from(phone, guess).StatusCode, "and the address is known from now on")
+		a.clock.Advance(time.Hour)
+		a.attackAccount("johndoe")
+		require.Equal(t, 200, a.from(phone, right("johndoe")).StatusCode)
+	})
+	t.Run("what is no guess", func(t *testing.T) {
+		a := grantApp(t)
+		for range 20 {
+			a.from(home, otp+"more&counted=1&whose=u1").isError(t, 400, "mfa_required")
+			a.from(home, otp+"down&counted=1&whose=u1").isError(t, 503, "temporarily_unavailable")
+			require.Equal(t, 200, a.from(home, otp+"right-code&counted=1&whose=u1").StatusCode)
+			a.from(home, otp+"x&counted=1&whose=").isError(t, 400, "invalid_grant") // nobody's
+		}
+		require.Equal(t, 200, a.from(home, otp+"right-code&counted=1&whose=u1").StatusCode)
+	})
+	t.Run("no free repeats", func(t *testing.T) {
+		a := grantApp(t)
+		for range 10 {
+			a.from(home, otp+"000000&counted=1&whose=u1").isError(t, 400, "invalid_grant")
+		}
+		a.from(home, otp+"right-code&counted=1&whose=u1").isThrottled(t)
+	})
+	t.Run("a code that opens somebody else", func(t *testing.T) {
+		a := grantApp(t)
+		for range 10 {
+			require.Equal(t, 200, a.from(home, "grant_type=otp&otp=right-code&who=u3&counted=1&whose=u1").StatusCode)
+		}
+		a.from(home, otp+"right-code&counted=1&whose=u1").isThrottled(t) // it was no right guess at this one
+	})
+	t.Run("a panic counts", func(t *testing.T) {
+		a := grantApp(t)
+		for range 10 {
+			a.from(home, otp+"panic&counted=1&whose=u1").isError(t, 500, "server_error")
+		}
+		a.from(home, otp+"right-code&counted=1&whose=u1").isThrottled(t)
+	})
+	t.Run("outside of a grant", func(t *testing.T) {
+		require.NoError(t, new(oauth2pw.TokenRequest).Guess(t.Context(), "u1"))
+	})
 }
 
 // gatedHasher computes when it is told to.
@@ -635,13 +716,6 @@ func TestThrottleCancel(t *testing.T) {
 			wg.Go(func() { a.from(home, wrong("johndoe", i%3)) })
 		}
 		wg.Wait()
-		for i := range 20 {
-			r := httptest.NewRequest("POST", "/", nil)
-			r.RemoteAddr = home + ":1"
-			var e *oauth2pw.Error
-			require.ErrorAs(t, a.auth.ChangePassword(oauth2pw.ContextOf(a.auth, r), "u1", fmt.Sprint("wrong", i), "x", ""), &e)
-			require.Equal(t, "temporarily_unavailable", e.Code)
-		}
 		h.err = nil
 		for i := range 10 {
 			a.from(home, wrong("johndoe", 100+i)).isError(t, 400, "invalid_grant")
@@ -744,6 +818,8 @@ var errPanics = errors.New("panics")
 
 func (b *brokenThrottle) Cancel(context.Context, oauth2pw.Attempt) error { return b.after }
 
+func (b *brokenThrottle) Forget(context.Context, oauth2pw.Attempt) error { return b.after }
+
 // TestThrottlePlug: a throttle that fails lets nobody in, and one that cannot take
 // back keeps nobody out.
 func TestThrottlePlug(t *testing.T) {
@@ -757,14 +833,15 @@ func TestThrottlePlug(t *testing.T) {
 	}
 	require.Zero(t, a.hasher.take())
 	require.Equal(t, oauth2pw.Attempt{
-		Kind: "password", Realm: "tenant", Account: "johndoe", Address: netip.MustParseAddr(home), Tag: b.seen[0].Tag,
+		Kind: oauth2pw.AttemptPassword, Realm: "tenant", UserID: "u1", Address: netip.MustParseAddr(home), Tag: b.seen[0].Tag, HasTag: true,
 	}, b.seen[0])
 	require.NotEqual(t, b.seen[0].Tag, b.seen[1].Tag)
-	a.from(home, right("janedoe")) // a name as long
+	a.from(home, "grant_type=password&username=old&password=secret") // an ID as long
 	require.NotEqual(t, b.seen[0].Tag, b.seen[len(b.seen)-1].Tag, "equal passwords of two accounts show nothing")
 	b.seen = b.seen[:len(b.seen)-1]
 	a.takeEvents()
-	require.Equal(t, "client", b.seen[2].Kind)
+	require.Equal(t, oauth2pw.AttemptClient, b.seen[2].Kind)
+	require.Equal(t, "backend", b.seen[2].ClientID)
 	require.True(t, b.seen[2].Right)
 
 	b.begin, b.after = nil, errors.New("the network is down")
@@ -801,6 +878,7 @@ func TestThrottleConfig(t *testing.T) {
 	for want, edit := range map[string]func(c *oauth2pw.Config){
 		"ThrottleLimit":      func(c *oauth2pw.Config) { c.ThrottleLimit = -1 },
 		"ThrottleWindow":     func(c *oauth2pw.Config) { c.ThrottleWindow = -1 },
+		"under a second":     func(c *oauth2pw.Config) { c.ThrottleWindow = 15 },
 		"at most 100000":     func(c *oauth2pw.Config) { c.ThrottleLimit = 100_001 },
 		"at most a week":     func(c *oauth2pw.Config) { c.ThrottleWindow = 8 * 24 * time.Hour },
 		"nil pointer":        func(c *oauth2pw.Config) { c.Throttle = (*brokenThrottle)(nil) },
@@ -813,134 +891,5 @@ func TestThrottleConfig(t *testing.T) {
 		edit(&c)
 		_, err = oauth2pw.New(c)
 		require.ErrorContains(t, err, want)
-	}
-}
-
-// TestGuessingRun: 100,000 guesses from 1,000 addresses at 1,000 accounts in three
-// hours. In no hour do more than 40 get through to one account, and every owner
-// still gets in from where the last login was.
-func TestGuessingRun(t *testing.T) {
-	const accounts, addresses, guesses = 1000, 1000, 100_000
-	a := newApp(t, func(c *oauth2pw.Config) { c.OnEvent = nil })
-	for i := range accounts {
-		name := fmt.Sprint("owner", i)
-		require.NoError(t, a.users.Add(oauth2pw.User{ID: name, Username: name, PasswordHash: "new:secret"}))
-		require.Equal(t, 200, a.from(fmt.Sprintf("192.0.%d.%d", i/250, i%250), right(name)).StatusCode)
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	through := make(map[string][]time.Time)
-	most, all := 0, 0
-	for i := range guesses {
-		a.clock.Advance(3 * time.Hour / guesses)
-		n := random.IntN(accounts)
-		if random.IntN(2) == 0 {
-			n = random.IntN(20) // a few are wanted more
-		}
-		name := fmt.Sprint("owner", n)
-		address := random.IntN(addresses)
-		if got := a.from(fmt.Sprintf("203.0.%d.%d", address/250, address%250), fmt.Sprintf("grant_type=password&username=%s&password=%d", name, i)); got.StatusCode == 400 {
-			now := a.clock.Now()
-			times := append(through[name], now)
-			for now.Sub(times[0]) >= time.Hour {
-				times = times[1:]
-			}
-			through[name] = times
-			most = max(most, len(times))
-			all++
-		}
-	}
-	require.LessOrEqual(t, most, 40)
-	for i := range accounts {
-		require.Equal(t, 200, a.from(fmt.Sprintf("192.0.%d.%d", i/250, i%250), right(fmt.Sprint("owner", i))).StatusCode)
-	}
-	t.Logf("%d of %d guesses got through, at most %d at one account in an hour", all, guesses, most)
-}
-
-// slowUsers and the like are plugs that answer when their context ends.
-type slowUsers struct{ oauth2pw.UserStore }
-
-func (slowUsers) UserByName(ctx context.Context, _ string) (*oauth2pw.User, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
-type slowUpdater struct{ *store.Users }
-
-func (slowUpdater) UpdatePasswordHash(ctx context.Context, _, _, _ string, _ time.Time) (bool, error) {
-	<-ctx.Done()
-	return false, ctx.Err()
-}
-
-type slowClients struct{}
-
-func (slowClients) ClientByID(ctx context.Context, _ string) (*oauth2pw.Client, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
-type slowSessions struct{ oauth2pw.SessionStore }
-
-func (slowSessions) Create(ctx context.Context, _ *oauth2pw.Session) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
-
-type slowThrottle struct{ oauth2pw.Throttle }
-
-func (slowThrottle) Begin(ctx context.Context, _ oauth2pw.Attempt) (time.Duration, error) {
-	<-ctx.Done()
-	return 0, ctx.Err()
-}
-
-// TestStoreTimeout: a plug that hangs is a 503 after Config.StoreTimeout, by default
-// 5 seconds.
-func TestStoreTimeout(t *testing.T) {
-	for name, edit := range map[string]func(c *oauth2pw.Config){
-		"":                       func(c *oauth2pw.Config) { c.Users = slowUpdater{c.Users.(*store.Users)} }, // an upgrade: the login goes on
-		"UserStore.UserByName":   func(c *oauth2pw.Config) { c.Users = slowUsers{c.Users} },
-		"ClientStore.ClientByID": func(c *oauth2pw.Config) { c.Clients = slowClients{} },
-		"SessionStore.Create":    func(c *oauth2pw.Config) { withSessions(c); c.Sessions = slowSessions{c.Sessions} },
-		"Throttle.Begin":         func(c *oauth2pw.Config) { c.Throttle = slowThrottle{} },
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var event oauth2pw.Event
-				users, err := store.NewUsers(oauth2pw.User{ID: "u1", Username: "johndoe", PasswordHash: "old:secret"})
-				require.NoError(t, err)
-				clients, err := store.NewClients(oauth2pw.Client{ID: "webapp", Grants: []string{"password"}})
-				require.NoError(t, err)
-				key, err := tokens.ParseKeys([]byte(testKey))
-				require.NoError(t, err)
-				ring, err := tokens.New(tokens.Config{Keys: key, Issuer: issuer, Audience: audience})
-				require.NoError(t, err)
-				c := oauth2pw.Config{
-					Users: users, Hasher: new(plainHasher), Clients: clients, Issuer: ring,
-					RequestID: func(context.Context) string { return "r-1" },
-					OnEvent: func(_ context.Context, e oauth2pw.Event) {
-						if e.Kind != oauth2pw.EventLogin && e.Kind != oauth2pw.EventHashUpgraded {
-							event = e
-						}
-					},
-				}
-				edit(&c)
-				auth, err := oauth2pw.New(c)
-				require.NoError(t, err)
-				r := httptest.NewRequest("POST", "/token", strings.NewReader(login+"&client_id=webapp"))
-				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-				r.RemoteAddr = "127.0.0.1:1"
-				w := httptest.NewRecorder()
-				began := time.Now()
-				auth.TokenHandler().ServeHTTP(w, r)
-				if name == "" {
-					require.Equal(t, 200, w.Code)
-				} else {
-					read(t, w.Result()).isError(t, 503, "temporarily_unavailable")
-				}
-				require.Equal(t, 5*time.Second, time.Since(began))
-				require.Equal(t, name, event.Reason)
-				require.ErrorIs(t, event.Err, context.DeadlineExceeded)
-				require.Equal(t, "r-1", event.RequestID)
-			})
-		})
 	}
 }

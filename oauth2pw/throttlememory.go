@@ -1,570 +1,386 @@
 package oauth2pw
 
 import (
-	"cmp"
 	"context"
 	"hash/maphash"
-	"math"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw/internal/attempts"
 )
 
-// memoryThrottle is the built-in Throttle. With a limit of N in a window W it lets
-// pass, of wrong attempts,
+// memoryThrottle is the built-in Throttle. An account is a user, or a name that is
+// nobody's. A place is an address, which for IPv6 is a /64. An account knows the places
+// where it has succeeded within 30 days, 8 at most.
 //
-//	N in W       for one account from one address
-//	3 N in 4 W   for one account from all addresses that are not its user's
-//	10 N in W    from one address, an IPv6 /64
-//	100 N in W   from an IPv6 /48
+// Of passwords and codes it lets pass, with a limit of N in a window W,
 //
-// exactly, in every such span of time, for as many accounts and addresses as the
-// tables hold; those beyond share a sketch, which never counts too few.
+//	from a place that the account knows:
+//	N in W       for the account from the place
+//	100 N in W   from the place, for all accounts that know it; beyond it, one more for
+//	             each account that has none in W
 //
-// An account's user is not kept out by strangers: the second limit does not touch
-// the addresses that the user has logged in from. Nor by himself: what was right
-// counts no more for a window, so that a program may log in many times at once.
+//	from any other place, or from none:
+//	N in W       for the account from the place
+//	3 N in 4 W   for the account from all such places
+//	10 N in W    from the place, for all accounts that do not know it
+//	100 N in W   from the /48 of an IPv6, for the same
+//
+// Of other grants 10 N in W pass from a place and 100 N from a /48, and of wrong client
+// secrets N in W for a client from a place.
+//
+// What is right does not count. The same wrong secret of an account from a place counts
+// once in W for both, up to 3 N repeats, and each time for the place. The secret that was
+// right last counts for the place alone, for W: a program may log in many times at once.
+//
+// What nobody has to pay for (names, client ids) is counted apart from users and
+// clients, so that it takes no room of theirs; and what strangers do is counted apart
+// from what comes from known places.
 type memoryThrottle struct {
-	now  func() time.Time
 	seed maphash.Seed // keys are hashes: no name is kept
 
-	mu        sync.Mutex
-	pairs     counter
-	accounts  counter
-	addresses counter
-	networks  counter
-	known     knownAddresses
+	mu    sync.Mutex
+	clock *attempts.Clock
+
+	known *attempts.Places // of accounts
+
+	// Passwords and codes.
+	home        accountCounters   // from known places
+	homePlaces  *attempts.Counter // the same, by place
+	users       accountCounters   // from other places, at users
+	names       accountCounters   // the same, at names that are nobody's
+	places      *attempts.Counter // the same, at both, by place
+	networks    *attempts.Counter // the same, by /48
+	grantPlaces *attempts.Counter // requests for other grants
+	grantNets   *attempts.Counter
+	clients     accountCounters // secrets of clients
+	noClients   accountCounters // secrets of clients that do not exist
+}
+
+// accountCounters count by account: a user, a name or a client.
+type accountCounters struct {
+	pairs    *attempts.Counter // by account and place
+	guesses  *attempts.Guesses // the same
+	accounts *attempts.Counter // nil: without a limit
 }
 
 const (
-	// repeatTime is how soon the same wrong secret may come again for nothing:
-	// golang.org/x/oauth2, in its default mode, sends every failed login twice.
-	repeatTime = time.Minute
-
-	knownTime     = 30 * 24 * time.Hour // how long an address is a user's
-	knownPerUser  = 8                   // addresses
-	knownPerPlace = 20                  // users that an address may be known for, before it is nobody's
-	knownUsers    = 1 << 17             // of which addresses are kept
+	knownTime     = 30 * 24 * time.Hour
+	knownPerUser  = 8
+	knownAccounts = 1 << 17
 )
 
 func newMemoryThrottle(limit int, window time.Duration, now func() time.Time) *memoryThrottle {
+	counter := func(limit, keys, width int) *attempts.Counter {
+		return attempts.NewCounter(limit, window, keys, width)
+	}
+	pairs := func() *attempts.Counter { return counter(limit, 1<<15, 1<<20) }
+	guesses := func() *attempts.Guesses { return attempts.NewGuesses(3*limit, window, 1<<14) }
+	accounts := func() *attempts.Counter { return attempts.NewCounter(3*limit, 4*window, 1<<15, 1<<20) }
 	return &memoryThrottle{
-		now:       now,
-		seed:      maphash.MakeSeed(),
-		pairs:     newCounter(limit, window, 1<<15, 1<<20),
-		accounts:  newCounter(3*limit, 4*window, 1<<15, 1<<20),
-		addresses: newCounter(10*limit, window, 1<<13, 1<<18),
-		networks:  newCounter(100*limit, window, 1<<9, 1<<16),
-		known:     knownAddresses{users: make(map[uint64][]seenAt), uses: make(map[uint64]int)},
+		seed:        maphash.MakeSeed(),
+		clock:       attempts.NewClock(now),
+		known:       attempts.NewPlaces(knownPerUser, knownTime, knownAccounts),
+		home:        accountCounters{pairs(), guesses(), nil},
+		homePlaces:  counter(100*limit, 1<<11, 1<<16),
+		users:       accountCounters{pairs(), guesses(), accounts()},
+		names:       accountCounters{pairs(), guesses(), accounts()},
+		places:      counter(10*limit, 1<<13, 1<<18),
+		networks:    counter(100*limit, 1<<10, 1<<16),
+		grantPlaces: counter(10*limit, 1<<13, 1<<18),
+		grantNets:   counter(100*limit, 1<<10, 1<<16),
+		clients:     accountCounters{counter(limit, 1<<13, 1<<18), guesses(), nil},
+		noClients:   accountCounters{counter(limit, 1<<13, 1<<18), guesses(), nil},
 	}
 }
 
-// attemptKeys are what an attempt counts for.
-type attemptKeys struct {
-	pair, account, address, network uint64
-	hasAccount, hasNetwork          bool
-	user                            bool // the account is a user's
+// openCount is an attempt that was counted.
+type openCount struct {
+	throttle *memoryThrottle
+	attempt  Attempt
+	keys     attemptKeys
+	counts   [4]attempts.Count
+
+	// For an attempt with a tag that is not the one that was right last.
+	guess   *attempts.Guess // has the counts of account and pair
+	guesses *attempts.Guesses
 }
 
-func (t *memoryThrottle) keys(a Attempt) attemptKeys {
-	ip := a.Address.Unmap()
-	place := ip
-	if ip.Is6() {
-		place = prefix(ip, 64)
-	}
-	hash := func(what string, account string, place netip.Addr) uint64 {
-		var h maphash.Hash
-		h.SetSeed(t.seed)
-		for _, s := range [...]string{what, a.Kind, a.Realm, account} {
-			h.WriteString(s)
-			h.WriteByte(0)
+// begin: what is counted, and when it is blocked.
+func (t *memoryThrottle) begin(_ context.Context, a Attempt) (openAttempt, time.Duration, error) {
+	k := t.keys(a)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.clock.Now()
+	open := &openCount{throttle: t, attempt: a, keys: k}
+	var wait time.Duration
+	switch a.Kind {
+	case AttemptClient:
+		wait = t.beginClient(open, now)
+	case AttemptGrant:
+		wait = open.countAll(now, bounds{{t.grantPlaces, k.place}, {t.grantNets, k.network}})
+	default:
+		if k.place != 0 && !a.Shared && t.known.Has(k.account, k.place, now) {
+			wait = t.beginHome(open, now)
+		} else {
+			wait = t.beginAway(open, now)
 		}
-		bytes := place.As16()
-		h.Write(bytes[:])
-		return h.Sum64()
 	}
-	k := attemptKeys{address: hash("address", "", place), hasAccount: a.Account != "", user: a.Kind == attemptPassword}
-	if k.hasAccount {
-		k.pair = hash("pair", a.Account, place)
-		k.account = hash("account", a.Account, netip.Addr{})
+	if wait > 0 || a.Right {
+		return nil, wait, nil
 	}
-	if k.hasNetwork = ip.Is6(); k.hasNetwork {
-		k.network = hash("network", "", prefix(ip, 48))
+	return open, 0, nil
+}
+
+// beginHome: an attempt from a place that the account knows.
+func (t *memoryThrottle) beginHome(open *openCount, now attempts.Time) time.Duration {
+	k := open.keys
+	own, shared := bounds{{t.home.pairs, k.pair}}, bounds{{t.homePlaces, k.place}}
+	if wait := own.wait(now); wait > 0 {
+		return wait
+	}
+	if wait := shared.wait(now); wait > 0 {
+		if t.home.pairs.Len(k.pair, now) > 0 {
+			return wait
+		}
+		// The first of this account is never kept out by others.
+		open.count(now, own, shared)
+		return 0
+	}
+	open.countGuess(now, t.home.guesses, own, shared)
+	return 0
+}
+
+// beginAway: an attempt from any other place, or from none.
+func (t *memoryThrottle) beginAway(open *openCount, now attempts.Time) time.Duration {
+	k, set := open.keys, t.away(open.attempt)
+	own, shared := bounds{{set.accounts, k.account}}, bounds{{t.places, k.place}, {t.networks, k.network}}
+	if k.place != 0 {
+		own[1] = bound{set.pairs, k.pair}
+	}
+	if wait := max(own.wait(now), shared.wait(now)); wait > 0 {
+		return wait
+	}
+	open.countGuess(now, set.guesses, own, shared)
+	return 0
+}
+
+// away returns what counts attempts at an account from places that it does not know.
+func (t *memoryThrottle) away(a Attempt) *accountCounters {
+	if a.UserID == "" {
+		return &t.names
+	}
+	return &t.users
+}
+
+// beginClient: only wrong secrets count. A right one is blocked by what was counted
+// for this very client and place alone, and clears it.
+func (t *memoryThrottle) beginClient(open *openCount, now attempts.Time) time.Duration {
+	a, k := open.attempt, open.keys
+	if k.place == 0 {
+		return 0
+	}
+	if a.Right {
+		wait := t.clients.pairs.WaitExactly(k.pair, now)
+		if wait == 0 {
+			t.clearPair(&t.clients, k)
+		}
+		return wait
+	}
+	set := &t.clients
+	if a.ClientID == "" {
+		set = &t.noClients
+	}
+	own := bounds{{set.pairs, k.pair}}
+	wait := own.wait(now)
+	if wait == 0 {
+		open.countGuess(now, set.guesses, own, bounds{})
+	}
+	return wait
+}
+
+// succeed: what was right is uncounted, and so is what failed for this account from
+// this place. From now on the account knows the place.
+func (o *openCount) succeed(_ context.Context, userID string) error {
+	t, a, k := o.throttle, o.attempt, o.keys
+	if a.Kind == AttemptGrant {
+		a.Kind, a.UserID = AttemptPassword, userID
+		k = t.keys(a)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.clock.Now()
+	o.uncount(now)
+	away := t.away(a)
+	t.clearPair(&t.home, k)
+	t.clearPair(away, k)
+	next := away
+	if k.place != 0 && !a.Shared {
+		t.known.Add(k.account, k.place, now)
+		next = &t.home
+	}
+	if a.HasTag {
+		next.guesses.Prove(k.pair, a.Tag, now)
+	}
+	return nil
+}
+
+// cancel: what was no guess is uncounted, and nothing else.
+func (o *openCount) cancel(context.Context) error {
+	o.throttle.mu.Lock()
+	defer o.throttle.mu.Unlock()
+	o.uncount(o.throttle.clock.Now())
+	return nil
+}
+
+// forget: what was counted for an account, and for the account from a place. The places
+// that it knows stay.
+func (t *memoryThrottle) forget(a Attempt) {
+	k := t.keys(a)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	away := t.away(a)
+	away.accounts.Clear(k.account)
+	if k.place != 0 {
+		t.clearPair(&t.home, k)
+		t.clearPair(away, k)
+	}
+}
+
+func (t *memoryThrottle) clearPair(set *accountCounters, k attemptKeys) {
+	set.pairs.Clear(k.pair)
+	set.guesses.Clear(k.pair)
+}
+
+// bounds are the counters that an attempt counts in, with its keys there. A key of 0
+// is none, and so is a nil counter.
+type bounds [2]bound
+
+type bound struct {
+	counter *attempts.Counter
+	key     uint64
+}
+
+// wait returns how long the longest wait is.
+func (b bounds) wait(now attempts.Time) (wait time.Duration) {
+	for _, l := range b {
+		if l.counter != nil && l.key != 0 {
+			wait = max(wait, l.counter.Wait(l.key, now))
+		}
+	}
+	return wait
+}
+
+func (b bounds) add(now attempts.Time) (counts [2]attempts.Count) {
+	for i, l := range b {
+		if l.counter != nil && l.key != 0 {
+			counts[i] = l.counter.Add(l.key, now)
+		}
+	}
+	return counts
+}
+
+// countGuess counts an attempt at an account: in own, which is the account's, unless its
+// secret was tried before or was right last; and in shared in any case.
+func (o *openCount) countGuess(now attempts.Time, guesses *attempts.Guesses, own, shared bounds) {
+	a, pair := o.attempt, o.keys.pair
+	if a.HasTag {
+		switch proven := guesses.Proven(pair, a.Tag, now); {
+		case proven:
+			own = bounds{}
+		default:
+			if o.guess = guesses.Repeat(pair, a.Tag, now); o.guess == nil {
+				if o.guess = guesses.Try(pair, a.Tag, now); o.guess != nil {
+					o.guess.Counts = own.add(now)
+				}
+			}
+			if o.guess != nil {
+				o.guesses, own = guesses, bounds{}
+			}
+		}
+	}
+	o.count(now, own, shared)
+}
+
+// countAll counts an attempt, or returns how long it is blocked.
+func (o *openCount) countAll(now attempts.Time, b bounds) time.Duration {
+	wait := b.wait(now)
+	if wait == 0 {
+		o.count(now, b, bounds{})
+	}
+	return wait
+}
+
+func (o *openCount) count(now attempts.Time, own, shared bounds) {
+	first, second := own.add(now), shared.add(now)
+	o.counts = [4]attempts.Count{first[0], first[1], second[0], second[1]}
+}
+
+func (o *openCount) uncount(now attempts.Time) {
+	for _, n := range o.counts {
+		n.Remove(now)
+	}
+	if o.guess != nil {
+		o.guesses.TakeBack(o.keys.pair, o.guess, now)
+	}
+}
+
+// attemptKeys are what an attempt counts for. 0 is none.
+type attemptKeys struct {
+	account uint64
+	pair    uint64 // the account from the place; with no place, from anywhere without one
+	place   uint64
+	network uint64 // of an IPv6
+}
+
+func (t *memoryThrottle) keys(a Attempt) (k attemptKeys) {
+	what, id := "name", a.Name
+	switch {
+	case a.Kind == AttemptClient && a.ClientID != "":
+		what, id = "client", a.ClientID
+	case a.Kind == AttemptClient:
+		what = "no client"
+	case a.UserID != "":
+		what, id = "user", a.UserID
+	}
+	ip := a.Address.Unmap()
+	place := placeOf(ip, 64)
+	if ip.IsValid() {
+		k.place = t.hash("place", a.Realm, "", place)
+	}
+	if ip.Is6() {
+		k.network = t.hash("network", a.Realm, "", placeOf(ip, 48))
+	}
+	if a.Kind != AttemptGrant {
+		k.account = t.hash(what, a.Realm, id, netip.Addr{})
+		k.pair = t.hash(what+" at", a.Realm, id, place)
 	}
 	return k
 }
 
-func prefix(a netip.Addr, bits int) netip.Addr {
-	p, err := a.WithZone("").Prefix(bits)
+// hash returns a key, which is never 0.
+func (t *memoryThrottle) hash(what, realm, id string, place netip.Addr) uint64 {
+	var h maphash.Hash
+	h.SetSeed(t.seed)
+	for _, s := range [...]string{what, realm, id} {
+		h.WriteString(s)
+		h.WriteByte(0)
+	}
+	bytes := place.As16()
+	h.WriteByte(byte(place.BitLen())) // 0 for none
+	h.Write(bytes[:])
+	return h.Sum64() | 1<<63
+}
+
+// placeOf returns the network of an IPv6 that counts as one, and an IPv4 as it is.
+func placeOf(ip netip.Addr, bits int) netip.Addr {
+	if !ip.Is6() {
+		return ip
+	}
+	p, err := ip.WithZone("").Prefix(bits)
 	if err != nil {
-		return a
+		return ip
 	}
 	return p.Addr()
-}
-
-func (t *memoryThrottle) Begin(_ context.Context, a Attempt) (time.Duration, error) {
-	k := t.keys(a)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := t.now().UnixNano()
-
-	stranger := k.hasAccount && k.user && !t.known.has(k.account, k.address, now)
-	wait := t.addresses.wait(k.address, now)
-	if k.hasNetwork {
-		wait = max(wait, t.networks.wait(k.network, now))
-	}
-	if k.hasAccount {
-		wait = max(wait, t.pairs.wait(k.pair, now))
-	}
-	if stranger {
-		wait = max(wait, t.accounts.wait(k.account, now))
-	}
-	if wait > 0 {
-		return time.Duration(wait), nil
-	}
-	if a.Right {
-		if k.hasAccount {
-			t.pairs.forget(k.pair)
-		}
-		return 0, nil
-	}
-
-	g := guess{at: now, tag: a.Tag, stranger: stranger}
-	if k.hasAccount {
-		if t.pairs.repeats(k.pair, &g) || t.pairs.proven(k.pair, &g) {
-			return 0, nil
-		}
-		if f := t.pairs.add(k.pair, now); f != nil {
-			f.guesses = append(f.guesses, g)
-		}
-	}
-	if stranger {
-		t.accounts.add(k.account, now)
-	}
-	t.addresses.add(k.address, now)
-	if k.hasNetwork {
-		t.networks.add(k.network, now)
-	}
-	return 0, nil
-}
-
-func (t *memoryThrottle) Succeed(_ context.Context, a Attempt) error {
-	k := t.keys(a)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := t.now().UnixNano()
-	// All of this guess were right, those that are not back yet included.
-	if f := t.pairs.find(k.pair, now); f != nil {
-		for _, g := range f.guesses {
-			if g.tag == a.Tag {
-				t.takeBack(k, g)
-			}
-		}
-	}
-	t.pairs.forget(k.pair)
-	t.pairs.prove(k.pair, a.Tag, now)
-	if k.user && a.Address.IsValid() && !a.Shared {
-		t.known.add(k.account, k.address, now)
-	}
-	return nil
-}
-
-func (t *memoryThrottle) Cancel(_ context.Context, a Attempt) error {
-	k := t.keys(a)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f := t.pairs.find(k.pair, t.now().UnixNano())
-	if f == nil {
-		return nil
-	}
-	for i := len(f.guesses) - 1; i >= 0; i-- {
-		g := &f.guesses[i]
-		if g.tag != a.Tag {
-			continue
-		}
-		if g.repeat == repeatUsed { // it was the one for nothing
-			g.repeat = repeatFree
-			return nil
-		}
-		at := *g
-		f.guesses = slices.Delete(f.guesses, i, i+1)
-		t.pairs.remove(k.pair, at.at)
-		t.takeBack(k, at)
-		return nil
-	}
-	return nil
-}
-
-// takeBack uncounts a guess, but for its pair.
-func (t *memoryThrottle) takeBack(k attemptKeys, g guess) {
-	if g.stranger {
-		t.accounts.remove(k.account, g.at)
-	}
-	t.addresses.remove(k.address, g.at)
-	if k.hasNetwork {
-		t.networks.remove(k.network, g.at)
-	}
-}
-
-// guess is a secret that was counted for a pair of account and address.
-type guess struct {
-	at       int64
-	tag      uint32
-	repeat   repeatState
-	stranger bool // it counted for the account too
-}
-
-// repeatState says whether the same guess may come again for nothing.
-type repeatState uint8
-
-const (
-	repeatFree repeatState = iota // it may, within repeatTime
-	repeatUsed                    // it has
-	repeatNone                    // it was one repeat too many itself
-)
-
-// failures are those of one key, in nanoseconds, the oldest first.
-type failures struct {
-	times   []int64
-	guesses []guess // of a pair
-	right   *proof  // of a pair; nil: nothing was right lately
-	full    bool    // at the limit
-}
-
-// proof is of a secret that was right.
-type proof struct {
-	tag  uint32
-	at   int64
-	open int // how often it came again, and nobody has said yet that it is right still
-}
-
-// maxOpen bounds proof.open: a password that was right and is no more counts then.
-const maxOpen = 1000
-
-// counter counts failures by key in a sliding window: exactly for max keys, and in
-// a sketch beyond. A key at its limit makes room for nobody.
-type counter struct {
-	limit      int
-	window     int64
-	max        int
-	open, full map[uint64]*failures
-	over       sketch
-}
-
-func newCounter(limit int, window time.Duration, keys, width int) counter {
-	return counter{
-		limit: limit, window: int64(window), max: keys,
-		open: make(map[uint64]*failures), full: make(map[uint64]*failures),
-		over: sketch{window: int64(window), width: width},
-	}
-}
-
-// find returns what is known of a key now; nil: nothing.
-func (c *counter) find(key uint64, now int64) *failures {
-	f, open := c.open[key]
-	if !open {
-		f = c.full[key]
-	}
-	if f == nil {
-		return nil
-	}
-	c.expire(f, now)
-	if !c.place(key, f) {
-		return nil
-	}
-	return f
-}
-
-func (c *counter) expire(f *failures, now int64) {
-	n := 0
-	for n < len(f.times) && f.times[n] <= now-c.window {
-		n++
-	}
-	f.times = slices.Delete(f.times, 0, n)
-	n = 0
-	for n < len(f.guesses) && f.guesses[n].at <= now-max(c.window, int64(repeatTime)) {
-		n++
-	}
-	f.guesses = slices.Delete(f.guesses, 0, n)
-	if f.right != nil && f.right.at <= now-c.window {
-		f.right = nil
-	}
-}
-
-// place puts failures where they belong by now; false: nothing is left of them.
-func (c *counter) place(key uint64, f *failures) bool {
-	if len(f.times) == 0 && len(f.guesses) == 0 && f.right == nil {
-		c.forget(key)
-		return false
-	}
-	if full := len(f.times) >= c.limit; full != f.full {
-		c.forget(key)
-		f.full = full
-		if full {
-			c.full[key] = f
-		} else {
-			c.open[key] = f
-		}
-	}
-	return true
-}
-
-func (c *counter) forget(key uint64) {
-	delete(c.open, key)
-	delete(c.full, key)
-}
-
-// wait is how long it takes until a key may fail again, in nanoseconds.
-func (c *counter) wait(key uint64, now int64) int64 {
-	var times []int64
-	if f := c.find(key, now); f != nil {
-		times = f.times
-	}
-	carried := c.over.estimate(key, now)
-	first := len(times) + carried - c.limit // the first of them that must expire
-	switch {
-	case first < 0:
-		return 0
-	case carried >= c.limit:
-		return c.over.wait(key, c.limit, now)
-	default:
-		return times[first] + c.window - now
-	}
-}
-
-// add counts a failure. It returns nil where only the sketch has room.
-func (c *counter) add(key uint64, now int64) *failures {
-	f := c.get(key, now)
-	if f == nil {
-		c.over.add(key, 1, now)
-		return nil
-	}
-	f.times = append(f.times, now)
-	c.place(key, f)
-	return f
-}
-
-// get returns what is kept of a key; nil: there is no room to keep anything.
-func (c *counter) get(key uint64, now int64) *failures {
-	f := c.find(key, now)
-	if f == nil && c.makeRoom(now) {
-		f = new(failures)
-		c.open[key] = f
-	}
-	return f
-}
-
-// prove notes that a secret was right.
-func (c *counter) prove(key uint64, tag uint32, now int64) {
-	if f := c.get(key, now); f != nil {
-		f.right = &proof{tag: tag, at: now}
-	}
-}
-
-// proven reports whether a guess was right a while ago, and is no guess.
-func (c *counter) proven(key uint64, g *guess) bool {
-	f := c.find(key, g.at)
-	if f == nil || f.right == nil || f.right.tag != g.tag || f.right.open == maxOpen {
-		return false
-	}
-	f.right.open++
-	return true
-}
-
-// remove uncounts a failure, if it is still there.
-func (c *counter) remove(key uint64, at int64) {
-	f := c.open[key]
-	if f == nil {
-		f = c.full[key]
-	}
-	if f == nil {
-		return
-	}
-	if i, found := slices.BinarySearch(f.times, at); found {
-		f.times = slices.Delete(f.times, i, i+1)
-		c.place(key, f)
-	}
-}
-
-// repeats reports whether a guess is the same as one before, and is for nothing.
-func (c *counter) repeats(key uint64, g *guess) bool {
-	f := c.find(key, g.at)
-	if f == nil {
-		return false
-	}
-	for i := len(f.guesses) - 1; i >= 0; i-- {
-		before := &f.guesses[i]
-		if before.tag != g.tag {
-			continue
-		}
-		if g.at-before.at >= int64(repeatTime) {
-			return false
-		}
-		if before.repeat == repeatFree {
-			before.repeat = repeatUsed
-			return true
-		}
-		g.repeat = repeatNone
-		return false
-	}
-	return false
-}
-
-// makeRoom makes room for a key: one below the limit, whichever, goes into the
-// sketch; or one that was at the limit and is over.
-func (c *counter) makeRoom(now int64) bool {
-	if len(c.open)+len(c.full) < c.max {
-		return true
-	}
-	for key, f := range c.open { // begins anywhere
-		c.expire(f, now)
-		c.over.add(key, len(f.times), now)
-		delete(c.open, key)
-		return true
-	}
-	looked := 0
-	for key, f := range c.full {
-		c.expire(f, now)
-		if !c.place(key, f) {
-			return true
-		}
-		if !f.full {
-			return c.makeRoom(now)
-		}
-		if looked++; looked == 4 {
-			break
-		}
-	}
-	return false
-}
-
-// sketch counts for any number of keys in fixed memory, and never too few: in two
-// generations of a window each, in two rows, of which the lesser counts. It takes
-// its memory when it is first needed.
-type sketch struct {
-	window int64
-	width  int // a power of two
-	began  int64
-	rows   [2][2][]uint16 // the present generation first
-}
-
-func (s *sketch) cells(generation int, key uint64) [2]*uint16 {
-	mask := uint64(s.width - 1)
-	return [2]*uint16{&s.rows[generation][0][key&mask], &s.rows[generation][1][key>>32&mask]}
-}
-
-func (s *sketch) turn(now int64) {
-	if s.rows[0][0] == nil {
-		for g := range s.rows {
-			for r := range s.rows[g] {
-				s.rows[g][r] = make([]uint16, s.width)
-			}
-		}
-		s.began = now
-		return
-	}
-	for range 2 {
-		if now-s.began < s.window {
-			return
-		}
-		s.rows[0], s.rows[1] = s.rows[1], s.rows[0]
-		clear(s.rows[0][0])
-		clear(s.rows[0][1])
-		s.began += s.window
-	}
-	if now-s.began >= s.window { // a long time: both are empty
-		s.began = now
-	}
-}
-
-func (s *sketch) add(key uint64, n int, now int64) {
-	if n == 0 {
-		return
-	}
-	s.turn(now)
-	cells := s.cells(0, key)
-	least := min(int(*cells[0]), int(*cells[1]))
-	for _, cell := range cells {
-		*cell = uint16(min(max(int(*cell), least+n), math.MaxUint16))
-	}
-}
-
-func (s *sketch) generation(g int, key uint64) int {
-	cells := s.cells(g, key)
-	n := int(min(*cells[0], *cells[1]))
-	if n == math.MaxUint16 { // or more: nobody knows
-		return math.MaxInt32
-	}
-	return n
-}
-
-func (s *sketch) estimate(key uint64, now int64) int {
-	if s.rows[0][0] == nil {
-		return 0
-	}
-	s.turn(now)
-	return s.generation(0, key) + s.generation(1, key)
-}
-
-// wait is how long the estimate stays at a limit, in nanoseconds.
-func (s *sketch) wait(key uint64, limit int, now int64) int64 {
-	next := s.began + s.window - now
-	if s.generation(0, key) >= limit {
-		next += s.window
-	}
-	return next
-}
-
-// knownAddresses are those that users have logged in from.
-type knownAddresses struct {
-	users map[uint64][]seenAt
-	uses  map[uint64]int // how many users an address is known for
-}
-
-type seenAt struct {
-	address uint64
-	at      int64
-}
-
-func (k *knownAddresses) has(user, address uint64, now int64) bool {
-	for _, s := range k.users[user] {
-		if s.address == address {
-			return now-s.at < int64(knownTime) && k.uses[address] <= knownPerPlace
-		}
-	}
-	return false
-}
-
-func (k *knownAddresses) add(user, address uint64, now int64) {
-	list, present := k.users[user]
-	if !present && len(k.users) >= knownUsers {
-		for other, theirs := range k.users { // any
-			for _, s := range theirs {
-				k.unuse(s.address)
-			}
-			delete(k.users, other)
-			break
-		}
-	}
-	list = slices.DeleteFunc(list, func(s seenAt) bool {
-		if now-s.at >= int64(knownTime) || s.address == address {
-			k.unuse(s.address)
-			return true
-		}
-		return false
-	})
-	if len(list) == knownPerUser {
-		slices.SortFunc(list, func(a, b seenAt) int { return cmp.Compare(a.at, b.at) })
-		k.unuse(list[0].address)
-		list = slices.Delete(list, 0, 1)
-	}
-	k.uses[address]++
-	k.users[user] = append(list, seenAt{address, now})
-}
-
-func (k *knownAddresses) unuse(address uint64) {
-	if k.uses[address]--; k.uses[address] <= 0 {
-		delete(k.uses, address)
-	}
 }

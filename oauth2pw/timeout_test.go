@@ -1,79 +1,104 @@
-package oauth2pw
+package oauth2pw_test
 
 import (
 	"context"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store"
+	"github.com/oauth2pw/passwordflow/tokens"
 )
 
-// TestCallContext: it is what context.WithDeadline makes, asked in whatever order.
-func TestCallContext(t *testing.T) {
-	type key struct{}
-	look := map[string]func(ctx context.Context){
-		"nothing": func(context.Context) {},
-		"done":    func(ctx context.Context) { ctx.Done() },
-		"child": func(ctx context.Context) {
-			_, stop := context.WithCancel(ctx)
-			go func() {
-				<-ctx.Done()
-				stop()
-			}()
-		},
-	}
-	for first, ask := range look {
-		t.Run(first, func(t *testing.T) {
+// slowUsers and the like are plugs that answer when their context ends.
+type slowUsers struct{ oauth2pw.UserStore }
+
+func (slowUsers) UserByName(ctx context.Context, _ string) (*oauth2pw.User, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+type slowUpdater struct{ *store.Users }
+
+func (slowUpdater) UpdatePasswordHash(ctx context.Context, _, _, _ string, _ time.Time) (bool, error) {
+	<-ctx.Done()
+	return false, ctx.Err()
+}
+
+type slowClients struct{}
+
+func (slowClients) ClientByID(ctx context.Context, _ string) (*oauth2pw.Client, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+type slowSessions struct{ oauth2pw.SessionStore }
+
+func (slowSessions) Create(ctx context.Context, _ *oauth2pw.Session) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+type slowThrottle struct{ oauth2pw.Throttle }
+
+func (slowThrottle) Begin(ctx context.Context, _ oauth2pw.Attempt) (time.Duration, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
+// TestStoreTimeout: a plug that hangs is a 503 after Config.StoreTimeout, by default
+// 5 seconds.
+func TestStoreTimeout(t *testing.T) {
+	for name, edit := range map[string]func(c *oauth2pw.Config){
+		"":                       func(c *oauth2pw.Config) { c.Users = slowUpdater{c.Users.(*store.Users)} }, // an upgrade: the login goes on
+		"UserStore.UserByName":   func(c *oauth2pw.Config) { c.Users = slowUsers{c.Users} },
+		"ClientStore.ClientByID": func(c *oauth2pw.Config) { c.Clients = slowClients{} },
+		"SessionStore.Create":    func(c *oauth2pw.Config) { withSessions(c); c.Sessions = slowSessions{c.Sessions} },
+		"Throttle.Begin":         func(c *oauth2pw.Config) { c.Throttle = slowThrottle{} },
+	} {
+		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				parent, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
-				begin := func() *callContext {
-					c := timeout(5 * time.Second).start(parent)
-					ask(c)
-					return c
+				var event oauth2pw.Event
+				users, err := store.NewUsers(oauth2pw.User{ID: "u1", Username: "johndoe", PasswordHash: "old:secret"})
+				require.NoError(t, err)
+				clients, err := store.NewClients(oauth2pw.Client{ID: "webapp", Grants: []string{"password"}})
+				require.NoError(t, err)
+				key, err := tokens.ParseKeys([]byte(testKey))
+				require.NoError(t, err)
+				ring, err := tokens.New(tokens.Config{Keys: key, Issuer: issuer, Audience: audience})
+				require.NoError(t, err)
+				c := oauth2pw.Config{
+					Users: users, Hasher: new(plainHasher), Clients: clients, Issuer: ring,
+					RequestID: func(context.Context) string { return "r-1" },
+					OnEvent: func(_ context.Context, e oauth2pw.Event) {
+						if e.Kind != oauth2pw.EventLogin && e.Kind != oauth2pw.EventHashUpgraded {
+							event = e
+						}
+					},
 				}
-				c := begin()
-				d, ok := c.Deadline()
-				require.True(t, ok)
-				require.Equal(t, 5*time.Second, time.Until(d))
-				require.NoError(t, c.Err())
-				require.Equal(t, "value", c.Value(key{}))
-				time.Sleep(5*time.Second - 1) // of the bubble's time
-				synctest.Wait()
-				require.NoError(t, c.Err())
-				time.Sleep(time.Nanosecond)
-				synctest.Wait()
-				require.ErrorIs(t, c.Err(), context.DeadlineExceeded)
-				<-c.Done()
-				c.cancel()
-				require.ErrorIs(t, c.Err(), context.DeadlineExceeded)
-
-				c = begin()
-				c.cancel()
-				require.ErrorIs(t, c.Err(), context.Canceled)
-				<-c.Done()
-				c.cancel()
-
-				c = begin()
-				child, stop := context.WithTimeout(c, time.Minute)
-				defer stop()
-				d, _ = child.Deadline()
-				require.Equal(t, 5*time.Second, time.Until(d))
-				go c.cancel()
-				<-child.Done()
-				require.ErrorIs(t, child.Err(), context.Canceled)
-
-				c = begin()
-				cancel()
-				synctest.Wait()
-				require.ErrorIs(t, c.Err(), context.Canceled)
-				<-c.Done()
-
-				short, stop2 := context.WithTimeout(t.Context(), time.Second)
-				defer stop2()
-				c = timeout(5 * time.Second).start(short)
-				d, _ = c.Deadline()
-				require.Equal(t, time.Second, time.Until(d))
+				edit(&c)
+				auth, err := oauth2pw.New(c)
+				require.NoError(t, err)
+				r := httptest.NewRequest("POST", "/token", strings.NewReader(login+"&client_id=webapp"))
+				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				r.RemoteAddr = "127.0.0.1:1"
+				w := httptest.NewRecorder()
+				began := time.Now()
+				auth.TokenHandler().ServeHTTP(w, r)
+				if name == "" {
+					require.Equal(t, 200, w.Code)
+				} else {
+					read(t, w.Result()).isError(t, 503, "temporarily_unavailable")
+				}
+				require.Equal(t, 5*time.Second, time.Since(began))
+				require.Equal(t, name, event.Reason)
+				require.ErrorIs(t, event.Err, context.DeadlineExceeded)
+				require.Equal(t, "r-1", event.RequestID)
 			})
 		})
 	}

@@ -19,11 +19,11 @@ type TokenRequest struct {
 	Client    *Client  // nil: none was named
 	Scopes    []string // as asked, without duplicates; nil: none
 
-	rest      func() string // the form without the client's credentials
-	now       time.Time     // when it came in, before anything was read
+	now       time.Time // when it came in, before anything was read
 	userAgent string
 	event     *Event                   // what is known about the request, for the event hook
 	param     func(name string) string // the form
+	guess     func(ctx context.Context, userID string) error
 }
 
 func (c *config) newRequest(r *http.Request, event *Event) *TokenRequest {
@@ -33,6 +33,26 @@ func (c *config) newRequest(r *http.Request, event *Event) *TokenRequest {
 // Param returns a parameter of the form, "" if it is absent, empty, or sent more
 // than once.
 func (r *TokenRequest) Param(name string) string { return r.param(name) }
+
+// Guess says that a grant of Config.Grants is about to check something that can be
+// guessed, such as a code by SMS, which would open a user: User.ID. It counts an attempt
+// at the user, together with the user's passwords. The error says that there were too
+// many (slow_down), or that the throttle failed: the grant returns it as it is, and checks
+// nothing.
+//
+// The attempt stays counted if the grant returns an error that wraps [ErrNotFound], or an
+// *Error with the code invalid_grant, or another user. If it returns the user, what failed
+// before from this address is forgotten. The user must be found by whom the code would
+// open, never by a parameter that only says so. An empty userID counts nothing: it is for
+// a code that opens nobody, which counts for the address as every request does.
+//
+// It is called from the goroutine of the grant, and outside of a grant it does nothing.
+func (r *TokenRequest) Guess(ctx context.Context, userID string) error {
+	if r.guess == nil || userID == "" {
+		return nil
+	}
+	return r.guess(ctx, userID)
+}
 
 // grant is an entry in the table of grants.
 type grant struct {
@@ -46,7 +66,7 @@ func (c *config) setGrants() error {
 	if !c.DisablePasswordGrant {
 		c.grants[grantPassword] = grant{
 			check:  func(r *TokenRequest) error { return requirePassword(r.param) },
-			tokens: c.loginBy(func(r *TokenRequest) string { return r.Param("password") }, c.passwordUser),
+			tokens: c.loginBy(c.passwordLogin),
 		}
 	}
 	if c.refreshes {
@@ -59,65 +79,105 @@ func (c *config) setGrants() error {
 		if name == "" || !onlyVSChar(name) || name == grantPassword || name == grantRefresh || user == nil {
 			return fmt.Errorf("oauth2pw: Config.Grants: %q is nil, built in, or no grant type (RFC 6749, appendix A.10)", name)
 		}
-		c.grants[name] = grant{tokens: c.loginBy(func(r *TokenRequest) string { return r.rest() },
-			func(ctx context.Context, r *TokenRequest) (*User, bool, error) {
-				u, err := user(ctx, r)
-				return judged(ctx, "Config.Grants: "+name, u, err)
-			})}
+		c.grants[name] = grant{tokens: c.loginBy(c.grantLogin(name, user))}
 	}
 	return nil
 }
 
-// loginBy makes a grant of a function that proves who the user is by a secret: one
-// that may log in gets tokens. decided is whether the secret was looked at.
-func (c *config) loginBy(secret func(*TokenRequest) string,
-	user func(context.Context, *TokenRequest) (u *User, decided bool, err error),
-) func(context.Context, *TokenRequest) (*Tokens, error) {
+// proof is what a login has proved.
+type proof struct {
+	user *User
+	at   time.Time // since when: a change of the password after it ends the login
+	// stands decides, by the user's record of now, whether it still holds; nil: the
+	// time alone does.
+	stands func(ctx context.Context, u *User) (bool, error)
+}
+
+// loginBy makes a grant of what proves who the user is.
+func (c *config) loginBy(prove func(context.Context, *TokenRequest) (*proof, error)) func(context.Context, *TokenRequest) (*Tokens, error) {
 	return func(ctx context.Context, r *TokenRequest) (*Tokens, error) {
-		name := r.Param("username")
-		var u *User
-		err := c.guess(ctx, c.attempt(ctx, attemptPassword, foldName(name), secret(r)), func() (decided bool, err error) {
-			if u, decided, err = user(ctx, r); err != nil {
-				return decided, err
-			}
-			r.event.UserID = u.ID
-			return true, mayLogIn(u, r)
-		})
+		p, err := prove(ctx, r)
 		if err != nil {
-			if name != "" && r.event.UserID == "" {
+			if name := r.Param("username"); name != "" && r.event.UserID == "" {
 				r.event.NameTag = c.nameTag(name)
 			}
 			return nil, err
 		}
-		return c.openLogin(ctx, r, u)
+		return c.openLogin(ctx, r, p)
 	}
 }
 
-// mayLogIn refuses a user who has proved who he is, and may not log in all the
-// same.
-func mayLogIn(u *User, r *TokenRequest) error {
-	switch {
-	case u.ID == "":
-		return plugError("UserStore", errors.New("a user without an ID"))
-	case u.Disabled:
-		return errInvalidGrant.because(EventLoginFailed, "disabled", nil)
-	case r.now.Before(u.SessionsFrom): // the password has changed since the request came in
-		return errInvalidGrant.because(EventLoginFailed, "stale", nil)
+// grantLogin makes a login of a function of Config.Grants. The request counts for the
+// address alone: none of its parameters is believed to say whose secret it holds. What
+// the function knows to be a guess at a user, it tells by TokenRequest.Guess.
+func (c *config) grantLogin(name string, user func(context.Context, *TokenRequest) (*User, error)) func(context.Context, *TokenRequest) (*proof, error) {
+	type code struct {
+		userID string
+		open   openAttempt
 	}
-	return nil
+	return func(ctx context.Context, r *TokenRequest) (*proof, error) {
+		var u *User
+		err := c.guess(ctx, c.attempt(ctx, Attempt{Kind: AttemptGrant}, ""), func() (v verdict, userID string, err error) {
+			var codes []code
+			var blocked error
+			r.guess = func(ctx context.Context, userID string) error {
+				open, err := c.begin(ctx, c.attempt(ctx, Attempt{Kind: AttemptCode, UserID: userID}, ""))
+				if err != nil {
+					blocked = err
+					return err
+				}
+				codes = append(codes, code{userID, open})
+				return nil
+			}
+			u, err = user(ctx, r)
+			r.guess = nil
+			if blocked != nil { // whatever it has checked in spite of it
+				v, err = undecided, blocked
+			} else {
+				v, err = judge(ctx, "Config.Grants: "+name, r, u, err)
+			}
+			if v == right {
+				userID = u.ID
+			}
+			for _, code := range codes {
+				if v == right && code.userID != userID {
+					continue // it did not open the user at whom it was a guess
+				}
+				c.settle(ctx, code.open, v, userID)
+			}
+			return v, userID, err
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &proof{user: u, at: r.now}, nil
+	}
 }
 
-// judged reads what a plug says about somebody's secret. A plug that fails has
-// decided nothing, unless the client has made it fail by hanging up.
-func judged(ctx context.Context, plug string, u *User, err error) (_ *User, decided bool, _ error) {
+// judge reads what a plug says about somebody's secret. Only invalid_grant is a wrong
+// guess; any other answer of the plug, and its failure, is none. But a client that
+// disconnects must not make its guesses free.
+func judge(ctx context.Context, plug string, r *TokenRequest, u *User, err error) (verdict, error) {
 	if errors.Is(err, ErrNotFound) || err == nil && u == nil {
-		return nil, true, errInvalidGrant.because(EventLoginFailed, "refused", err)
+		return wrong, errInvalidGrant.because(EventLoginFailed, "refused", err)
 	}
 	if err != nil {
 		e := plugError(plug, err)
-		return nil, ctx.Err() != nil || e.complete().status < http.StatusInternalServerError, e
+		if e.Code == errInvalidGrant.Code || ctx.Err() != nil {
+			return wrong, e
+		}
+		return undecided, e
 	}
-	return u, true, nil
+	r.event.UserID = u.ID
+	switch {
+	case u.ID == "":
+		return undecided, plugError(plug, errNoUserID)
+	case u.Disabled:
+		return wrong, errInvalidGrant.because(EventLoginFailed, "disabled", nil)
+	case r.now.Before(u.SessionsFrom): // what it has checked may be older than the change
+		return undecided, errInvalidGrant.because(EventLoginFailed, "stale", nil)
+	}
+	return right, nil
 }
 
 // TokenHandler returns the token endpoint (RFC 6749, section 3.2). Mount it
@@ -155,6 +215,9 @@ func (c *config) answer(ctx context.Context, r *http.Request, event *Event, requ
 	if err := c.transport.requireHTTPS(r); err != nil {
 		return nil, err
 	}
+	if err := c.transport.requireSameSite(r); err != nil {
+		return nil, err
+	}
 	c.noteProxy(ctx)
 	f, err := readForm(r)
 	if err != nil {
@@ -170,7 +233,7 @@ func (c *config) answer(ctx context.Context, r *http.Request, event *Event, requ
 	event.ClientID = client.id()
 	request := c.newRequest(r, event)
 	request.GrantType, request.Client = f.get("grant_type"), client
-	request.param, request.rest = f.get, f.withoutClient
+	request.param = f.get
 	answer, err := decide(ctx, request)
 	if err != nil {
 		return nil, err

@@ -2,10 +2,15 @@ package oauth2pw
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,15 +20,53 @@ const (
 	headerForwardedProto = "X-Forwarded-Proto" // read beside any header but Forwarded
 )
 
-// transport knows how requests reach the app: who the client is, and whether it
-// came by HTTPS.
+// transport knows how requests reach the app: who the client is, whether it came by
+// HTTPS, and whether a page of another site has sent it.
 type transport struct {
 	trusted   []netip.Prefix
+	trustUnix bool
 	header    string // canonical
 	allowHTTP bool
+	origins   []string
 }
 
-var errPlainHTTP = badRequest("HTTPS is required here.").because("", "plain_http", nil)
+// peer is who holds the other end of the connection.
+type peer struct {
+	address netip.Addr // invalid: it has none
+	unix    bool       // on a Unix socket
+}
+
+func peerOf(r *http.Request) peer {
+	p := peer{address: parseHop(r.RemoteAddr)}
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		p.unix = local.Network() == "unix"
+	} else { // not from an http.Server: how a Unix socket prints
+		p.unix = strings.HasPrefix(r.RemoteAddr, "@") || strings.HasPrefix(r.RemoteAddr, "/")
+	}
+	return p
+}
+
+func (p peer) String() string {
+	switch {
+	case p.unix:
+		return "a Unix socket"
+	case !p.address.IsValid():
+		return "a peer without an address"
+	default:
+		return p.address.String()
+	}
+}
+
+// local reports whether a peer is on this machine.
+func (p peer) local() bool { return p.unix || p.address.IsLoopback() }
+
+func (t *transport) trustsPeer(p peer) bool {
+	return p.unix && t.trustUnix || t.trusts(p.address)
+}
+
+func (t *transport) trusts(a netip.Addr) bool {
+	return slices.ContainsFunc(t.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
+}
 
 // requireHTTPS refuses a request that came over plain HTTP from another machine
 // (RFC 6749, section 3.2). A header that says http counts, whoever sent it; one
@@ -32,42 +75,100 @@ func (t *transport) requireHTTPS(r *http.Request) error {
 	if t.allowHTTP {
 		return nil
 	}
+	refused := func(format string, args ...any) error {
+		return badRequest("HTTPS is required here.").because("", "plain_http", fmt.Errorf("oauth2pw: "+format, args...))
+	}
 	protos := listMembers(r.Header[headerForwardedProto])
 	forwarded := forwardedValues(r.Header[headerForwarded], "proto")
 	says := func(list []string, scheme string) bool {
 		return slices.ContainsFunc(list, func(s string) bool { return strings.EqualFold(s, scheme) })
 	}
 	if says(protos, "http") || says(forwarded, "http") {
-		return errPlainHTTP
+		return refused("a forwarding header says http")
 	}
 	if r.TLS != nil {
 		return nil
 	}
-	peer := peerAddress(r)
-	if peer.IsLoopback() {
-		return nil
-	}
+	p := peerOf(r)
 	if t.header == headerForwarded {
 		protos = forwarded
 	}
-	if t.trusts(peer) && says(protos, "https") {
+	switch {
+	case p.local(), t.trustsPeer(p) && says(protos, "https"):
 		return nil
+	case t.trustsPeer(p):
+		return refused("the trusted proxy %s does not say https in %s", p, t.protoHeader())
+	case says(protos, "https"):
+		return refused("%s says https, and is none of Config.TrustedProxies", p)
+	default:
+		return refused("plain HTTP from %s: serve TLS, or name your proxy in Config.TrustedProxies, or set Config.InsecureAllowHTTP", p)
 	}
-	return errPlainHTTP
 }
+
+func (t *transport) protoHeader() string {
+	if t.header == headerForwarded {
+		return headerForwarded
+	}
+	return headerForwardedProto
+}
+
+var errCrossSite = (&Error{Code: "access_denied", Description: "A page of another site sent this request."}).
+	because("", "cross_site", errors.New("oauth2pw: Sec-Fetch-Site is cross-site, and the Origin is none of Config.TrustedOrigins"))
+
+// requireSameSite refuses a form that a page of another site has sent, as far as the
+// browser says so: it must not guess passwords from the address of whoever reads the
+// page. Programs and old browsers send no Sec-Fetch-Site.
+func (t *transport) requireSameSite(r *http.Request) error {
+	crossSite := slices.ContainsFunc(listMembers(r.Header["Sec-Fetch-Site"]), func(s string) bool {
+		return strings.EqualFold(s, "cross-site")
+	})
+	if origin := r.Header["Origin"]; crossSite && (len(origin) != 1 || !slices.Contains(t.origins, origin[0])) {
+		return errCrossSite
+	}
+	return nil
+}
+
+// isOrigin reports whether s is an origin as a header Origin has it, other than
+// "null": a scheme, a host, and a port that is not the scheme's own.
+func isOrigin(s string) bool {
+	scheme, host, found := strings.Cut(s, "://")
+	u, err := url.Parse(s)
+	return found && err == nil && u.Scheme == scheme && u.Host == host && u.Hostname() != "" && s == strings.ToLower(s) &&
+		onlyNQSChar(s) && !strings.ContainsAny(host, "*@/?# ") &&
+		!(scheme == "https" && u.Port() == "443" || scheme == "http" && u.Port() == "80") && !strings.HasSuffix(host, ":")
+}
+
+// Why the address of a client may be that of many.
+var (
+	errForgottenProxy = errors.New("oauth2pw: a forwarding header came from a peer that is none of Config.TrustedProxies: if it is a proxy of yours, all its clients have one address")
+	errForgottenUnix  = errors.New("oauth2pw: a forwarding header came through a Unix socket: if it is a proxy of yours, set Config.TrustUnixSocket")
+	errWrongHeader    = errors.New("oauth2pw: a trusted proxy names its client in another header than Config.ProxyHeader: all its clients have one address")
+	errUnreadableHop  = errors.New("oauth2pw: a trusted proxy names a client whose address cannot be read")
+)
 
 // clientAddress is the peer's, or, behind a trusted proxy, the one that the
 // operator's header names: read from the right, trusted hops skipped. A hop that
-// cannot be read ends the walk at the last good one. It is unvouched if a
-// forwarding header names others behind it, which nobody trusted has written: then
-// it may be the address of a proxy, and so of many clients.
-func (t *transport) clientAddress(r *http.Request) (address netip.Addr, unvouched bool) {
+// cannot be read ends the walk at the last good one. doubt says why the address may be
+// that of many clients; nil: it is one client's own.
+func (t *transport) clientAddress(r *http.Request) (address netip.Addr, doubt error) {
 	if t == nil {
-		return netip.Addr{}, false
+		return netip.Addr{}, nil
 	}
-	address = peerAddress(r)
-	if !t.trusts(address) {
-		return address, slices.ContainsFunc(t.clientHeaders(), func(name string) bool { return len(r.Header[name]) > 0 })
+	p := peerOf(r)
+	address = p.address
+	names := func(header string) bool { return len(r.Header[header]) > 0 }
+	others := func() bool { return slices.ContainsFunc(clientHeaders, names) }
+	if !t.trustsPeer(p) {
+		switch {
+		case !names(t.header) && !others():
+			return address, nil
+		case p.unix:
+			return address, errForgottenUnix
+		}
+		return address, errForgottenProxy
+	}
+	if !names(t.header) && others() {
+		return address, errWrongHeader
 	}
 	var hops []string
 	if t.header == headerForwarded {
@@ -78,43 +179,37 @@ func (t *transport) clientAddress(r *http.Request) (address netip.Addr, unvouche
 	for i, hop := range slices.Backward(hops) {
 		next := parseHop(hop)
 		if !next.IsValid() {
-			return address, true
+			return address, errUnreadableHop
 		}
 		address = next
 		if !t.trusts(address) {
-			return address, i > 0
+			if i > 0 {
+				return address, errForgottenProxy
+			}
+			return address, nil
 		}
 	}
-	return address, false
+	return address, nil
 }
 
-// clientHeaders are the headers in which proxies name the client.
-func (t *transport) clientHeaders() []string {
-	return []string{headerForwardedFor, headerForwarded, "X-Real-Ip", t.header}
-}
+// clientHeaders are headers in which proxies name the client.
+var clientHeaders = []string{headerForwardedFor, headerForwarded, "X-Real-Ip", "Cf-Connecting-Ip", "True-Client-Ip", "Fly-Client-Ip", "X-Client-Ip"}
 
-// noteProxy tells the event hook, once an hour at most, that a forwarding header
-// has come from somebody who is no trusted proxy: either a client sends one, or the
-// operator has forgotten a proxy, behind which all clients have one address.
+// noteProxy tells the event hook, once an hour at most, that a client's address may be
+// that of many: either a client sends a forwarding header, or the operator has
+// forgotten a proxy.
 func (c *config) noteProxy(ctx context.Context) {
-	if !stateFrom(ctx).unvouched || c.OnEvent == nil {
-		return
+	if doubt := stateFrom(ctx).doubt; doubt != nil && c.OnEvent != nil && c.proxyTold.due(c.now()) {
+		c.emit(ctx, Event{Kind: EventUnknownProxy, Err: doubt})
 	}
-	now, last := c.now().UnixNano(), c.proxyTold.Load()
-	if last != 0 && now-last < int64(time.Hour) || !c.proxyTold.CompareAndSwap(last, now) {
-		return
-	}
-	c.emit(ctx, Event{Kind: EventUnknownProxy})
 }
 
-func (t *transport) trusts(a netip.Addr) bool {
-	return slices.ContainsFunc(t.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
-}
+// hourly is due once an hour at most.
+type hourly struct{ last atomic.Int64 } // in nanoseconds; 0: never
 
-// peerAddress returns the address that the request came from; invalid where there
-// is none, as on a Unix socket.
-func peerAddress(r *http.Request) netip.Addr {
-	return parseHop(r.RemoteAddr)
+func (h *hourly) due(now time.Time) bool {
+	at, last := now.UnixNano(), h.last.Load()
+	return (last == 0 || at-last >= int64(time.Hour) || at < last) && h.last.CompareAndSwap(last, at)
 }
 
 // parseHop reads an address with or without a port, in or out of brackets. The

@@ -20,13 +20,13 @@ var _ oauth2pw.SessionStore = (*Sessions)(nil)
 type Sessions struct {
 	mu     sync.RWMutex
 	byID   map[string]*session
-	byUser map[string]*session // the newest of each user; the others hang on it
+	byUser map[string]*session // the newest of each user that was not ended; the others hang on it
 }
 
 // session is a row. It is a smaller oauth2pw.Session, with its times as Unix
 // microseconds, because there may be a million of them.
 type session struct {
-	next, prev *session // the same user's, older and newer
+	next, prev *session // the same user's that were not ended, older and newer
 
 	id, userID, clientID, scope string
 	keyID, endReason, userAgent string
@@ -93,6 +93,9 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 		s.byID, s.byUser = make(map[string]*session), make(map[string]*session)
 	}
 	s.byID[r.id] = r
+	if r.endedAt != 0 {
+		return nil
+	}
 	if r.next = s.byUser[r.userID]; r.next != nil {
 		r.userID = r.next.userID // one string for all of them
 		r.next.prev = r
@@ -160,8 +163,11 @@ func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason str
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var ids []string
-	for r := s.byUser[f.UserID]; r != nil; r = r.next {
-		if r.endedAt == 0 && (f.ID == "" || r.id == f.ID) && (f.Except == "" || r.id != f.Except) {
+	var next *session
+	for r := s.byUser[f.UserID]; r != nil; r = next {
+		next = r.next
+		if (f.ID == "" || r.id == f.ID) && (f.Except == "" || r.id != f.Except) {
+			s.unlink(r)
 			r.endedAt, r.endReason = now.UnixMicro(), reason
 			ids = append(ids, r.id)
 		}
@@ -182,7 +188,9 @@ func (s *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int,
 		}
 		if r.deadline() < before.UnixMicro() {
 			delete(s.byID, id)
-			s.unlink(r)
+			if r.endedAt == 0 {
+				s.unlink(r)
+			}
 			swept++
 		}
 		if seen++; seen%stretch == 0 {
@@ -208,4 +216,5 @@ func (s *Sessions) unlink(r *session) {
 	default:
 		delete(s.byUser, r.userID)
 	}
+	r.next, r.prev = nil, nil
 }

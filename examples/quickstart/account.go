@@ -44,15 +44,25 @@ func (a *app) listSessions(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, sessions)
 }
 
-// endSessions ends the session that the path names, or all of the caller's.
+// endSessions ends all sessions of the caller.
 func (a *app) endSessions(w http.ResponseWriter, r *http.Request) {
 	p, _ := oauth2pw.PrincipalFrom(r.Context())
-	id := r.PathValue("id")
-	n, err := a.auth.EndSessions(r.Context(), oauth2pw.SessionFilter{UserID: p.Subject, ID: id}, "ended_by_user")
+	_, err := a.auth.EndAllSessions(r.Context(), p.Subject, "ended_by_user")
+	if err != nil {
+		oauth2pw.WriteError(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// endSession ends the caller's session that the path names.
+func (a *app) endSession(w http.ResponseWriter, r *http.Request) {
+	p, _ := oauth2pw.PrincipalFrom(r.Context())
+	ended, err := a.auth.EndSession(r.Context(), p.Subject, r.PathValue("id"), "ended_by_user")
 	switch {
 	case err != nil:
 		oauth2pw.WriteError(w, r, err)
-	case id != "" && n == 0:
+	case !ended:
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = io.WriteString(w, `{"error":"not_found","error_description":"You have no such session."}`+"\n")
@@ -61,27 +71,27 @@ func (a *app) endSessions(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// changePassword changes the caller's password and ends the other sessions.
+// changePassword changes the caller's password. The answer has new tokens: every one from
+// before is dead, the caller's too, and so are the other sessions.
 func (a *app) changePassword(w http.ResponseWriter, r *http.Request) {
-	p, _ := oauth2pw.PrincipalFrom(r.Context())
 	var body struct {
 		Old *string `json:"old_password"`
 		New *string `json:"new_password"`
 	}
-	var err error
-	switch {
-	case p.SessionID == "":
-		err = &oauth2pw.Error{Code: "access_denied", Description: "The token has no session."}
-	case readJSON(w, r, &body) != nil || body.Old == nil || body.New == nil:
-		err = &oauth2pw.Error{Code: "invalid_request", Description: "The body must be JSON with old_password and new_password."}
-	default:
-		err = a.auth.ChangePassword(r.Context(), p.Subject, *body.Old, *body.New, p.SessionID)
+	if p, _ := oauth2pw.PrincipalFrom(r.Context()); p.SessionID == "" {
+		oauth2pw.WriteError(w, r, &oauth2pw.Error{Code: "access_denied", Description: "The token has no session."})
+		return
 	}
+	if readJSON(w, r, &body) != nil || body.Old == nil || body.New == nil {
+		oauth2pw.WriteError(w, r, &oauth2pw.Error{Code: "invalid_request", Description: "The body must be JSON with old_password and new_password."})
+		return
+	}
+	tokens, err := a.auth.ChangePassword(r, *body.Old, *body.New)
 	if err != nil {
 		oauth2pw.WriteError(w, r, err)
 		return
 	}
-	w.WriteHeader(http.StatusNoContent)
+	tokens.Write(w)
 }
 
 // readJSON reads a body of one JSON value.

@@ -57,6 +57,7 @@ func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets 
 		ThrottleWindow:   o.throttle.window,
 		TrustedProxies:   o.trustedProxies,
 		ProxyHeader:      o.proxyHeader,
+		TrustedOrigins:   o.cors,
 		OnEvent:          oauth2pw.LogEvents(logger),
 
 		InsecureNoThrottle: o.throttle.off,
@@ -97,7 +98,7 @@ func (a *app) routes(issuer string, publicKeys bool) http.Handler {
 	protect("GET /status", a.status)
 	protect("GET /sessions", a.listSessions, "me")
 	protect("DELETE /sessions", a.endSessions, "me")
-	protect("DELETE /sessions/{id}", a.endSessions, "me")
+	protect("DELETE /sessions/{id}", a.endSession, "me")
 	protect("POST /password", a.changePassword, "me")
 	mux.Handle("GET /{$}", oauth2pw.OptionalBearer(a.auth)(http.HandlerFunc(a.home)))
 	mux.HandleFunc("GET /healthz", a.healthz)

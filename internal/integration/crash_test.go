@@ -256,7 +256,17 @@ func TestDump(t *testing.T) {
 	c.Hasher = h
 	auth, err := oauth2pw.New(c)
 	require.NoError(t, err)
-	server := httptest.NewServer(auth.TokenHandler())
+	mux := http.NewServeMux()
+	mux.Handle("/", auth.TokenHandler())
+	mux.Handle("/password", auth.RequireBearer()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tokens, err := auth.ChangePassword(r, canary, "CANARYnew")
+		if err != nil {
+			oauth2pw.WriteError(w, r, err)
+			return
+		}
+		tokens.Write(w)
+	})))
+	server := httptest.NewServer(mux)
 	defer server.Close()
 
 	canaries := []string{canary, "CANARYnew"}
@@ -265,7 +275,13 @@ func TestDump(t *testing.T) {
 		Refresh string `json:"refresh_token"`
 	}
 	send := func(form url.Values) {
-		resp, err := http.PostForm(server.URL, form)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+form.Get("path"), strings.NewReader(form.Encode()))
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if form.Has("path") {
+			r.Header.Set("Authorization", "Bearer "+answer.Access)
+		}
+		resp, err := http.DefaultClient.Do(r)
 		require.NoError(t, err)
 		defer resp.Body.Close()
 		require.Equal(t, 200, resp.StatusCode)
@@ -276,7 +292,7 @@ func TestDump(t *testing.T) {
 	for range 5 {
 		send(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {answer.Refresh}})
 	}
-	require.NoError(t, auth.ChangePassword(t.Context(), "1", canary, "CANARYnew", ""))
+	send(url.Values{"path": {"/password"}})
 
 	dump := []byte{}
 	files, err := os.ReadDir(dir)

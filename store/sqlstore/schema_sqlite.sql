@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS "{prefix}sessions" (
 	data             BLOB
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX IF NOT EXISTS "{prefix}sessions_user" ON "{prefix}sessions" (user_id);
+-- What has ended stays until it is swept, and must not slow down what lives.
+CREATE INDEX IF NOT EXISTS "{prefix}sessions_user_ended" ON "{prefix}sessions" (user_id, ended_at);
+DROP INDEX IF EXISTS "{prefix}sessions_user";
 CREATE INDEX IF NOT EXISTS "{prefix}sessions_idle" ON "{prefix}sessions" (idle_expires_at);
 CREATE INDEX IF NOT EXISTS "{prefix}sessions_ended" ON "{prefix}sessions" (ended_at) WHERE ended_at IS NOT NULL;

@@ -1,0 +1,111 @@
+package attempts
+
+import (
+	"slices"
+	"time"
+)
+
+// Guesses remembers which secrets were tried for a key within a window, by a tag of
+// each, so that the same secret again is no new guess.
+type Guesses struct {
+	repeats int // how many repeats a key has in a window
+	rows    table[guesses]
+}
+
+type guesses struct {
+	tried    []*Guess
+	repeated []Time
+	right    *proof // nil: nothing was right within the window
+}
+
+type proof struct {
+	tag uint32
+	at  Time
+}
+
+// NewGuesses returns a memory for so many keys. A key has so many repeats in a window,
+// of all its secrets together.
+func NewGuesses(repeats int, window time.Duration, keys int) *Guesses {
+	return &Guesses{repeats: repeats, rows: newTable[guesses](Time(window), keys)}
+}
+
+// Guess is one secret of one key. It has the counts that its first use made, and keeps
+// them while any of its uses is not taken back.
+type Guess struct {
+	Counts [2]Count
+	tag    uint32
+	at     Time
+	uses   int
+}
+
+// Proven reports whether the secret of a tag was right within the window, and was the
+// last one that was.
+func (g *Guesses) Proven(key uint64, tag uint32, now Time) bool {
+	r := g.rows.find(key, now)
+	return r != nil && r.value.right != nil && r.value.right.tag == tag && r.value.right.at > now-g.rows.window
+}
+
+// Repeat notes that a secret comes again, and returns its guess; nil: it is a new one,
+// or the key has no repeats left.
+func (g *Guesses) Repeat(key uint64, tag uint32, now Time) *Guess {
+	r := g.rows.find(key, now)
+	if r == nil {
+		return nil
+	}
+	v := &r.value
+	v.forget(now - g.rows.window)
+	i := slices.IndexFunc(v.tried, func(t *Guess) bool { return t.tag == tag })
+	if i < 0 || len(v.repeated) >= g.repeats {
+		return nil
+	}
+	v.repeated = append(v.repeated, now)
+	v.tried[i].uses++
+	g.rows.touch(key, now)
+	return v.tried[i]
+}
+
+// Try notes the first use of a secret; nil: there is no room to remember it.
+func (g *Guesses) Try(key uint64, tag uint32, now Time) *Guess {
+	r := g.rows.touch(key, now)
+	if r == nil {
+		return nil
+	}
+	r.value.forget(now - g.rows.window)
+	t := &Guess{tag: tag, at: now, uses: 1}
+	r.value.tried = append(r.value.tried, t)
+	return t
+}
+
+// TakeBack takes a use of a guess back. With the last one the guess is forgotten, and
+// its counts are removed.
+func (g *Guesses) TakeBack(key uint64, t *Guess, now Time) {
+	r := g.rows.find(key, now)
+	if t.uses--; t.uses > 0 {
+		if r != nil && len(r.value.repeated) > 0 { // whichever: they are alike
+			r.value.repeated = slices.Delete(r.value.repeated, len(r.value.repeated)-1, len(r.value.repeated))
+		}
+		return
+	}
+	for _, n := range t.Counts {
+		n.Remove(now)
+	}
+	if r != nil {
+		r.value.tried = slices.DeleteFunc(r.value.tried, func(other *Guess) bool { return other == t })
+	}
+}
+
+// Prove notes that a secret was right. What was tried before is forgotten.
+func (g *Guesses) Prove(key uint64, tag uint32, now Time) {
+	if r := g.rows.touch(key, now); r != nil {
+		r.value = guesses{right: &proof{tag, now}}
+	}
+}
+
+// Clear forgets what was tried for a key, and what was right.
+func (g *Guesses) Clear(key uint64) { g.rows.drop(key) }
+
+// forget removes what was tried up to a time.
+func (v *guesses) forget(until Time) {
+	v.tried = slices.DeleteFunc(v.tried, func(t *Guess) bool { return t.at <= until })
+	v.repeated = slices.DeleteFunc(v.repeated, func(at Time) bool { return at <= until })
+}
