@@ -112,7 +112,7 @@ func (c *config) changePassword(ctx context.Context, p Principal, old, new strin
 	if err != nil {
 		return nil, err
 	}
-	changed := changeTime(c.time(), u.SessionsFrom)
+	changed := changeTime(c.time(), u.SessionsFrom, own.session.AuthenticatedAt)
 	replaced, err := c.updater.UpdatePasswordHash(ctx, u.ID, string(u.PasswordHash), hash, changed)
 	if err != nil {
 		return nil, plugError("PasswordUpdater.UpdatePasswordHash", err)
@@ -124,11 +124,11 @@ func (c *config) changePassword(ctx context.Context, p Principal, old, new strin
 }
 
 // changeTime returns what User.SessionsFrom becomes. Whatever was authenticated up to
-// now, in this microsecond too, is older than the change. Access tokens say whole
-// seconds: those that were made in the second of the change before say the next one at
-// most.
-func changeTime(now, before time.Time) time.Time {
-	return latest(now, wholeSecond(before)).Add(time.Microsecond)
+// now, in this microsecond too, is older than the change; and so is the caller's session,
+// although the clock of another process may be ahead. Access tokens say whole seconds:
+// those that were made in the second of the change before say the next one at most.
+func changeTime(now, before, own time.Time) time.Time {
+	return latest(latest(now, own), wholeSecond(before)).Add(time.Microsecond)
 }
 
 // wholeSecond rounds up.

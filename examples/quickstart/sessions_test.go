@@ -145,11 +145,20 @@ func TestPassword(t *testing.T) {
 		require.Equal(t, want[1], m["error"], "%.80s", body)
 		require.NotEmpty(t, m["error_description"])
 	}
-	status, _ := change(`{"old_password":"secret","new_password":"ééé éééé"}`) // 8 code points
-	require.Equal(t, 204, status)
-	status, _ = p.get("/status", mine)
+	status, got := change(`{"old_password":"secret","new_password":"ééé éééé"}`) // 8 code points
 	require.Equal(t, 200, status)
+	now := got.(map[string]any)
+	require.Equal(t, "bearer", now["token_type"])
+	require.Equal(t, 900.0, now["expires_in"])
+	status, _ = p.get("/status", mine)
+	require.Equal(t, 401, status, "the caller's token from before")
 	status, _ = p.refresh(mineRefresh)
+	require.Equal(t, 400, status)
+	status, list := p.get("/sessions", now["access_token"].(string))
+	require.Equal(t, 200, status)
+	require.Len(t, list, 1)
+	require.Equal(t, true, list.([]any)[0].(map[string]any)["current"])
+	status, _ = p.refresh(now["refresh_token"].(string))
 	require.Equal(t, 200, status)
 	status, _ = p.get("/status", other)
 	require.Equal(t, 401, status)

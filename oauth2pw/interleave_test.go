@@ -1,0 +1,455 @@
+package oauth2pw_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store"
+	"github.com/oauth2pw/passwordflow/tokens"
+)
+
+// scheduler lets requests run one store call at a time, in an order that it is given.
+// Requests whose context it has not marked run freely.
+type scheduler struct {
+	step   func()        // before each call
+	events chan struct{} // a request waits, or is done
+	turns  []chan struct{}
+	done   []bool
+}
+
+type requestKey struct{}
+
+// turn waits until it is the turn of the request that makes a call.
+func (s *scheduler) turn(ctx context.Context) {
+	if i, marked := ctx.Value(requestKey{}).(int); marked {
+		s.events <- struct{}{}
+		<-s.turns[i]
+		s.step()
+	}
+}
+
+// run runs requests in the order that choices begin and that the first that can goes on
+// with. It returns all choices, and how many there were each time.
+func (s *scheduler) run(choices []int, requests []func(ctx context.Context)) (made, among []int) {
+	s.events = make(chan struct{})
+	s.turns, s.done = nil, make([]bool, len(requests))
+	for i, request := range requests {
+		s.turns = append(s.turns, make(chan struct{}))
+		go func() {
+			request(context.WithValue(context.Background(), requestKey{}, i))
+			s.done[i] = true
+			s.events <- struct{}{}
+		}()
+		<-s.events
+	}
+	for {
+		var waiting []int
+		for i, done := range s.done {
+			if !done {
+				waiting = append(waiting, i)
+			}
+		}
+		if len(waiting) == 0 {
+			return made, among
+		}
+		choice := 0
+		if len(made) < len(choices) {
+			choice = choices[len(made)]
+		}
+		made, among = append(made, choice), append(among, len(waiting))
+		s.turns[waiting[choice]] <- struct{}{}
+		<-s.events
+	}
+}
+
+// every runs all orders there are, and returns how many.
+func (s *scheduler) every(prepare func() (requests []func(ctx context.Context), check func(order []int))) int {
+	var choices []int
+	for n := 1; ; n++ {
+		requests, check := prepare()
+		made, among := s.run(choices, requests)
+		check(made)
+		last := len(made) - 1
+		for last >= 0 && made[last]+1 == among[last] {
+			last--
+		}
+		if last < 0 {
+			return n
+		}
+		choices = append(made[:last:last], made[last]+1)
+	}
+}
+
+// The stores, whose calls take turns.
+type (
+	turnUsers struct {
+		*store.Users
+		s *scheduler
+	}
+	turnSessions struct {
+		*store.Sessions
+		s *scheduler
+	}
+)
+
+func (u turnUsers) UserByName(ctx context.Context, name string) (*oauth2pw.User, error) {
+	u.s.turn(ctx)
+	return u.Users.UserByName(ctx, name)
+}
+
+func (u turnUsers) UserByID(ctx context.Context, id string) (*oauth2pw.User, error) {
+	u.s.turn(ctx)
+	return u.Users.UserByID(ctx, id)
+}
+
+func (u turnUsers) UpdatePasswordHash(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {
+	u.s.turn(ctx)
+	return u.Users.UpdatePasswordHash(ctx, id, old, new, changed)
+}
+
+func (n turnSessions) Create(ctx context.Context, s *oauth2pw.Session) error {
+	n.s.turn(ctx)
+	return n.Sessions.Create(ctx, s)
+}
+
+func (n turnSessions) Get(ctx context.Context, id string) (*oauth2pw.Session, error) {
+	n.s.turn(ctx)
+	return n.Sessions.Get(ctx, id)
+}
+
+func (n turnSessions) Advance(ctx context.Context, from uint64, s *oauth2pw.Session, now time.Time) (bool, error) {
+	n.s.turn(ctx)
+	return n.Sessions.Advance(ctx, from, s, now)
+}
+
+func (n turnSessions) List(ctx context.Context, userID string, now time.Time) ([]*oauth2pw.Session, error) {
+	n.s.turn(ctx)
+	return n.Sessions.List(ctx, userID, now)
+}
+
+func (n turnSessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason string, now time.Time) ([]string, error) {
+	n.s.turn(ctx)
+	return n.Sessions.End(ctx, f, reason, now)
+}
+
+// world is an app of two processes, with a clock each, over the same stores. A user is
+// logged in twice.
+type world struct {
+	t         *testing.T
+	clock     *clock
+	users     *store.Users
+	sessions  *store.Sessions
+	processes [2]*oauth2pw.Auth
+	scheduler *scheduler
+	mine      pair // in process 0
+	other     pair
+	results   map[string]result
+	mu        sync.Mutex
+}
+
+type result struct {
+	status int
+	pair   pair
+}
+
+// worldKeys are made once: a world is made for each order.
+var worldKeys = sync.OnceValue(func() []tokens.Key {
+	keys, err := tokens.ParseKeys([]byte(testKey))
+	if err != nil {
+		panic(err)
+	}
+	return keys
+})
+
+func newWorld(t *testing.T, ahead time.Duration, s *scheduler) *world {
+	w := &world{t: t, clock: &clock{now: time.Date(2026, 1, 2, 3, 4, 5, 990e6, time.UTC)}, sessions: new(store.Sessions), scheduler: s, results: map[string]result{}}
+	var err error
+	w.users, err = store.NewUsers(oauth2pw.User{ID: "u1", Username: "johndoe", PasswordHash: "new:secret$0"})
+	require.NoError(t, err)
+	salt := 0
+	h := &plainHasher{salt: func() string { salt++; return fmt.Sprint(salt) }}
+	for i, offset := range []time.Duration{0, ahead} {
+		now := func() time.Time { return w.clock.Now().Add(offset) }
+		ring, err := tokens.New(tokens.Config{Keys: worldKeys(), Issuer: issuer, Audience: audience, Now: now})
+		require.NoError(t, err)
+		w.processes[i], err = oauth2pw.New(oauth2pw.Config{
+			Users: turnUsers{w.users, s}, Sessions: turnSessions{w.sessions, s}, RefreshSecrets: []oauth2pw.Secret{secret("first")},
+			Hasher: h, Issuer: ring, LiveSessions: -1, LoadUser: true, Now: now, InsecureNoThrottle: true, StoreTimeout: -1,
+			DefaultScopes: []string{"me"}, OnEvent: func(context.Context, oauth2pw.Event) {},
+		})
+		require.NoError(t, err)
+	}
+	w.mine, w.other = w.form(context.Background(), 0, login).pair, w.form(context.Background(), 0, login).pair
+	w.clock.Advance(time.Millisecond)
+	return w
+}
+
+// form sends a form to the token endpoint of a process.
+func (w *world) form(ctx context.Context, process int, form string) result {
+	r := formRequest(form).WithContext(ctx)
+	r.RemoteAddr = "127.0.0.1:1"
+	rec := httptest.NewRecorder()
+	w.processes[process].TokenHandler().ServeHTTP(rec, r)
+	got := read(w.t, rec.Result())
+	return result{got.StatusCode, pairOf(got)}
+}
+
+func (w *world) refresh(ctx context.Context, process int, token string) result {
+	return w.form(ctx, process, "grant_type=refresh_token&refresh_token="+url.QueryEscape(token))
+}
+
+// change changes the password. The middleware in front takes no turns.
+func (w *world) change(ctx context.Context, process int, token, old, new string) result {
+	auth := w.processes[process]
+	r := httptest.NewRequest("POST", "/", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	rec := httptest.NewRecorder()
+	auth.RequireBearer()(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		tokens, err := auth.ChangePassword(r.WithContext(context.WithValue(r.Context(), requestKey{}, ctx.Value(requestKey{}))), old, new)
+		if err != nil {
+			oauth2pw.WriteError(rw, r, err)
+			return
+		}
+		tokens.Write(rw)
+	})).ServeHTTP(rec, r)
+	got := read(w.t, rec.Result())
+	return result{got.StatusCode, pairOf(got)}
+}
+
+// use reports whether an access token opens a handler of any process.
+func (w *world) use(p pair) bool {
+	for _, auth := range w.processes {
+		if p.access == "" {
+			return false
+		}
+		if _, err := auth.Verify(context.Background(), p.access); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// dead requires that neither token of a pair is worth anything.
+func (w *world) dead(what string, p pair) {
+	require.False(w.t, w.use(p), "%s: the access token lives", what)
+	if p.refresh != "" {
+		require.Equal(w.t, 400, w.refresh(context.Background(), 0, p.refresh).status, "%s: the refresh token lives", what)
+	}
+}
+
+func (w *world) alive(what string, p pair) {
+	require.True(w.t, w.use(p), "%s: the access token is dead", what)
+	require.Equal(w.t, 200, w.refresh(context.Background(), 0, p.refresh).status, "%s: the refresh token is dead", what)
+}
+
+func (w *world) live() int {
+	list, err := w.sessions.List(context.Background(), "u1", w.clock.Now())
+	require.NoError(w.t, err)
+	return len(list)
+}
+
+// requests are what runs beside each other, by name.
+var requests = map[string]func(w *world, ctx context.Context, process int) result{
+	"login": func(w *world, ctx context.Context, process int) result { return w.form(ctx, process, login) },
+	"refresh": func(w *world, ctx context.Context, process int) result {
+		return w.refresh(ctx, process, w.mine.refresh)
+	},
+	"refresh other": func(w *world, ctx context.Context, process int) result {
+		return w.refresh(ctx, process, w.other.refresh)
+	},
+	"change": func(w *world, ctx context.Context, process int) result {
+		return w.change(ctx, process, w.mine.access, "secret", "new")
+	},
+	"change again": func(w *world, ctx context.Context, process int) result {
+		return w.change(ctx, process, w.mine.access, "secret", "again")
+	},
+	"change other": func(w *world, ctx context.Context, process int) result {
+		return w.change(ctx, process, w.other.access, "secret", "other")
+	},
+	"login with new": func(w *world, ctx context.Context, process int) result {
+		return w.form(ctx, process, strings.Replace(login, "secret", "new", 1))
+	},
+	"end": (*world).end,
+	"disable": func(w *world, ctx context.Context, process int) result {
+		w.scheduler.turn(ctx)
+		require.NoError(w.t, w.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = true }))
+		return w.end(ctx, process)
+	},
+}
+
+func (w *world) end(ctx context.Context, process int) result {
+	_, err := w.processes[process].EndAllSessions(ctx, "u1", "logout")
+	require.NoError(w.t, err)
+	return result{status: 200}
+}
+
+// TestInterleavings holds lines 136 and 146: whatever the order in which the store calls
+// of requests beside each other come, with one clock and with two that disagree by 20 ms,
+// no login with the old password outlives its change, the session that a change keeps
+// lives, and no copy of a token from before is worth anything.
+//
+// It runs about 50,000 orders. The environment variable INTERLEAVINGS=all runs all 700,000
+// of these sets (make interleavings).
+func TestInterleavings(t *testing.T) {
+	const everyClock, oneClock, never = 0, 1, 2 // what runs without INTERLEAVINGS
+	all := os.Getenv("INTERLEAVINGS") == "all"
+	var mu sync.Mutex
+	total := 0
+	t.Cleanup(func() { t.Logf("%d orders", total) })
+	for _, test := range []struct {
+		set  []string
+		runs int
+	}{
+		{[]string{"login", "change"}, everyClock},
+		{[]string{"login", "change", "refresh"}, oneClock},
+		{[]string{"login", "change", "login with new"}, oneClock},
+		{[]string{"login", "change", "refresh other"}, never},
+		{[]string{"refresh", "change", "refresh other"}, oneClock},
+		{[]string{"refresh", "refresh", "change"}, never},
+		{[]string{"change", "change again"}, everyClock},
+		{[]string{"change", "change other", "login"}, never},
+		{[]string{"change", "end", "login"}, everyClock},
+		{[]string{"change", "end", "refresh"}, everyClock},
+		{[]string{"disable", "login", "refresh"}, everyClock},
+		{[]string{"disable", "change"}, everyClock},
+	} {
+		set := test.set
+		for i, clocks := range []struct {
+			name        string
+			tick, ahead time.Duration
+		}{
+			{"the others 20 ms ahead", time.Millisecond, 20 * time.Millisecond},
+			{"the others 20 ms behind", time.Millisecond, -20 * time.Millisecond},
+			{"one clock", time.Millisecond, 0},
+			{"one clock that stands", 0, 0},
+		} {
+			if !all && (test.runs == never || test.runs == oneClock && i > 0) {
+				continue
+			}
+			t.Run(strings.Join(set, ", ")+"/"+clocks.name, func(t *testing.T) {
+				t.Parallel()
+				s := new(scheduler)
+				n := s.every(func() ([]func(context.Context), func([]int)) {
+					w := newWorld(t, clocks.ahead, s)
+					s.step = func() { w.clock.Advance(clocks.tick) }
+					var run []func(context.Context)
+					for i, name := range set {
+						process := min(i, 1)
+						key := name
+						if i > 0 && set[i-1] == name {
+							key += " too"
+						}
+						run = append(run, func(ctx context.Context) {
+							got := requests[name](w, ctx, process)
+							w.mu.Lock()
+							defer w.mu.Unlock()
+							w.results[key] = got
+						})
+					}
+					return run, func(order []int) {
+						defer func() {
+							if t.Failed() {
+								t.Logf("order %v, results %+v", order, w.results)
+							}
+						}()
+						w.check()
+					}
+				})
+				mu.Lock()
+				defer mu.Unlock()
+				total += n
+			})
+		}
+	}
+}
+
+// check looks at what is left when all requests are answered.
+func (w *world) check() {
+	t, got := w.t, w.results
+	ok := func(name string) bool { return got[name].status == 200 }
+	has := func(name string) bool { _, ran := got[name]; return ran }
+	for name, r := range got {
+		require.Contains(t, []int{200, 400, 401, 403, 503}, r.status, name)
+	}
+	changes := 0
+	for _, name := range []string{"change", "change again", "change other"} {
+		if ok(name) {
+			changes++
+		}
+	}
+	u, err := w.users.UserByID(context.Background(), "u1")
+	require.NoError(t, err)
+	changed := !strings.HasPrefix(string(u.PasswordHash), "new:secret$")
+	ended := has("end") || has("disable")
+	if !ended {
+		require.LessOrEqual(t, changes, 1, "two changes of one password")
+		for name, r := range got {
+			require.NotEqual(t, 503, r.status, name)
+		}
+		require.Equal(t, has("change"), changed)
+		require.Equal(t, changed, changes == 1)
+	}
+	if has("disable") {
+		for name, r := range got {
+			w.dead(name, r.pair)
+		}
+		w.dead("mine", w.mine)
+		w.dead("other", w.other)
+		return
+	}
+	if changed {
+		require.False(t, w.use(got["login"].pair), "a login with the old password lives")
+		require.False(t, w.use(w.mine), "an access token from before")
+		require.False(t, w.use(w.other), "an access token from before")
+		for _, name := range []string{"refresh", "refresh too", "refresh other"} {
+			require.False(t, w.use(got[name].pair), "an access token from before")
+		}
+	}
+	switch {
+	case has("end"):
+		w.dead("mine", w.mine)
+		w.dead("the change", got["change"].pair)
+		w.dead("refresh", got["refresh"].pair)
+	case ok("change") && has("refresh too") && ok("refresh") != ok("refresh too"):
+		// One refresh came before the change, and the other after it with the token
+		// that was spent already: reuse.
+	case ok("change"):
+		require.Equal(t, 1+w.newLogins(), w.live(), "sessions that live")
+		before := got["refresh"].pair.refresh // within the grace it is refused, and ends nothing
+		if before != "" {
+			require.Equal(t, 400, w.refresh(context.Background(), 0, before).status)
+		} else {
+			require.Equal(t, 400, w.refresh(context.Background(), 0, w.mine.refresh).status)
+		}
+		w.alive("the session that was kept", got["change"].pair)
+	case ok("change again"):
+		w.alive("the session that was kept", got["change again"].pair)
+	case ok("change other"):
+		w.alive("the session that was kept", got["change other"].pair)
+	}
+	if changed {
+		w.dead("other", w.other)
+		w.dead("login", got["login"].pair)
+		w.dead("refresh other", got["refresh other"].pair)
+	}
+}
+
+// newLogins is how many logins with the new password live: the end of the other sessions
+// may have come later.
+func (w *world) newLogins() int {
+	if w.use(w.results["login with new"].pair) {
+		return 1
+	}
+	return 0
+}
