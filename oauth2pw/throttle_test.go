@@ -543,8 +543,8 @@ func TestThrottleChangePassword(t *testing.T) {
 
 // grantApp has a grant "otp": the account is in the parameter whose, and counts where
 // counted is set; the code right-code is right.
-func grantApp(t *testing.T) *app {
-	return newApp(t, func(c *oauth2pw.Config) {
+func grantApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
+	return newApp(t, append(edits, func(c *oauth2pw.Config) {
 		c.Grants = map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error){
 			"otp": func(ctx context.Context, r *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
 				if r.Param("counted") != "" {
@@ -567,7 +567,7 @@ func grantApp(t *testing.T) *app {
 				return nil, oauth2pw.ErrNotFound
 			},
 		}
-	})
+	})...)
 }
 
 // TestThrottleGrants: a grant of the app's own counts for the address, and for a user
