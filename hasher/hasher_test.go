@@ -336,6 +336,45 @@ func TestQueueShare(t *testing.T) {
 	require.Empty(t, h.gate.waits)
 }
 
+// TestQueueShareIPv6: a /64 counts as one address, and a /48 may hold half of the queue,
+// so that somebody with an IPv6 network of his own leaves room for others.
+func TestQueueShareIPv6(t *testing.T) {
+	h, started, finish := blocked(t, 1, 40)
+	var wg sync.WaitGroup
+	begin := func(ctx context.Context) {
+		wg.Go(func() { _, _, _ = h.Verify(ctx, "", "x") })
+	}
+	// enters reports whether the queue takes one more from an address.
+	waiting := 0
+	enters := func(address string) bool {
+		ctx, cancel := context.WithCancel(addressContext(t, address))
+		cancel() // it leaves the queue at once, if it enters it
+		if !h.gate.enter(h.gate.shares(oauth2pw.ClientAddress(ctx))) {
+			return false
+		}
+		h.gate.leave(h.gate.shares(oauth2pw.ClientAddress(ctx)))
+		begin(addressContext(t, address))
+		waiting++
+		waitForQueue(h, waiting)
+		return true
+	}
+	begin(t.Context())
+	<-started
+	for i := range 40 {
+		require.Equal(t, i < 10, enters(fmt.Sprintf("2001:db8:1:1::%x", i)), "%d of one /64", i)
+	}
+	for i := range 40 {
+		require.Equal(t, i < 10, enters(fmt.Sprintf("2001:db8:1:%x::1", 16+i)), "%d of one /48", i)
+	}
+	for i := range 20 {
+		require.True(t, enters(fmt.Sprintf("192.0.2.%d", i)), "%d of others", i)
+	}
+	require.False(t, enters("192.0.2.200"), "full")
+	close(finish)
+	wg.Wait()
+	require.Empty(t, h.gate.waits)
+}
+
 func TestEndedContext(t *testing.T) {
 	h := newCheap(t)
 	ctx, cancel := context.WithCancel(t.Context())

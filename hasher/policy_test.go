@@ -180,6 +180,32 @@ func TestEvenOut(t *testing.T) {
 	require.ErrorContains(t, err, "Config.EvenOut")
 }
 
+// TestEvenOutMemory: the larger of the two computations says how many slots they take.
+func TestEvenOutMemory(t *testing.T) {
+	larger, err := New(Config{Params: Params{Memory: 3 * cheap.Memory, Time: 1, Threads: 1}})
+	require.NoError(t, err)
+	older, err := larger.Hash(t.Context(), "anybody's")
+	require.NoError(t, err)
+	h, err := New(Config{Params: cheap, EvenOut: oauth2pw.Secret(older), Slots: 8})
+	require.NoError(t, err)
+	newer, err := h.Hash(t.Context(), "secret")
+	require.NoError(t, err)
+	var busy []int
+	key := h.key
+	h.key = func(password, salt []byte, p Params, length uint32) []byte {
+		busy = append(busy, h.Stats().Busy)
+		return key(password, salt, p, length)
+	}
+	for _, hash := range []string{newer, "", "!", older} {
+		_, _, err := h.Verify(t.Context(), hash, "secret")
+		require.NoError(t, err)
+	}
+	require.NotEmpty(t, busy)
+	for _, n := range busy {
+		require.Equal(t, 3, n)
+	}
+}
+
 func TestStats(t *testing.T) {
 	h, started, finish := blocked(t, 1, 1)
 	done := make(chan error, 2)

@@ -346,6 +346,25 @@ func TestConformanceRefresh(t *testing.T) {
 		}
 	})
 
+	t.Run("55_a_clock_set_back", func(t *testing.T) {
+		// A replaced token that is older than the grace period allows, backwards.
+		for age, want := range map[time.Duration]int{-30 * time.Second: 200, -30*time.Second - time.Microsecond: 400, -24 * time.Hour: 400} {
+			a := newSessionApp(t)
+			first := a.login()
+			second := a.refreshed(first.refresh)
+			a.clock.Advance(age)
+			a.takeEvents()
+			got := a.refresh(first.refresh)
+			require.Equal(t, want, got.StatusCode)
+			if want == 200 {
+				require.Equal(t, second.refresh, pairOf(got).refresh)
+			} else {
+				a.saw(oauth2pw.EventRefreshFailed, "early")
+			}
+			a.refreshed(second.refresh) // nothing has ended
+		}
+	})
+
 	t.Run("136_after_the_next_refresh", func(t *testing.T) {
 		a := newSessionApp(t)
 		mine := a.login()
@@ -474,6 +493,60 @@ func TestConformanceRefresh(t *testing.T) {
 		for _, p := range []pair{logins[0], logins[2], fourth} {
 			a.lives(p, true)
 		}
+	})
+}
+
+// TestMaxSessions: with a login beyond the limit the sessions that were never refreshed end
+// first, the oldest of them, so that a script that logs in every few minutes logs no
+// sleeping phone out; then the ones that have been idle longest.
+func TestMaxSessions(t *testing.T) {
+	t.Run("the one that was refreshed stays", func(t *testing.T) {
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.MaxSessions = 2 })
+		phone := a.login()
+		phone = a.refreshed(phone.refresh)
+		for range 50 {
+			a.clock.Advance(20 * time.Minute)
+			a.login()
+		}
+		a.lives(pair{access: a.refreshed(phone.refresh).access, refresh: a.refreshed(phone.refresh).refresh}, true)
+	})
+	t.Run("in this order", func(t *testing.T) {
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.MaxSessions = 4 })
+		login := func() pair { a.clock.Advance(time.Minute); return a.login() }
+		first, second := login(), login()
+		third, fourth := login(), login()
+		a.clock.Advance(time.Minute)
+		second = a.refreshed(second.refresh)
+		a.clock.Advance(time.Minute)
+		first = a.refreshed(first.refresh) // so that the second is idle longest
+		for _, over := range []pair{third, fourth} {
+			next := login()
+			next = a.refreshed(next.refresh)
+			_, err := a.sessions.Get(t.Context(), sessionID(t, over.access))
+			require.NoError(t, err)
+			require.NotZero(t, a.sessionOf(over).EndedAt)
+			require.Equal(t, "limit", a.sessionOf(over).EndReason)
+			require.Zero(t, a.sessionOf(next).EndedAt)
+		}
+		login()
+		require.NotZero(t, a.sessionOf(second).EndedAt)
+		require.Zero(t, a.sessionOf(first).EndedAt)
+	})
+	t.Run("what a change of the password has made dead is not counted", func(t *testing.T) {
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.MaxSessions = 2 })
+		live := a.login()
+		a.clock.Advance(time.Minute)
+		now := a.clock.Now()
+		for i := range 3 { // the end of which a crash has prevented
+			n := oauth2pw.Session{
+				ID: fmt.Sprint("dead", i), UserID: "u1", Generation: 5, CreatedAt: now.Add(time.Second), AuthenticatedAt: now.Add(-time.Hour), AdvancedAt: now.Add(time.Second),
+				IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour),
+			}
+			require.NoError(t, a.sessions.Create(t.Context(), &n))
+		}
+		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.SessionsFrom = now.Add(-10 * time.Minute) }))
+		a.login()
+		require.Zero(t, a.sessionOf(live).EndedAt)
 	})
 }
 

@@ -43,9 +43,11 @@ func (s *scheduler) turn(ctx context.Context) {
 // with. It returns all choices, and how many there were each time.
 func (s *scheduler) run(choices []int, requests []func(ctx context.Context)) (made, among []int) {
 	s.events = make(chan struct{})
-	s.turns, s.done = nil, make([]bool, len(requests))
+	s.turns, s.done = make([]chan struct{}, len(requests)), make([]bool, len(requests))
+	for i := range requests {
+		s.turns[i] = make(chan struct{})
+	}
 	for i, request := range requests {
-		s.turns = append(s.turns, make(chan struct{}))
 		go func() {
 			request(context.WithValue(context.Background(), requestKey{}, i))
 			s.done[i] = true

@@ -185,6 +185,9 @@ func parsePrefixes(s string) ([]netip.Prefix, error) {
 			}
 			p = netip.PrefixFrom(a, a.BitLen())
 		}
+		if p.Bits() == 0 {
+			return nil, fmt.Errorf("%s is everybody: anybody could name any address", p)
+		}
 		prefixes = append(prefixes, p.Masked())
 	}
 	return prefixes, nil

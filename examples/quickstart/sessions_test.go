@@ -154,7 +154,7 @@ func TestPassword(t *testing.T) {
 	require.Equal(t, 401, status, "the caller's token from before")
 	status, _ = p.refresh(mineRefresh)
 	require.Equal(t, 400, status)
-	status, list := p.get("/sessions", now["access_token"].(string))
+	status, list := p.do("GET", "/sessions", now["access_token"].(string), "", "")
 	require.Equal(t, 200, status)
 	require.Len(t, list, 1)
 	require.Equal(t, true, list.([]any)[0].(map[string]any)["current"])

@@ -3,11 +3,13 @@ package integration
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -70,6 +72,92 @@ func TestSQLiteSessions(t *testing.T) {
 // TestSQLiteConformance56Refreshes, see storetest.Refreshes.
 func TestSQLiteConformance56Refreshes(t *testing.T) {
 	storetest.Refreshes(t, func(t *testing.T) oauth2pw.SessionStore { return openStore(t, openSQLite(t)).Sessions }, 200)
+}
+
+// TestSQLitePlans: what reads and ends the sessions of one user looks at those that were
+// not ended alone, however many others there are; and an index of an older version goes.
+func TestSQLitePlans(t *testing.T) {
+	db := openSQLite(t)
+	openStore(t, db)
+	_, err := db.ExecContext(t.Context(), `DROP INDEX "oauth2pw_sessions_user_ended"; CREATE INDEX "oauth2pw_sessions_user" ON "oauth2pw_sessions" (user_id)`)
+	require.NoError(t, err)
+	openStore(t, db)
+	var names []string
+	rows, err := db.QueryContext(t.Context(), `SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'oauth2pw_sessions' AND name NOT LIKE 'sqlite%' ORDER BY name`)
+	require.NoError(t, err)
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		require.NoError(t, rows.Scan(&name))
+		names = append(names, name)
+	}
+	require.NoError(t, rows.Err())
+	require.Equal(t, []string{"oauth2pw_sessions_ended", "oauth2pw_sessions_idle", "oauth2pw_sessions_user_ended"}, names)
+
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	tx, err := db.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	many, err := sqlstore.New(tx, sqlstore.Config{Dialect: sqlstore.SQLite})
+	require.NoError(t, err)
+	for i := range 20_000 {
+		require.NoError(t, many.Sessions.Create(t.Context(), &oauth2pw.Session{
+			ID: fmt.Sprint("ended", i), UserID: "1", Generation: 1, CreatedAt: now, AuthenticatedAt: now, AdvancedAt: now,
+			IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour), EndedAt: now,
+		}))
+	}
+	require.NoError(t, tx.Commit())
+	for _, query := range []string{
+		`UPDATE "oauth2pw_sessions" SET ended_at = 1, end_reason = '' WHERE ended_at IS NULL AND user_id = '1' AND id <> '' RETURNING id`,
+		`UPDATE "oauth2pw_sessions" SET ended_at = 1, end_reason = '' WHERE ended_at IS NULL AND user_id = '1' AND id = 'x' AND id <> '' RETURNING id`,
+		`SELECT * FROM "oauth2pw_sessions" WHERE user_id = '1' AND ended_at IS NULL AND expires_at > 1 AND idle_expires_at > 1 ORDER BY created_at DESC, id`,
+	} {
+		var plan string
+		rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query)
+		require.NoError(t, err)
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			require.NoError(t, rows.Scan(&id, &parent, &unused, &detail))
+			plan += detail + "; "
+		}
+		require.NoError(t, rows.Err())
+		rows.Close()
+		byID := strings.Contains(query, "id = 'x'") && strings.Contains(plan, "USING PRIMARY KEY (id=?)")
+		require.True(t, byID || strings.Contains(plan, "sessions_user_ended (user_id=? AND ended_at=?)"), plan)
+	}
+}
+
+// BenchmarkSQLiteEnd: 64 ends of all sessions of a user at once, beside so many that have
+// ended already.
+func BenchmarkSQLiteEnd(b *testing.B) {
+	for _, ended := range []int{0, 86_400} {
+		b.Run(fmt.Sprint(ended), func(b *testing.B) {
+			db := openSQLite(b)
+			st := openStore(b, db)
+			now := time.Now().UTC().Truncate(time.Microsecond)
+			tx, err := db.BeginTx(b.Context(), nil)
+			require.NoError(b, err)
+			many, err := sqlstore.New(tx, sqlstore.Config{Dialect: sqlstore.SQLite})
+			require.NoError(b, err)
+			for i := range ended {
+				require.NoError(b, many.Sessions.Create(b.Context(), &oauth2pw.Session{
+					ID: fmt.Sprint("ended", i), UserID: "1", Generation: 1, CreatedAt: now, AuthenticatedAt: now, AdvancedAt: now,
+					IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour), EndedAt: now,
+				}))
+			}
+			require.NoError(b, tx.Commit())
+			for b.Loop() {
+				var wg sync.WaitGroup
+				for range 64 {
+					wg.Go(func() {
+						_, err := st.Sessions.End(b.Context(), oauth2pw.SessionFilter{UserID: "1"}, "x", now)
+						assert.NoError(b, err)
+					})
+				}
+				wg.Wait()
+			}
+		})
+	}
 }
 
 // TestSQLiteOwnTable: the users of a table that the app has already, with integer

@@ -16,9 +16,9 @@ type Clock struct {
 // NewClock returns a Clock over now. It begins at zero.
 func NewClock(now func() time.Time) *Clock { return &Clock{now: now, last: now()} }
 
-// longestStep bounds the time that may pass between two questions. Everything that
-// is counted is forgotten long before.
-const longestStep = 366 * 24 * time.Hour
+// longestStep bounds the time that passes between two questions. Everything that is
+// counted is forgotten by then, and a clock that jumps for ever does not run over.
+const longestStep = 60 * 24 * time.Hour
 
 // Now returns the time since the Clock was made.
 func (c *Clock) Now() Time {

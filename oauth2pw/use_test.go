@@ -1,0 +1,74 @@
+package oauth2pw
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestSessionUse holds lines 54, 55 and 136 at every boundary: what a genuine refresh token
+// is good for.
+func TestSessionUse(t *testing.T) {
+	const grace = 30 * time.Second
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	refreshed := Session{Generation: 5, AdvancedAt: now, AuthenticatedAt: now} // at the latest
+	changed := Session{Generation: 5, AdvancedAt: now, AuthenticatedAt: now.Add(time.Microsecond)}
+	for _, test := range []struct {
+		session    Session
+		generation uint64
+		age, grace time.Duration
+		want       refreshUse
+	}{
+		{refreshed, 5, 0, grace, useNext},
+		{refreshed, 5, -time.Hour, 0, useNext},
+		{refreshed, 6, 0, grace, useAhead},
+		{changed, 99, 0, grace, useAhead},
+		{refreshed, 4, 0, grace, useRepeat},
+		{refreshed, 4, grace - 1, grace, useRepeat},
+		{refreshed, 4, grace, grace, useReuse},
+		{refreshed, 4, grace + 1, grace, useReuse},
+		{refreshed, 4, -grace, grace, useRepeat},
+		{refreshed, 4, -grace - 1, grace, useEarly},
+		{refreshed, 4, 0, 0, useReuse},
+		{refreshed, 4, -1, 0, useReuse}, // of parallel requests all but one, whose clock was read before
+		{refreshed, 3, 0, grace, useReuse},
+		{refreshed, 3, -time.Hour, grace, useReuse},
+		{refreshed, 1, 0, grace, useReuse},
+		{changed, 4, 0, grace, useReuse}, // which nobody was given
+		{changed, 3, 0, grace, useSuperseded},
+		{changed, 3, grace - 1, grace, useSuperseded},
+		{changed, 3, grace, grace, useReuse},
+		{changed, 3, -grace, grace, useSuperseded},
+		{changed, 3, -grace - 1, grace, useEarly},
+		{changed, 3, 0, 0, useReuse},
+		{changed, 2, 0, grace, useReuse},
+	} {
+		got := test.session.use(test.generation, now.Add(test.age), test.grace)
+		require.Equal(t, test.want, got, "%+v", test)
+	}
+}
+
+// TestChangeTimes: whole seconds, and what is later than what.
+func TestChangeTimes(t *testing.T) {
+	at := func(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+	require.Equal(t, at(5000), wholeSecond(at(5000)))
+	require.Equal(t, at(6000), wholeSecond(at(5001)))
+	require.Equal(t, time.Time{}, wholeSecond(time.Time{}))
+	for _, test := range []struct{ now, before, own, want int64 }{
+		{5500, 0, 4000, 5500},
+		{5500, 0, 5600, 5600},    // the session's clock is ahead
+		{5500, 5400, 5000, 6000}, // the second change in a second
+		{5500, 6000, 5000, 6000},
+	} {
+		require.Equal(t, at(test.want).Add(time.Microsecond), changeTime(at(test.now), at(test.before), at(test.own)), test)
+	}
+	for _, test := range []struct{ now, before, validFrom, want int64 }{
+		{5500, 4000, 5501, 6000},
+		{5000, 4000, 5001, 6000},
+		{5500, 6000, 5501, 7000},
+		{5500, 4000, 7001, 8000},
+	} {
+		require.Equal(t, at(test.want), provedAgain(at(test.now), at(test.before), at(test.validFrom)), test)
+	}
+}
