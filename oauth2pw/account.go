@@ -151,8 +151,8 @@ type ownLogin struct {
 // written.
 func (c *config) ownLogin(ctx context.Context, p Principal, u *User) (own ownLogin, err error) {
 	own.user = u
-	if p.ClientID != "" {
-		if own.client, err = c.findClient(ctx, p.ClientID); err != nil {
+	if id := c.owner(p.ClientID); id != "" {
+		if own.client, err = c.findClient(ctx, id); err != nil {
 			return own, err
 		}
 		if own.client == nil {

@@ -30,9 +30,22 @@ type Config struct {
 	// Issuer() string that returns the iss of its tokens: users and sessions are
 	// looked up for those alone.
 	Verifier TokenVerifier
-	// Clients finds clients. Nil: there are none, and a request that names one is
-	// refused.
+	// Clients finds clients. Nil: there are none, no client is needed, and a request
+	// that names one is refused. With it every request must name one, unless one of
+	// the next two is set.
 	Clients ClientStore
+	// DefaultClientID is the client of a request that names none, everywhere: its
+	// tokens have a client_id then, which RFC 9068 requires. Sessions of no client are
+	// its own. With Clients it must be there, and public; without, it is any id.
+	// Empty: none.
+	DefaultClientID string
+	// AllowNoClient lets requests name no client although there are Clients: they have
+	// every grant and every scope then. It is not for use with DefaultClientID.
+	AllowNoClient bool
+	// LaxForm reads the form of the token endpoint as FastAPI does: from
+	// multipart/form-data too, and with a username and a password for the password
+	// grant if no grant_type says else.
+	LaxForm bool
 
 	// Scopes are all scopes there are, each with its description. Nil: those of
 	// DefaultScopes.
@@ -171,7 +184,8 @@ type Config struct {
 	// events. Nil: there is none.
 	RequestID func(ctx context.Context) string
 	// OnEvent is told what happens, in the goroutine of the request: it must not
-	// block. Nil: nobody is. See LogEvents.
+	// block. See LogEvents. Nil: what broke (a plug that failed, a panic), and what the
+	// configuration lacks, goes to slog.Default; an empty function is for silence.
 	OnEvent func(ctx context.Context, e Event)
 	// ErrorBody replaces the body of an error by what it returns, encoded as
 	// JSON. It sees the public part of the error, and changes neither status nor
@@ -195,7 +209,8 @@ type config struct {
 	answers   answerer
 	grants    map[string]grant
 	updater   PasswordUpdater // nil: Users cannot write
-	ownIssuer string          // the iss of own tokens; "": every token is own
+	onlyOwn   bool            // the verifier knows no other issuer
+	ownIssuer string          // the iss of own tokens; "": not known
 	nameTag   func(name string) string
 	throttle  throttle                              // nil: none
 	tag       func(a Attempt, secret string) uint32 // of an Attempt
@@ -216,6 +231,9 @@ func New(c Config) (*Auth, error) {
 	cfg := &config{Config: c, now: c.Now, nameTag: newNameTag()}
 	if cfg.now == nil {
 		cfg.now = time.Now
+	}
+	if cfg.OnEvent == nil {
+		cfg.OnEvent = logBroken()
 	}
 	for _, set := range []func() error{cfg.setPlugs, cfg.setScopes, cfg.setSessions, cfg.setGrants, cfg.setTransport, cfg.setTimeout, cfg.setThrottle} {
 		if err := set(); err != nil {
@@ -238,13 +256,16 @@ func (c *config) setPlugs() error {
 	if c.Clients != nil && isNil(c.Clients) {
 		return errors.New("oauth2pw: Config.Clients is a nil pointer")
 	}
+	if c.DefaultClientID != "" && (c.AllowNoClient || !onlyVSChar(c.DefaultClientID)) {
+		return errors.New("oauth2pw: Config.DefaultClientID must be printable ASCII, and excludes Config.AllowNoClient")
+	}
 	c.updater, _ = c.Users.(PasswordUpdater)
 	if isNil(c.Verifier) {
 		v, ok := c.Issuer.(TokenVerifier)
 		if !ok {
 			return errors.New("oauth2pw: Config.Verifier is nil, and Config.Issuer verifies nothing")
 		}
-		c.Verifier = v
+		c.Verifier, c.onlyOwn = v, true
 		return nil
 	}
 	c.ownIssuer, _ = issuerOf(c.Issuer)

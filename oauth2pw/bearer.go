@@ -192,7 +192,7 @@ func bearerToken(values []string) (string, error) {
 		return "", nil
 	}
 	scheme, token, _ := strings.Cut(values[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
+	if !equalFold(scheme, "Bearer") {
 		return "", nil
 	}
 	token = strings.TrimLeft(token, " ")

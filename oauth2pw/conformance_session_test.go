@@ -120,7 +120,7 @@ func TestConformanceRefresh(t *testing.T) {
 			a.refreshed(p.refresh, owner)
 		}
 		p := a.login("client_id=backend&client_secret=backend-secret")
-		a.refresh(p.refresh, "client_id=backend").isError(t, 401, "invalid_client")
+		a.refresh(p.refresh, "client_id=backend").isError(t, 400, "invalid_client")
 	})
 
 	t.Run("52_scope", func(t *testing.T) {
@@ -636,8 +636,9 @@ func TestConformanceRevocation(t *testing.T) {
 		got := a.revoke("token="+p.refresh, basic("backend", "wrong"))
 		got.isError(t, 401, "invalid_client")
 		require.Contains(t, got.Header.Get("WWW-Authenticate"), "Basic realm=")
-		a.revoke("token="+p.refresh+"&client_id=backend").isError(t, 401, "invalid_client")
-		a.revoke("token="+p.refresh+"&client_id=nobody").isError(t, 401, "invalid_client")
+		a.revoke("token="+p.refresh+"&client_id=backend").isError(t, 400, "invalid_client")
+		a.revoke("token="+p.refresh+"&client_id=nobody").isError(t, 400, "invalid_client")
+		require.Equal(t, 200, a.revoke("token=x", "Authorization: Bearer "+p.access).StatusCode, "ignored")
 		require.Equal(t, 200, a.revoke("token="+p.refresh, basic("backend", "backend-secret")).StatusCode)
 		p = a.login("client_id=webapp")
 		require.Equal(t, 200, a.revoke("token="+p.access+"&client_id=webapp").StatusCode)

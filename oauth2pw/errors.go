@@ -20,6 +20,12 @@ var (
 	// good. Any other error means that it could not be checked: 503.
 	ErrInvalidToken = errors.New("invalid token")
 
+	// ErrPasswordTooLong is wrapped by a [PasswordHasher] for a password that is longer
+	// than what the format of the stored hash looks at, after the work of a
+	// mismatch: bcrypt's 72 bytes. It is answered as a wrong password, and the event
+	// says so.
+	ErrPasswordTooLong = errors.New("the password is longer than the format of its hash allows")
+
 	// ErrBusy is wrapped by a [PasswordHasher] that has no room left: 503 with
 	// Retry-After.
 	ErrBusy = errors.New("busy")
@@ -45,7 +51,7 @@ type Error struct {
 
 	status int    // zero: that of the code
 	allow  string // the Allow header of a 405
-	scheme string // the scheme of the challenge; empty: that of the code
+	scheme string // the scheme of the challenge; empty: that of the code; noChallenge: none
 	scope  string // the scope attribute of a Bearer challenge
 
 	// for the event hook, never for the client
@@ -148,6 +154,8 @@ func (c *config) told(ctx context.Context, event *Event, do func() error) (refus
 	return refusal
 }
 
+const noChallenge = "none"
+
 // complete fills in what the code implies, and replaces an error that must not
 // be sent.
 func (e *Error) complete() *Error {
@@ -162,8 +170,11 @@ func (e *Error) complete() *Error {
 	if c.status == 0 {
 		c.status = row.status
 	}
-	if c.scheme == "" {
+	switch c.scheme {
+	case "":
 		c.scheme = row.scheme
+	case noChallenge:
+		c.scheme = ""
 	}
 	if c.Description == "" {
 		c.Description = row.description
@@ -220,7 +231,11 @@ func (a answerer) refuse(ctx context.Context, w http.ResponseWriter, err error, 
 		h.Set("WWW-Authenticate", a.challenge(full))
 	}
 	if full.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.FormatInt(int64((full.RetryAfter+time.Second-1)/time.Second), 10))
+		seconds := int64(full.RetryAfter / time.Second)
+		if full.RetryAfter%time.Second > 0 {
+			seconds++
+		}
+		h.Set("Retry-After", strconv.FormatInt(seconds, 10))
 	}
 	writeJSON(w, full.status, body)
 }

@@ -31,7 +31,7 @@ type Event struct {
 // The kinds of [Event], each with its reasons.
 const (
 	EventLogin          = "login"           // tokens were issued to a user who proved who he is
-	EventLoginFailed    = "login_failed"    // unknown_user, wrong_password, no_password, disabled, stale, unreadable_hash, malformed, refused
+	EventLoginFailed    = "login_failed"    // unknown_user, wrong_password, no_password, disabled, stale, unreadable_hash, too_long_for_hash, malformed, refused
 	EventScopeRefused   = "scope_refused"   // the credentials were right, the scope was not allowed
 	EventClientFailed   = "client_failed"   // a client could not be authenticated
 	EventThrottled      = "throttled"       // there were too many failures: the AttemptKind
@@ -52,7 +52,7 @@ const (
 	EventStoreRollback   = "store_rollback"   // a refresh token was newer than its session in the store, which must have lost writes
 	EventSessionEnded    = "session_ended"    // revoked, reuse, idle, age, limit, user_deleted, user_disabled, password_changed, abandoned, or what EndSession and the like were given
 	EventPasswordChanged = "password_changed" // by ChangePassword
-	EventPasswordRefused = "password_refused" // wrong_password, unacceptable, session_over
+	EventPasswordRefused = "password_refused" // wrong_password and the others of login_failed, unacceptable, session_over, no_session, no_principal
 )
 
 // LogEvents returns a hook for [Config.OnEvent] that writes every event to l: at
@@ -92,11 +92,26 @@ func LogEvents(l *slog.Logger) func(context.Context, Event) {
 	}
 }
 
+// logBroken is the hook where Config.OnEvent is nil: what broke, and what the
+// configuration lacks, goes to slog.Default.
+func logBroken() func(context.Context, Event) {
+	var plainHTTP hourly
+	return func(ctx context.Context, e Event) {
+		switch e.Kind {
+		case EventUnavailable, EventPanic, EventUpgradeFailed, EventStoreRollback, EventUnknownProxy, EventNameFolding:
+		case EventRequestRefused:
+			if e.Reason != "plain_http" || !plainHTTP.due(e.Time) {
+				return
+			}
+		default:
+			return
+		}
+		LogEvents(slog.Default())(ctx, e)
+	}
+}
+
 // emit completes an event and hands it to the hook.
 func (c *config) emit(ctx context.Context, e Event) {
-	if c.OnEvent == nil {
-		return
-	}
 	e.Time = c.now().UTC()
 	e.Address = ClientAddress(ctx)
 	if c.RequestID != nil {

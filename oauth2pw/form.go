@@ -1,8 +1,11 @@
 package oauth2pw
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"slices"
@@ -43,16 +46,31 @@ func (f form) get(name string) string {
 	return value
 }
 
+// without returns the parameters of other names.
+func (f form) without(name string) form {
+	return slices.DeleteFunc(slices.Clone(f), func(p param) bool { return p.name == name })
+}
+
 // readForm reads and checks the form of a token, revocation or introspection
-// request.
-func readForm(r *http.Request) (form, error) {
-	if types := r.Header["Content-Type"]; len(types) != 1 || !isFormType(types[0]) {
+// request. lax takes multipart/form-data too.
+func readForm(r *http.Request, lax bool) (form, error) {
+	if encoded := r.Header["Content-Encoding"]; len(encoded) > 0 && !(len(encoded) == 1 && equalFold(encoded[0], "identity")) {
+		return nil, badRequest("A Content-Encoding is not supported.")
+	}
+	types := r.Header["Content-Type"]
+	isForm := len(types) == 1 && isMediaType(types[0], "application/x-www-form-urlencoded")
+	isMultipart := lax && len(types) == 1 && isMediaType(types[0], "multipart/form-data")
+	switch {
+	case isForm, isMultipart:
+	case lax:
+		return nil, badRequest("The Content-Type must be application/x-www-form-urlencoded or multipart/form-data.")
+	default:
 		return nil, badRequest("The Content-Type must be application/x-www-form-urlencoded.")
 	}
 	if queryNamesOAuthParam(r.URL.RawQuery) {
 		return nil, badRequest("OAuth parameters belong in the body, never in the URL.")
 	}
-	f, err := bodyParams(r)
+	f, err := bodyParams(r, isMultipart)
 	if err != nil {
 		return nil, err
 	}
@@ -68,9 +86,9 @@ func readForm(r *http.Request) (form, error) {
 	return f, nil
 }
 
-func isFormType(contentType string) bool {
+func isMediaType(contentType, want string) bool {
 	mediaType, _, _ := strings.Cut(contentType, ";")
-	return strings.EqualFold(strings.Trim(mediaType, " \t"), "application/x-www-form-urlencoded")
+	return equalFold(strings.Trim(mediaType, " \t"), want)
 }
 
 // queryNamesOAuthParam looks at names only, and takes ";" for a separator too:
@@ -98,12 +116,12 @@ var (
 
 // bodyParams returns the parameters of the body, or those that somebody's
 // ParseForm has already read from it.
-func bodyParams(r *http.Request) (form, error) {
+func bodyParams(r *http.Request, isMultipart bool) (form, error) {
 	if r.ContentLength > maxBody {
 		return nil, errTooLarge
 	}
-	if r.PostForm != nil {
-		return parsedParams(r.PostForm)
+	if r.PostForm != nil && (!isMultipart || r.MultipartForm != nil) {
+		return parsedParams(r, isMultipart)
 	}
 	if r.Body == nil {
 		return nil, nil
@@ -115,7 +133,40 @@ func bodyParams(r *http.Request) (form, error) {
 	if err != nil {
 		return nil, badRequest("The body could not be read.").because("", "body", err)
 	}
+	if isMultipart {
+		return multipartParams(r.Header.Get("Content-Type"), body)
+	}
 	return parseParams(string(body))
+}
+
+var errMultipart = badRequest("The multipart body is malformed, or holds a file.")
+
+// multipartParams decodes multipart/form-data (RFC 7578), of which every part is a
+// parameter.
+func multipartParams(contentType string, body []byte) (form, error) {
+	_, params, err := mime.ParseMediaType(contentType)
+	if err != nil || params["boundary"] == "" {
+		return nil, errMultipart
+	}
+	reader := multipart.NewReader(bytes.NewReader(body), params["boundary"])
+	f := make(form, 0, 8)
+	for {
+		part, err := reader.NextRawPart()
+		if errors.Is(err, io.EOF) {
+			return f, nil
+		}
+		if err != nil || part.FormName() == "" || part.FileName() != "" || part.Header.Get("Content-Transfer-Encoding") != "" {
+			return nil, errMultipart
+		}
+		if len(f) == maxParams {
+			return nil, errTooManyParams
+		}
+		value, err := io.ReadAll(part)
+		if err != nil {
+			return nil, errMultipart
+		}
+		f = append(f, param{part.FormName(), string(value)})
+	}
 }
 
 // parseParams decodes a body. Unlike url.ParseQuery it fails at the first bad
@@ -140,9 +191,14 @@ func parseParams(body string) (form, error) {
 	return f, nil
 }
 
-func parsedParams(values url.Values) (form, error) {
+// parsedParams returns what somebody's ParseForm has read. It drops what it cannot
+// decode, and its error is gone; but then the parameters do not make up the body.
+func parsedParams(r *http.Request, isMultipart bool) (form, error) {
+	if isMultipart && len(r.MultipartForm.File) > 0 {
+		return nil, errMultipart
+	}
 	f, size := make(form, 0, 8), 0
-	for name, vs := range values {
+	for name, vs := range r.PostForm {
 		for _, v := range vs {
 			if size += len(name) + len(v); size > maxBody {
 				return nil, errTooLarge
@@ -153,7 +209,32 @@ func parsedParams(values url.Values) (form, error) {
 			f = append(f, param{name, v})
 		}
 	}
+	if !isMultipart && r.ContentLength >= 0 && !f.makesUp(r.ContentLength) {
+		return nil, badRequest("The form is malformed.")
+	}
 	return f, nil
+}
+
+// makesUp reports whether the parameters can be all of a body of so many bytes: an
+// escape takes three bytes for one, of a character that is no letter and no digit.
+func (f form) makesUp(length int64) bool {
+	least, most := int64(max(len(f)-1, 0)), int64(max(len(f)-1, 0)) // "&"
+	for _, p := range f {
+		if p.value != "" {
+			least++
+		}
+		most++ // "="
+		for _, s := range [...]string{p.name, p.value} {
+			for i := range len(s) {
+				least++
+				most++
+				if c := lower(s[i]); (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+					most += 2
+				}
+			}
+		}
+	}
+	return least <= length && length <= most
 }
 
 // PasswordRequestForm is a request of the password grant (RFC 6749, section
@@ -171,11 +252,12 @@ type PasswordRequestForm struct {
 // writes its own token endpoint; [Auth.TokenHandler] is that endpoint, done. The
 // grant_type may be left out, as FastAPI allows.
 //
-// It takes a POST of application/x-www-form-urlencoded, at most 64 KiB and 256
-// parameters of UTF-8, and refuses what RFC 6749, section 3.2, refuses: an OAuth
+// It takes a POST of application/x-www-form-urlencoded or multipart/form-data, at most
+// 64 KiB and 256 parameters of UTF-8, and refuses what RFC 6749, section 3.2, refuses: an OAuth
 // parameter that is repeated or stands in the URL, a missing username or
 // password, a malformed scope. The error is an [*Error]; [WriteError] answers
-// with it. If something has called r.ParseForm before, r.PostForm is read.
+// with it. If something has called r.ParseForm before, r.PostForm is read; a body that it
+// could not decode is refused, as far as its Content-Length shows it.
 //
 // It does not look at transport security, authenticates neither user nor client,
 // and bounds no guessing.
@@ -184,7 +266,7 @@ func ParsePasswordRequestForm(r *http.Request) (*PasswordRequestForm, error) {
 }
 
 // ParsePasswordRequestFormStrict is [ParsePasswordRequestForm] for clients that
-// follow the RFC: the grant_type must be there.
+// follow the RFC: the grant_type must be there, and the body is no multipart/form-data.
 func ParsePasswordRequestFormStrict(r *http.Request) (*PasswordRequestForm, error) {
 	return parsePasswordRequest(r, true)
 }
@@ -193,7 +275,7 @@ func parsePasswordRequest(r *http.Request, strict bool) (*PasswordRequestForm, e
 	if err := requirePost(r); err != nil {
 		return nil, err
 	}
-	f, err := readForm(r)
+	f, err := readForm(r, !strict)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ func FuzzForm(f *testing.F) {
 		r := httptest.NewRequest(http.MethodPost, "/token", strings.NewReader(body))
 		r.URL.RawQuery = query
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		got, err := readForm(r)
+		got, err := readForm(r, false)
 		if err != nil {
 			return
 		}

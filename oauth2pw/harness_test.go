@@ -136,6 +136,7 @@ func newApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
 		Users: a.users, Hasher: a.hasher, Issuer: a.ring, Clients: clients,
 		Scopes:        map[string]string{"me": "", "items": "", "admin": ""},
 		DefaultScopes: []string{"me"},
+		AllowNoClient: true,
 		LoadUser:      true,
 		Now:           a.clock.Now,
 		OnEvent: func(ctx context.Context, e oauth2pw.Event) {

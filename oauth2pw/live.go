@@ -9,7 +9,9 @@ import (
 
 // own reports whether a token is of our own issuer: its subject is one of our
 // users, and its sid one of our sessions.
-func (c *config) own(p Principal) bool { return c.ownIssuer == "" || p.Issuer == c.ownIssuer }
+func (c *config) own(p Principal) bool {
+	return c.onlyOwn || c.ownIssuer != "" && p.Issuer == c.ownIssuer
+}
 
 // Verify checks a bearer token, so that an *Auth is a [TokenVerifier]: the token
 // itself; with Config.LiveSessions, its session; with Config.LoadUser, its user.
@@ -53,7 +55,7 @@ func (c *config) sessionOf(ctx context.Context, p Principal) (*Session, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case s == nil || s.UserID != p.Subject || s.ClientID != p.ClientID:
+	case s == nil || s.UserID != p.Subject || c.owner(s.ClientID) != c.owner(p.ClientID):
 		return nil, deadToken("session_unknown")
 	case s.over(c.time()) != "":
 		return nil, deadToken("session_over")
@@ -72,7 +74,7 @@ func superseded(p Principal, authenticated time.Time) bool {
 // liveSession refuses a token whose session does not live.
 func (c *config) liveSession(ctx context.Context, p Principal) error {
 	known, epoch, found := c.live.recall(p.SessionID, c.time())
-	if found && known.userID == p.Subject && known.clientID == p.ClientID && !superseded(p, known.authenticated) {
+	if found && known.userID == p.Subject && c.owner(known.clientID) == c.owner(p.ClientID) && !superseded(p, known.authenticated) {
 		return nil
 	}
 	s, err := c.sessionOf(ctx, p)

@@ -42,8 +42,8 @@ func (t *Tokens) response() tokenResponse {
 // Login logs a user in whom the app has identified in its own way: right after a
 // sign-up, say. It returns the tokens that a login at the token endpoint would
 // give; r is the request that the user made, for its address and user agent, and
-// clientID the client that it came through, "" for none. Without scopes the
-// default ones are granted.
+// clientID the client that it came through; "" stands for a request that names none.
+// Without scopes the default ones are granted.
 //
 // The error is an [*Error], for [WriteError]: invalid_grant if there is no such
 // user or it is disabled, invalid_client if there is no such client,
@@ -60,15 +60,15 @@ func (a *Auth) Login(r *http.Request, userID, clientID string, scopes ...string)
 }
 
 func (c *config) login(ctx context.Context, r *TokenRequest, userID, clientID string, scopes []string) (_ *Tokens, err error) {
-	if clientID != "" {
-		if r.Client, err = c.findClient(ctx, clientID); err != nil {
-			return nil, err
-		}
-		if r.Client == nil {
-			return nil, errInvalidClient
-		}
-		r.event.ClientID = clientID
+	if clientID == "" {
+		r.Client, err = c.unnamedClient(ctx)
+	} else if r.Client, err = c.findClient(ctx, clientID); err == nil && r.Client == nil {
+		err = errInvalidBodyClient.because(EventClientFailed, "unknown_client", nil)
 	}
+	if err != nil {
+		return nil, err
+	}
+	r.event.ClientID = r.Client.id()
 	for _, s := range scopes {
 		if !validScopeToken(s) {
 			return nil, &Error{Code: "invalid_scope", Description: "The scope is malformed."}
@@ -182,7 +182,7 @@ func loginRefused(reason string, err error) error {
 // Config.Sessions.
 func (c *config) makeTokens(ctx context.Context, s *Session, u *User, scope string) (*Tokens, error) {
 	p := Principal{
-		Subject: s.UserID, ClientID: s.ClientID, Scope: scope, SessionID: s.ID,
+		Subject: s.UserID, ClientID: c.owner(s.ClientID), Scope: scope, SessionID: s.ID,
 		AuthTime: authTime(s.AuthenticatedAt, u.SessionsFrom), User: u,
 	}
 	if s.ID != "" {

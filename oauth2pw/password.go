@@ -107,7 +107,7 @@ var errNoUserID = errors.New("a user without an ID")
 // noteFolding tells the event hook, once an hour at most, that the store takes a name
 // for that of a user whose name Config.FoldName writes in another way.
 func (c *config) noteFolding(ctx context.Context, u *User, asked string) {
-	if u.Username == asked || c.OnEvent == nil {
+	if u.Username == asked {
 		return
 	}
 	if c.FoldName != nil && c.FoldName(u.Username) == asked {
@@ -132,6 +132,8 @@ func (c *config) verifyPassword(ctx context.Context, u *User, reason, password s
 	}
 	ok, outdated, err := c.Hasher.Verify(ctx, hash, password[:min(len(password), maxPassword)])
 	switch {
+	case errors.Is(err, ErrPasswordTooLong):
+		return withDefault(reason, "too_long_for_hash"), false, nil
 	case err != nil:
 		return "", false, plugError("PasswordHasher.Verify", err)
 	case reason != "":
@@ -158,7 +160,7 @@ func (c *config) sameHash(verified, password string) func(context.Context, *User
 			return false, plugError("UserStore.UserByID", errors.New("it returned a user without PasswordHash, which UserByName had: both must return the whole record"))
 		default:
 			ok, _, err := c.Hasher.Verify(ctx, hash, password)
-			if err != nil {
+			if err != nil && !errors.Is(err, ErrPasswordTooLong) {
 				return false, plugError("PasswordHasher.Verify", err)
 			}
 			verified = hash

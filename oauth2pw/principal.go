@@ -3,6 +3,7 @@ package oauth2pw
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -74,6 +75,10 @@ type requestState struct {
 	token     string   // what was verified
 	required  []string // scopes required so far, outermost first
 }
+
+// String and GoString keep the token out of what fmt prints of a context.
+func (s *requestState) String() string   { return fmt.Sprint(s.Context) + ".WithValue(oauth2pw)" }
+func (s *requestState) GoString() string { return s.String() }
 
 type stateKey struct{}
 

@@ -182,7 +182,7 @@ func (c *config) refreshOnce(ctx context.Context, r *TokenRequest, t refreshToke
 		}
 		return nil, refreshRefused(reason)
 	}
-	if s.ClientID != r.Client.id() {
+	if c.owner(s.ClientID) != r.Client.id() {
 		return nil, refreshRefused("wrong_client") // and nothing is spent
 	}
 	use := s.use(t.generation, r.now, c.RefreshGrace)

@@ -15,13 +15,17 @@ import (
 // client is revoked by its token alone. A token that is unknown, or over already,
 // is answered as if it had been revoked now. A refresh token that has been used
 // does it too.
-func (a *Auth) RevokeHandler() http.Handler { return a.c.endpoint("token", a.c.revoke) }
+func (a *Auth) RevokeHandler() http.Handler {
+	return a.c.endpoint(endpoint{required: "token", decide: a.c.revoke})
+}
 
 // IntrospectHandler returns the introspection endpoint (RFC 7662), for clients
 // with Client.Introspect and a secret. Mount it without a method, at any path. A
 // refresh token is shown to its own client only; tokens of other issuers are not
 // active here.
-func (a *Auth) IntrospectHandler() http.Handler { return a.c.endpoint("token", a.c.introspect) }
+func (a *Auth) IntrospectHandler() http.Handler {
+	return a.c.endpoint(endpoint{required: "token", challenge: true, decide: a.c.introspect})
+}
 
 // revoke: the token says itself which kind it is, whatever token_type_hint says.
 func (c *config) revoke(ctx context.Context, r *TokenRequest) (any, error) {
@@ -35,7 +39,7 @@ func (c *config) revoke(ctx context.Context, r *TokenRequest) (any, error) {
 		return done, nil
 	}
 	// RFC 7009, section 2.1: the token must have been issued to this client.
-	if s.ClientID != r.Client.id() {
+	if c.owner(s.ClientID) != r.Client.id() {
 		return nil, errNotYourToken
 	}
 	return done, c.endOne(ctx, s, "revoked")
@@ -59,7 +63,7 @@ func (c *config) revocable(ctx context.Context, r *TokenRequest) (*Session, erro
 		return nil, err
 	}
 	if c.Sessions == nil || p.SessionID == "" {
-		if p.ClientID != r.Client.id() {
+		if c.owner(p.ClientID) != r.Client.id() {
 			return nil, errNotYourToken
 		}
 		return nil, &Error{Code: "unsupported_token_type"} // it lives until it expires
@@ -149,7 +153,7 @@ func (c *config) introspectAccess(ctx context.Context, token string) (any, error
 // been used is not active, and that is all.
 func (c *config) introspectRefresh(ctx context.Context, r *TokenRequest, t refreshToken) (any, error) {
 	s, _, err := c.ownSession(ctx, t)
-	if err != nil || s == nil || s.over(r.now) != "" || s.ClientID != r.Client.ID || t.generation < s.Generation ||
+	if err != nil || s == nil || s.over(r.now) != "" || c.owner(s.ClientID) != r.Client.ID || t.generation < s.Generation ||
 		!c.refreshes || !r.Client.mayUse(grantRefresh) {
 		return introspection{}, err
 	}
@@ -158,7 +162,7 @@ func (c *config) introspectRefresh(ctx context.Context, r *TokenRequest, t refre
 		return introspection{}, err
 	}
 	return introspection{
-		Active: true, Scope: s.Scope, ClientID: s.ClientID, Username: u.Username,
+		Active: true, Scope: s.Scope, ClientID: c.owner(s.ClientID), Username: u.Username,
 		ExpiresAt: s.end().Truncate(time.Second).Unix(), IssuedAt: s.AdvancedAt.Unix(),
 		Subject: s.UserID, SessionID: s.ID,
 	}, nil

@@ -141,6 +141,10 @@ func (c *config) setSessions() error {
 		return errors.New("oauth2pw: Config.RefreshIdle is under a second")
 	case c.RefreshMax < time.Second:
 		return errors.New("oauth2pw: Config.RefreshMax is under a second")
+	case 0 < c.RefreshGrace && c.RefreshGrace < time.Millisecond:
+		return errors.New("oauth2pw: Config.RefreshGrace is under a millisecond: write 30*time.Second; negative is for none")
+	case 0 < c.LiveSessions && c.LiveSessions < time.Millisecond:
+		return errors.New("oauth2pw: Config.LiveSessions is under a millisecond: write 10*time.Second; negative asks the store at every request")
 	case c.RefreshGrace > maxRefreshGrace:
 		return errors.New("oauth2pw: Config.RefreshGrace is over two minutes")
 	case c.MaxSessions < 0:
@@ -346,6 +350,9 @@ func (a *Auth) SweepSessions(ctx context.Context, every time.Duration) error {
 	}
 	if every <= 0 {
 		return c.sweep(ctx)
+	}
+	if every < time.Second {
+		return errors.New("oauth2pw: SweepSessions: every is under a second: write time.Hour")
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()

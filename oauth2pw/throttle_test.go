@@ -427,7 +427,7 @@ func TestThrottleClients(t *testing.T) {
 	} {
 		a := newApp(t)
 		for i := range 10 {
-			a.fromTo(target, home, form+backend(fmt.Sprint("wrong", i))).isError(t, 401, "invalid_client")
+			a.fromTo(target, home, form+backend(fmt.Sprint("wrong", i))).isError(t, map[bool]int{true: 401, false: 400}[target == "/introspect"], "invalid_client")
 		}
 		got, gotWrong := a.fromTo(target, home, form+backend("backend-secret")), a.fromTo(target, home, form+backend("wrong"))
 		got.isThrottled(t)
@@ -452,10 +452,10 @@ func TestThrottleClients(t *testing.T) {
 
 	a := newApp(t)
 	for i := range 300 { // clients that do not exist count for themselves alone
-		a.from(home, login+fmt.Sprintf("&client_id=c%d&client_secret=x", i)).isError(t, 401, "invalid_client")
+		a.from(home, login+fmt.Sprintf("&client_id=c%d&client_secret=x", i)).isError(t, 400, "invalid_client")
 	}
 	for i := range 9 {
-		a.from(home, login+fmt.Sprint("&client_id=c1&client_secret=", i)).isError(t, 401, "invalid_client")
+		a.from(home, login+fmt.Sprint("&client_id=c1&client_secret=", i)).isError(t, 400, "invalid_client")
 	}
 	a.from(home, login+"&client_id=c1&client_secret=10").isThrottled(t)
 	require.Equal(t, 200, a.from(home, login+backend("backend-secret")).StatusCode)
@@ -475,16 +475,16 @@ func TestThrottleClients(t *testing.T) {
 	}
 	wg.Wait()
 	for i := range 9 { // success clears (client, address)
-		b.from(home, login+backend(fmt.Sprint("wrong", i))).isError(t, 401, "invalid_client")
-		b.from(home, login+backend(fmt.Sprint("wrong", i))).isError(t, 401, "invalid_client") // the same once more is free
+		b.from(home, login+backend(fmt.Sprint("wrong", i))).isError(t, 400, "invalid_client")
+		b.from(home, login+backend(fmt.Sprint("wrong", i))).isError(t, 400, "invalid_client") // the same once more is free
 	}
 	require.Equal(t, 200, b.from(home, login+backend("backend-secret")).StatusCode)
 	for i := range 10 {
-		b.from(home, login+backend(fmt.Sprint("wrong again", i))).isError(t, 401, "invalid_client")
+		b.from(home, login+backend(fmt.Sprint("wrong again", i))).isError(t, 400, "invalid_client")
 	}
 	b.from(home, login+backend("wrong")).isThrottled(t)
 	for i := range 40 { // and strangers block no client elsewhere
-		b.from(fmt.Sprintf("203.0.113.%d", i), login+backend("wrong")).isError(t, 401, "invalid_client")
+		b.from(fmt.Sprintf("203.0.113.%d", i), login+backend("wrong")).isError(t, 400, "invalid_client")
 	}
 	require.Equal(t, 200, b.from(away, login+backend("backend-secret")).StatusCode)
 }
@@ -605,6 +605,12 @@ func TestThrottleGrants(t *testing.T) {
 		require.Equal(t, 200, b.from(home, "grant_type=otp&otp=right-code&username=johndoe&who=u3").StatusCode)
 		b.attackAccount("johndoe")
 		b.from(home, right("johndoe")).isThrottled(t) // and the address is not known to johndoe
+	})
+	t.Run("it makes the address known to who logs in", func(t *testing.T) {
+		a := grantApp(t)
+		require.Equal(t, 200, a.from(home, otp+"right-code").StatusCode)
+		a.attackAccount("johndoe")
+		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
 	})
 	t.Run("for a user", func(t *testing.T) {
 		guess := otp + "right-code&counted=1&whose=u1"

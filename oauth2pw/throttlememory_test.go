@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw/internal/attempts"
 )
 
 type testClock struct{ now time.Time }
@@ -409,6 +411,34 @@ func TestThrottleFlood(t *testing.T) {
 		_, ok = begin(Attempt{Kind: AttemptClient, ClientID: "backend", Address: address(2_000_000 + i), Right: true})
 		require.True(t, ok, "%d of a client", i)
 	}
+}
+
+// TestThrottleApart: names count in no room of the users', and clients that do not exist in
+// none of the clients'; and a right secret of a client is blocked by no other's.
+func TestThrottleApart(t *testing.T) {
+	const window = time.Minute
+	throttle, _ := newTestThrottle(3, window)
+	tiny := func() *attempts.Counter { return attempts.NewCounter(3, window, 1, 2) } // one key, then all share
+	throttle.users = accountCounters{tiny(), attempts.NewGuesses(9, window, 1), tiny()}
+	throttle.clients.pairs = tiny()
+	ctx, address := context.Background(), netip.MustParseAddr("192.0.2.1")
+	for i := range 50 {
+		_, _, _ = throttle.begin(ctx, Attempt{Kind: AttemptPassword, Name: fmt.Sprint(i), Address: address})
+		_, _, _ = throttle.begin(ctx, Attempt{Kind: AttemptClient, Name: fmt.Sprint(i), Address: address})
+	}
+	for i := range 3 {
+		_, wait, _ := throttle.begin(ctx, Attempt{Kind: AttemptPassword, UserID: "u", Address: netip.MustParseAddr("192.0.2.2")})
+		require.Zero(t, wait, i)
+		_, wait, _ = throttle.begin(ctx, Attempt{Kind: AttemptClient, ClientID: "c", Address: address})
+		require.Zero(t, wait, i)
+	}
+	for i := range 50 { // in the sketch, which has two cells
+		_, _, _ = throttle.begin(ctx, Attempt{Kind: AttemptClient, ClientID: fmt.Sprint(i), Address: address})
+	}
+	_, wait, _ := throttle.begin(ctx, Attempt{Kind: AttemptClient, ClientID: "another", Address: address, Right: true})
+	require.Zero(t, wait)
+	_, wait, _ = throttle.begin(ctx, Attempt{Kind: AttemptClient, ClientID: "c", Address: address, Right: true})
+	require.Positive(t, wait)
 }
 
 func BenchmarkThrottle(b *testing.B) {

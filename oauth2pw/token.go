@@ -186,17 +186,26 @@ func judge(ctx context.Context, plug string, r *TokenRequest, u *User, err error
 // It answers a POST of application/x-www-form-urlencoded with tokens (section
 // 5.1) or an error (section 5.2), as JSON that no cache stores.
 func (a *Auth) TokenHandler() http.Handler {
-	return a.c.endpoint("grant_type", a.c.token)
+	return a.c.endpoint(endpoint{required: "grant_type", lax: a.c.LaxForm, decide: a.c.token})
+}
+
+// endpoint says how one of the endpoints differs from the others.
+type endpoint struct {
+	required  string // the parameter without which nothing can be decided
+	lax       bool   // the form is read as FastAPI does
+	challenge bool   // every client that fails is asked for Basic credentials
+	// decide gets a request whose client is authenticated, and returns what to
+	// encode.
+	decide func(ctx context.Context, r *TokenRequest) (any, error)
 }
 
 // endpoint is the part that the token endpoint shares with its siblings:
-// transport, form, client, and the answer. decide gets a request whose client is
-// authenticated, and returns what to encode.
-func (c *config) endpoint(required string, decide func(ctx context.Context, r *TokenRequest) (any, error)) http.Handler {
+// transport, form, client, and the answer.
+func (c *config) endpoint(e endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := c.withAddress(r)
 		event := Event{Kind: EventRequestRefused}
-		body, err := c.answer(ctx, r, &event, required, decide)
+		body, err := c.answer(ctx, r, &event, e)
 		if err != nil {
 			c.answers.refuse(ctx, w, err, event)
 			return
@@ -205,9 +214,7 @@ func (c *config) endpoint(required string, decide func(ctx context.Context, r *T
 	})
 }
 
-func (c *config) answer(ctx context.Context, r *http.Request, event *Event, required string,
-	decide func(ctx context.Context, r *TokenRequest) (any, error),
-) (body []byte, refusal error) {
+func (c *config) answer(ctx context.Context, r *http.Request, event *Event, e endpoint) (body []byte, refusal error) {
 	defer recoverPlug(&refusal)
 	if err := requirePost(r); err != nil {
 		return nil, err
@@ -219,14 +226,20 @@ func (c *config) answer(ctx context.Context, r *http.Request, event *Event, requ
 		return nil, err
 	}
 	c.noteProxy(ctx)
-	f, err := readForm(r)
+	f, err := readForm(r, e.lax)
 	if err != nil {
 		return nil, err
 	}
-	if err := requireParam(f.get, required); err != nil {
+	if e.lax && f.get("grant_type") == "" && f.get("username") != "" && f.get("password") != "" {
+		f = append(f.without("grant_type"), param{"grant_type", grantPassword})
+	}
+	if err := requireParam(f.get, e.required); err != nil {
 		return nil, err
 	}
 	client, err := c.authenticateClient(ctx, r, f)
+	if refused := (*Error)(nil); e.challenge && errors.As(err, &refused) && refused.Code == errInvalidClient.Code {
+		err = errInvalidClient.because(refused.kind, refused.reason, refused.cause)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +247,7 @@ func (c *config) answer(ctx context.Context, r *http.Request, event *Event, requ
 	request := c.newRequest(r, event)
 	request.GrantType, request.Client = f.get("grant_type"), client
 	request.param = f.get
-	answer, err := decide(ctx, request)
+	answer, err := e.decide(ctx, request)
 	if err != nil {
 		return nil, err
 	}

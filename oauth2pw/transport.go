@@ -81,7 +81,7 @@ func (t *transport) requireHTTPS(r *http.Request) error {
 	protos := listMembers(r.Header[headerForwardedProto])
 	forwarded := forwardedValues(r.Header[headerForwarded], "proto")
 	says := func(list []string, scheme string) bool {
-		return slices.ContainsFunc(list, func(s string) bool { return strings.EqualFold(s, scheme) })
+		return slices.ContainsFunc(list, func(s string) bool { return equalFold(s, scheme) })
 	}
 	if says(protos, "http") || says(forwarded, "http") {
 		return refused("a forwarding header says http")
@@ -120,7 +120,7 @@ var errCrossSite = (&Error{Code: "access_denied", Description: "A page of anothe
 // page. Programs and old browsers send no Sec-Fetch-Site.
 func (t *transport) requireSameSite(r *http.Request) error {
 	crossSite := slices.ContainsFunc(listMembers(r.Header["Sec-Fetch-Site"]), func(s string) bool {
-		return strings.EqualFold(s, "cross-site")
+		return equalFold(s, "cross-site")
 	})
 	if origin := r.Header["Origin"]; crossSite && (len(origin) != 1 || !slices.Contains(t.origins, origin[0])) {
 		return errCrossSite
@@ -199,7 +199,7 @@ var clientHeaders = []string{headerForwardedFor, headerForwarded, "X-Real-Ip", "
 // that of many: either a client sends a forwarding header, or the operator has
 // forgotten a proxy.
 func (c *config) noteProxy(ctx context.Context) {
-	if doubt := stateFrom(ctx).doubt; doubt != nil && c.OnEvent != nil && c.proxyTold.due(c.now()) {
+	if doubt := stateFrom(ctx).doubt; doubt != nil && c.proxyTold.due(c.now()) {
 		c.emit(ctx, Event{Kind: EventUnknownProxy, Err: doubt})
 	}
 }
@@ -231,6 +231,27 @@ func parseHop(s string) netip.Addr {
 	return a.Unmap().WithZone("")
 }
 
+// equalFold is strings.EqualFold for ASCII: no letter of another script is a letter of a
+// protocol.
+func equalFold(s, t string) bool {
+	if len(s) != len(t) {
+		return false
+	}
+	for i := range len(s) {
+		if lower(s[i]) != lower(t[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
 // listMembers splits the values of a header field into the members of its list,
 // those of later lines last (RFC 9110, section 5.3).
 func listMembers(values []string) []string {
@@ -253,7 +274,7 @@ func forwardedValues(lines []string, name string) []string {
 			value := ""
 			for _, pair := range splitQuoted(element, ';') {
 				key, v, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
-				if strings.EqualFold(key, name) {
+				if equalFold(key, name) {
 					value = unquote(v)
 				}
 			}

@@ -46,12 +46,14 @@ type PasswordUpdater interface {
 
 // PasswordHasher hashes and verifies passwords. Package hasher has one. It is
 // called concurrently, and an error that wraps [ErrBusy] says that it has no
-// room left. Any other error means that it failed (503).
+// room left, one that wraps [ErrPasswordTooLong] that the password cannot be that of the
+// hash. Any other error means that it failed (503).
 type PasswordHasher interface {
 	// Hash returns the encoded hash of a password, with all that Verify needs.
 	Hash(ctx context.Context, password string) (string, error)
 	// Verify reports whether the password is that of hash, and whether hash
 	// should be replaced. The hash "" costs what a mismatch costs and never
-	// matches; a hash that it cannot read does the same, and is outdated.
+	// matches; a hash that it cannot read does the same, and is outdated. One that
+	// it can read is outdated only where the password matches.
 	Verify(ctx context.Context, hash, password string) (ok, outdated bool, err error)
 }

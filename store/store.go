@@ -16,6 +16,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -172,6 +173,9 @@ func NewClients(clients ...oauth2pw.Client) (*Clients, error) {
 	for _, c := range clients {
 		if c.ID == "" {
 			return nil, errors.New("store: a client needs an ID")
+		}
+		if c.SecretSHA256 != nil && len(c.SecretSHA256) != sha256.Size {
+			return nil, fmt.Errorf("store: the SecretSHA256 of the client %q has %d bytes, not 32; nil is for a public client", c.ID, len(c.SecretSHA256))
 		}
 		if _, taken := s.byID[c.ID]; taken {
 			return nil, fmt.Errorf("store: the client %q %w", c.ID, ErrExists)

@@ -145,8 +145,8 @@ func Users(t *testing.T, open func(t *testing.T, users []oauth2pw.User) oauth2pw
 func Clients(t *testing.T, open func(t *testing.T, clients []oauth2pw.Client) oauth2pw.ClientStore) {
 	clients := []oauth2pw.Client{
 		{ID: "webapp", Grants: []string{"password", "refresh_token"}},
-		{ID: "backend", SecretSHA256: []byte{0, 1, 2, 255}, Grants: []string{"password"}, Scopes: []string{"me"}, Introspect: true},
-		{ID: "c id:%+", SecretSHA256: []byte{3}, Grants: []string{}, Scopes: []string{}},
+		{ID: "backend", SecretSHA256: digest(0, 1, 2, 255), Grants: []string{"password"}, Scopes: []string{"me"}, Introspect: true},
+		{ID: "c id:%+", SecretSHA256: digest(3), Grants: []string{}, Scopes: []string{}},
 	}
 	ctx := context.Background()
 	s := open(t, clients)
@@ -475,6 +475,9 @@ func Sessions(t *testing.T, open func(t *testing.T) oauth2pw.SessionStore) {
 		}
 	})
 }
+
+// digest returns 32 bytes that begin like this.
+func digest(begin ...byte) []byte { return append(begin, make([]byte, 32-len(begin))...) }
 
 func sameSession(t *testing.T, got, want oauth2pw.Session) {
 	t.Helper()
