@@ -6,9 +6,11 @@ import (
 	"time"
 )
 
-// owaspFloor is the least number of passes at an amount of memory, in KiB (OWASP
-// Password Storage Cheat Sheet, argon2id).
-var owaspFloor = []struct{ memory, time uint32 }{
+// floor is the least number of passes at an amount of memory, in KiB.
+type floor struct{ memory, time uint32 }
+
+// owaspFloor is OWASP's minimum (Password Storage Cheat Sheet, argon2id).
+var owaspFloor = []floor{
 	{47104, 1}, {19456, 2}, {12288, 3}, {9216, 4}, {7168, 5},
 }
 
@@ -34,9 +36,9 @@ func calibrate(target time.Duration, memory uint32, measure func(Params) time.Du
 		memory = defaultParams.Memory
 	}
 	p := Params{Memory: memory, Threads: uint8(min(runtime.GOMAXPROCS(0), int(defaultParams.Threads)))}
-	for _, floor := range owaspFloor {
-		if memory >= floor.memory {
-			p.Time = floor.time
+	for _, f := range owaspFloor {
+		if memory >= f.memory {
+			p.Time = f.time
 			break
 		}
 	}

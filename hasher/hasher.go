@@ -46,6 +46,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -54,7 +55,10 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-var _ oauth2pw.PasswordHasher = (*Hasher)(nil)
+var (
+	_ oauth2pw.PasswordHasher = (*Hasher)(nil)
+	_ oauth2pw.Checker        = (*Hasher)(nil)
+)
 
 // MaxPassword is the length of the longest password that is hashed, in bytes. The
 // shortest is one byte.
@@ -76,8 +80,12 @@ var defaultParams = Params{Memory: 64 << 10, Time: 3, Threads: 4}
 
 // Config has the settings of a Hasher. The zero value is [Default].
 type Config struct {
-	// Params is the cost of new hashes. Zero: 64 MiB, 3 passes, 4 lanes.
+	// Params is the cost of new hashes. Zero: 64 MiB, 3 passes, 4 lanes. A cost under
+	// each of OWASP's minima (m=47104,t=1; m=19456,t=2; m=12288,t=3; m=9216,t=4;
+	// m=7168,t=5) is refused, and so is one that the machine has no memory for.
 	Params Params
+	// InsecureParams lets Params be as weak as argon2id allows: for tests.
+	InsecureParams bool
 	// MaxMemory, in KiB, is the most that a stored hash may ask for. One that asks
 	// for more than Params.Memory takes several slots, or all of them. Zero: twice
 	// what Params or the default cost takes, whichever is more.
@@ -134,6 +142,12 @@ func New(c Config) (*Hasher, error) {
 	}
 	if err := c.Params.valid(); err != nil {
 		return nil, fmt.Errorf("hasher: Config.Params: %w", err)
+	}
+	if !c.InsecureParams && c.Params.weak() {
+		return nil, fmt.Errorf("hasher: Config.Params: m=%d,t=%d is under OWASP's minimum for argon2id, m=19456,t=2 (KiB, passes); Config.InsecureParams is for tests", c.Params.Memory, c.Params.Time)
+	}
+	if most := machineMemory(); most > 0 && (uint64(c.Params.Memory) > most || uint64(c.MaxMemory) > most) {
+		return nil, fmt.Errorf("hasher: Config.Params or Config.MaxMemory asks for more than the %d KiB that this machine has", most)
 	}
 	if c.Slots < 0 {
 		return nil, errors.New("hasher: Config.Slots is negative")
@@ -198,6 +212,37 @@ func (p Params) valid() error {
 	return nil
 }
 
+// weak reports whether a cost is under OWASP's minimum.
+func (p Params) weak() bool {
+	return !slices.ContainsFunc(owaspFloor, func(f floor) bool { return p.Memory >= f.memory && p.Time >= f.time })
+}
+
+// machineMemory returns how many KiB of memory there are for this process, as far as it
+// can be told; 0: it cannot.
+func machineMemory() uint64 {
+	least := uint64(debug.SetMemoryLimit(-1)) >> 10
+	for file, scan := range map[string]func(string) (uint64, bool){
+		"/proc/meminfo": func(text string) (kib uint64, ok bool) {
+			_, rest, found := strings.Cut(text, "MemTotal:")
+			_, err := fmt.Sscan(rest, &kib)
+			return kib, found && err == nil
+		},
+		"/sys/fs/cgroup/memory.max": func(text string) (n uint64, ok bool) {
+			_, err := fmt.Sscan(text, &n)
+			return n >> 10, err == nil // "max" is no number
+		},
+	} {
+		text, err := os.ReadFile(file)
+		if n, ok := scan(string(text)); err == nil && ok {
+			least = min(least, n)
+		}
+	}
+	if least >= math.MaxInt64>>10 {
+		return 0
+	}
+	return least
+}
+
 func (p Params) work() uint64 { return uint64(p.Memory) * uint64(p.Time) }
 
 const saltLength, tagLength = 16, 32 // bytes; RFC 9106, section 4
@@ -223,17 +268,19 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	return prefix + e.String(), nil
 }
 
-// Verify reports whether a password is that of a hash, and whether the hash is
+// Verify reports whether a password is that of a hash, and, if it is, whether the hash is
 // outdated: weaker than a new one, or of another format. A hash that is empty, or that it
 // cannot read or may not afford, costs what a mismatch costs and never matches;
 // all but the empty one are outdated then. So does a password that is empty or
-// too long. The error wraps oauth2pw.ErrBusy, or that of a context that ended in
-// the queue.
+// too long; the error wraps oauth2pw.ErrPasswordTooLong if only the format of the hash
+// makes it too long. Any other error wraps oauth2pw.ErrBusy, or that of a context that
+// ended in the queue.
 func (h *Hasher) Verify(ctx context.Context, hash, password string) (ok, outdated bool, err error) {
 	s, readable := h.read(hash)
 	longest := withDefault(s.maxPassword, MaxPassword)
 	usable := readable && password != "" && len(password) <= longest
-	outdated = s.outdated && usable || hash != "" && !readable
+	tooLong := readable && longest < len(password) && len(password) <= MaxPassword
+	isOutdated := s.outdated
 	if !usable {
 		s = h.dummy()
 	}
@@ -254,7 +301,19 @@ func (h *Hasher) Verify(ctx context.Context, hash, password string) (ok, outdate
 	if err != nil {
 		return false, false, err
 	}
-	return match && usable, outdated, nil
+	if tooLong {
+		return false, false, fmt.Errorf("hasher: it looks at %d bytes: %w", longest, oauth2pw.ErrPasswordTooLong)
+	}
+	ok = match && usable
+	return ok, ok && isOutdated || hash != "" && !readable, nil
+}
+
+// Check reports that a Hasher was not made by New or Default; see oauth2pw.Checker.
+func (h *Hasher) Check() error {
+	if h.gate == nil {
+		return errors.New("hasher: a zero Hasher: it is made by New or Default")
+	}
+	return nil
 }
 
 // dummy is a hash that costs what a new one costs.

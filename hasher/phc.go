@@ -5,7 +5,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strconv"
+	"math"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/argon2"
@@ -23,7 +24,8 @@ const phcPrefix = "$argon2id$v=19$"
 
 var phcBase64 = base64.RawStdEncoding.Strict()
 
-// parse reads what stands behind the prefix: m=…,t=…,p=…$salt$tag.
+// parse reads what stands behind the prefix: m=…,t=…,p=…$salt$tag, the
+// parameters in any order.
 func parse(rest string) (encoded, error) {
 	costs, rest, _ := strings.Cut(rest, "$")
 	salt, tag, _ := strings.Cut(rest, "$")
@@ -42,27 +44,34 @@ func parse(rest string) (encoded, error) {
 }
 
 func parseParams(s string) (Params, error) {
-	costs := strings.Split(s, ",")
-	if len(costs) != 3 {
+	v, ok := parseCosts(s, "m", "t", "p")
+	if !ok || v[2] > math.MaxUint8 {
 		return Params{}, errUnreadable
 	}
-	var values [3]uint64
-	for i, limit := range []struct {
-		name string
-		bits int
-	}{{"m=", 32}, {"t=", 32}, {"p=", 8}} {
-		digits, ok := strings.CutPrefix(costs[i], limit.name)
-		v, err := strconv.ParseUint(digits, 10, limit.bits)
-		if !ok || err != nil || digits != strconv.FormatUint(v, 10) {
-			return Params{}, errUnreadable
-		}
-		values[i] = v
-	}
-	p := Params{Memory: uint32(values[0]), Time: uint32(values[1]), Threads: uint8(values[2])}
+	p := Params{Memory: v[0], Time: v[1], Threads: uint8(v[2])}
 	if p.valid() != nil {
 		return Params{}, errUnreadable
 	}
 	return p, nil
+}
+
+// parseCosts reads m=…,t=…,p=… in any order, each of the three exactly once.
+func parseCosts(s string, names ...string) (values [3]uint32, ok bool) {
+	costs := strings.Split(s, ",")
+	if len(costs) != len(values) {
+		return values, false
+	}
+	var seen [3]bool
+	for _, cost := range costs {
+		name, digits, _ := strings.Cut(cost, "=")
+		i := slices.Index(names, name)
+		v, ok := number(digits, math.MaxUint32)
+		if i < 0 || seen[i] || !ok {
+			return values, false
+		}
+		values[i], seen[i] = v, true
+	}
+	return values, true
 }
 
 func (e encoded) String() string {

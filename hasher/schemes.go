@@ -73,7 +73,7 @@ type scheme struct {
 var schemes = []scheme{
 	{phcPrefix, (*Hasher).parseArgon2id},
 	{pepperPrefix, (*Hasher).parsePeppered},
-	{"argon2$" + phcPrefix[1:], (*Hasher).parseArgon2id}, // Django's
+	{"argon2$" + phcPrefix[1:], outdated((*Hasher).parseArgon2id)}, // Django's
 	{"$argon2i$v=19$", parseArgon2i},
 	{"argon2$argon2i$v=19$", parseArgon2i},
 	{"$2a$", parseBcrypt("$2a$")},
@@ -87,6 +87,15 @@ var schemes = []scheme{
 	{"$pbkdf2-sha512$", parsePBKDF2(sha512.New)},
 	{"pbkdf2_sha256$", parseDjangoPBKDF2(sha256.New)},
 	{"pbkdf2_sha512$", parseDjangoPBKDF2(sha512.New)},
+}
+
+// outdated reads what is outdated at any cost, for it is of another format.
+func outdated(parse func(*Hasher, string) (stored, bool)) func(*Hasher, string) (stored, bool) {
+	return func(h *Hasher, rest string) (stored, bool) {
+		s, ok := parse(h, rest)
+		s.outdated = true
+		return s, ok
+	}
 }
 
 // maxEncoded bounds what is looked at: the longest of them fits easily.
@@ -192,18 +201,9 @@ func parseScrypt(_ *Hasher, rest string) (stored, bool) {
 	if len(fields) != 3 {
 		return stored{}, false
 	}
-	costs := strings.Split(fields[0], ",")
-	if len(costs) != 3 {
+	n, ok := parseCosts(fields[0], "ln", "r", "p")
+	if !ok || n[1] > 1<<20 || n[2] > 1<<20 {
 		return stored{}, false
-	}
-	var n [3]uint32
-	for i, name := range []string{"ln=", "r=", "p="} {
-		digits, ok1 := strings.CutPrefix(costs[i], name)
-		v, ok2 := number(digits, 1<<20)
-		if !ok1 || !ok2 {
-			return stored{}, false
-		}
-		n[i] = v
 	}
 	salt, ok1 := decode(phcBase64, fields[1], 0, 64)
 	tag, ok2 := decode(phcBase64, fields[2], 16, 64)

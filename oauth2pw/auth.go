@@ -243,7 +243,28 @@ func New(c Config) (*Auth, error) {
 	return &Auth{cfg}, nil
 }
 
+// Checker is the optional side of a plug that is of no use unless its constructor has
+// made it: New and the middleware refuse one whose Check fails.
+type Checker interface {
+	Check() error
+}
+
+func checkPlug(name string, plug any) error {
+	if c, ok := plug.(Checker); ok && !isNil(plug) {
+		if err := c.Check(); err != nil {
+			return fmt.Errorf("oauth2pw: %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
 func (c *config) setPlugs() error {
+	for name, plug := range map[string]any{"Config.Users": c.Users, "Config.Hasher": c.Hasher, "Config.Issuer": c.Issuer, "Config.Verifier": c.Verifier,
+		"Config.Clients": c.Clients, "Config.Sessions": c.Sessions, "Config.Throttle": c.Throttle} {
+		if err := checkPlug(name, plug); err != nil {
+			return err
+		}
+	}
 	if isNil(c.Users) {
 		return errors.New("oauth2pw: Config.Users is nil")
 	}

@@ -22,8 +22,8 @@ const maxToken = 16 << 10
 // header is looked at, never the URL or the body.
 //
 // Middleware may be nested: scopes add up, and the same verifier is asked once a
-// request. It panics, at wiring, on a nil verifier and on a string that is no
-// scope.
+// request. It panics, at wiring, on a nil verifier, a nil handler, and on a string that
+// is no scope.
 func RequireBearer(v TokenVerifier, scopes ...string) func(http.Handler) http.Handler {
 	return newBearer(v, scopes).wrap
 }
@@ -95,6 +95,9 @@ func newBearer(v TokenVerifier, scopes []string) *bearer {
 	if isNil(v) {
 		panic("oauth2pw: RequireBearer: the verifier is nil")
 	}
+	if err := checkPlug("RequireBearer", v); err != nil {
+		panic(err.Error())
+	}
 	b := &bearer{
 		verifier: v,
 		mark:     new(byte),
@@ -120,7 +123,12 @@ func newBearer(v TokenVerifier, scopes []string) *bearer {
 	return b
 }
 
-func (b *bearer) wrap(next http.Handler) http.Handler { return &bearerHandler{b, next} }
+func (b *bearer) wrap(next http.Handler) http.Handler {
+	if isNil(next) {
+		panic("oauth2pw: RequireBearer: the handler is nil")
+	}
+	return &bearerHandler{b, next}
+}
 
 type bearerHandler struct {
 	*bearer

@@ -365,6 +365,17 @@ func TestConformanceRefresh(t *testing.T) {
 		}
 	})
 
+	t.Run("54_after_a_login_by_a_clock_behind", func(t *testing.T) {
+		a := newSessionApp(t)
+		_, err := a.users.UpdatePasswordHash(t.Context(), "u1", "new:secret", "new:secret", a.clock.Now().Add(20*time.Second))
+		require.NoError(t, err)
+		first := a.login() // authenticated in its own future, which is no change of the password
+		second := a.refreshed(first.refresh)
+		third := a.refreshed(second.refresh)
+		a.refresh(first.refresh).isError(t, 400, "invalid_grant")
+		a.lives(third, false) // so that this is reuse
+	})
+
 	t.Run("136_after_the_next_refresh", func(t *testing.T) {
 		a := newSessionApp(t)
 		mine := a.login()

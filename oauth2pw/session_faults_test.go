@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store"
 )
 
 // scripted wraps the stores of an app: before and after, where they are set, are
@@ -347,12 +348,74 @@ func TestRaces(t *testing.T) {
 		a.hasher.salt = func() string { salt++; return fmt.Sprint(salt) }
 		mine := a.login()
 		s.set(once("Create", 1, func() { mine = a.changed(mine, "secret", "secret") }), nil)
+		a.hasher.take()
 		other := a.login() // it begins anew, from the time of the change
+		require.Equal(t, 3, a.hasher.take(), "its own, that of the change, and once more against the new hash")
 		a.lives(other, true)
 		a.lives(mine, true)
 		list, err := a.sessions.List(t.Context(), "u1", a.clock.Now())
 		require.NoError(t, err)
 		require.Len(t, list, 2)
+	})
+
+	t.Run("a custom grant beside a change", func(t *testing.T) {
+		a, s := newScriptedApp(t, func(c *oauth2pw.Config) {
+			c.Grants = map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error){
+				"x": func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
+					return &oauth2pw.User{ID: "u1", Scopes: []string{"me"}}, nil
+				},
+			}
+		})
+		mine := a.login()
+		s.set(once("Create", 1, func() { mine = a.changed(mine, "secret", "new") }), nil)
+		a.post("grant_type=x").isError(t, 400, "invalid_grant") // it has verified no password: the time decides
+		a.lives(mine, true)
+		a.clock.Advance(time.Microsecond)
+		require.Equal(t, 200, a.post("grant_type=x").StatusCode)
+	})
+
+	t.Run("without sessions a login does not survive a change either", func(t *testing.T) {
+		users := new(onceUsers)
+		a := newApp(t, func(c *oauth2pw.Config) {
+			users.Users = c.Users.(*store.Users)
+			c.Users, c.LoadUser = users, false
+		})
+		token := a.token("")
+		users.byID = func() { require.Equal(t, 200, a.change(token, "secret", "new").StatusCode) }
+		a.post(login).isError(t, 400, "invalid_grant")
+		a.change(token, "new", "newer").isError(t, 403, "access_denied") // it is older than the change
+	})
+
+	t.Run("a client that hangs up after the new hash", func(t *testing.T) {
+		a, s := newScriptedApp(t)
+		p, other := a.login(), a.login()
+		ctx, hangUp := context.WithCancel(t.Context())
+		s.set(nil, once("UpdatePasswordHash", 1, hangUp))
+		r := formRequest(changeForm("secret", "new")).WithContext(ctx)
+		r.URL.Path = "/password"
+		r.Header.Set("Authorization", "Bearer "+p.access)
+		got := a.serve(r)
+		require.Equal(t, 200, got.StatusCode, got.body)
+		a.lives(pairOf(got), true)
+		a.lives(other, false)
+	})
+
+	t.Run("a session that cannot be moved on ends", func(t *testing.T) {
+		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LoadUser = false })
+		p, other := a.login(), a.login()
+		s.set(func(call string) error {
+			if call == "Advance" {
+				return errors.New("down")
+			}
+			return nil
+		}, nil)
+		a.change(p.access, "secret", "new").isError(t, 503, "temporarily_unavailable")
+		s.set(nil, nil)
+		list, err := a.sessions.List(t.Context(), "u1", a.clock.Now())
+		require.NoError(t, err)
+		require.Empty(t, list, "nobody has its tokens")
+		a.lives(other, false)
+		a.lives(p, false)
 	})
 
 	t.Run("UserByID without the hash", func(t *testing.T) {
@@ -364,6 +427,20 @@ func TestRaces(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, list)
 	})
+}
+
+// onceUsers does something at the next read by ID, and never again.
+type onceUsers struct {
+	*store.Users
+	byID func()
+}
+
+func (u *onceUsers) UserByID(ctx context.Context, id string) (*oauth2pw.User, error) {
+	if do := u.byID; do != nil {
+		u.byID = nil
+		do()
+	}
+	return u.Users.UserByID(ctx, id)
 }
 
 // noHashByID forgets the hash where a user is read by ID.

@@ -228,6 +228,18 @@ func (s foldingUsers) UserByName(ctx context.Context, name string) (*oauth2pw.Us
 	return s.Users.UserByName(ctx, fold(name))
 }
 
+// oneUserOf takes every name for that of one user.
+type oneUserOf struct{ user oauth2pw.User }
+
+func (o oneUserOf) UserByName(context.Context, string) (*oauth2pw.User, error) {
+	return o.UserByID(nil, o.user.ID) //nolint:staticcheck // it looks at none
+}
+
+func (o oneUserOf) UserByID(context.Context, string) (*oauth2pw.User, error) {
+	u := o.user
+	return &u, nil
+}
+
 // TestConformance144 holds line 144: one account has one set of limits, whatever spelling
 // the store takes for it; two have two.
 func TestConformance144(t *testing.T) {
@@ -269,6 +281,7 @@ func TestConformance144(t *testing.T) {
 		}
 		if folds {
 			require.Zero(t, told)
+
 			for i, name := range spellings("nobody") { // who is told apart from a user by nothing
 				got := a.from(home, wrong(name, i))
 				if i < 10 {
@@ -323,6 +336,16 @@ func TestConformance144(t *testing.T) {
 			a.from(home, wrong(name, i)).isError(t, 400, "invalid_grant")
 		}
 		a.from(home, right("johndoe")).isThrottled(t)
+	})
+	t.Run("a FoldName that folds less than the store", func(t *testing.T) {
+		for username, want := range map[string]bool{"JOHNDOE": false, "john doe": true} {
+			a := newApp(t, func(c *oauth2pw.Config) {
+				c.Users = oneUserOf{oauth2pw.User{ID: "u1", Username: username, PasswordHash: "new:secret"}}
+				c.FoldName = strings.ToLower
+			})
+			require.Equal(t, 200, a.from(home, right("JohnDoe")).StatusCode)
+			require.Equal(t, want, a.takeEvents()[0].Kind == oauth2pw.EventNameFolding, username)
+		}
 	})
 	t.Run("FoldName that panics, or leaves nothing", func(t *testing.T) {
 		a := newApp(t, func(c *oauth2pw.Config) { c.FoldName = func(string) string { panic("secret") } })

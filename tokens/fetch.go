@@ -26,12 +26,19 @@ type fetcher struct {
 
 func newFetcher(c RemoteConfig) *fetcher {
 	f := &fetcher{issuer: c.Issuer, jwksURL: c.JWKSURL}
+	issuerHost := ""
+	if issuer, err := url.Parse(c.Issuer); err == nil {
+		issuerHost = issuer.Hostname()
+	}
 	dialer := &net.Dialer{Timeout: remoteTimeout}
 	f.client = &http.Client{
 		Transport: &http.Transport{
 			Proxy: nil, // it would resolve names in our place
 			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-				own, _ := ctx.Value(ownKey{}).([]netip.Addr)
+				var own []netip.Addr
+				if host, _, err := net.SplitHostPort(address); err == nil && strings.EqualFold(host, issuerHost) {
+					own, _ = ctx.Value(ownKey{}).([]netip.Addr)
+				}
 				d := *dialer
 				// The address that is dialled is checked, not a name that may
 				// resolve to another the next time.
@@ -40,8 +47,9 @@ func newFetcher(c RemoteConfig) *fetcher {
 					if err != nil {
 						return err
 					}
-					if a := at.Addr().Unmap().WithZone(""); forbidden(a) && !slices.Contains(own, a) {
-						return fmt.Errorf("%s is a private address, and not the issuer's own", a)
+					a := at.Addr().Unmap().WithZone("")
+					if neverFetched(a) || forbidden(a) && !slices.Contains(own, a) {
+						return fmt.Errorf("%s is a private address, and not that of the issuer's own host", a)
 					}
 					return nil
 				}
@@ -68,7 +76,8 @@ func (f *fetcher) keys(ctx context.Context) ([]*keyMaterial, error) {
 	if err != nil {
 		return nil, err
 	}
-	// If the issuer itself is inside, so may its keys be: at the same address.
+	// If the issuer itself is inside, so may its keys be: on the same host. Another host
+	// name at the same address may be another service.
 	own, err := net.DefaultResolver.LookupNetIP(ctx, "ip", issuer.Hostname())
 	if err != nil {
 		return nil, err

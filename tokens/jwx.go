@@ -76,7 +76,7 @@ func parseKeys(data []byte) ([]*keyMaterial, error) {
 }
 
 // parseForeignKeys reads the JWK set of another issuer. What is no public key for
-// signatures, or is weak, is left out.
+// signatures, or is weak, is left out; if nothing is left, the error says why.
 func parseForeignKeys(data []byte) ([]*keyMaterial, error) {
 	var set struct {
 		Keys *[]json.RawMessage `json:"keys"`
@@ -88,10 +88,18 @@ func parseForeignKeys(data []byte) ([]*keyMaterial, error) {
 		return nil, fmt.Errorf("the JWK set has %d keys; %d are allowed", len(*set.Keys), maxKeys)
 	}
 	var keys []*keyMaterial
+	var left []error
 	for _, one := range *set.Keys {
-		if m, err := parseJWK(one); err == nil && m.sign == nil && m.jwk != nil {
+		m, err := parseJWK(one)
+		switch {
+		case err != nil:
+			left = append(left, err)
+		case m.sign == nil && m.jwk != nil:
 			keys = append(keys, m)
 		}
+	}
+	if len(keys) == 0 {
+		return nil, errors.Join(append([]error{errors.New("the JWK set has no key that can be used")}, left...)...)
 	}
 	return keys, nil
 }
@@ -148,7 +156,21 @@ func parseDER(block *pem.Block) (raw any, err error) {
 	return raw, nil
 }
 
-func parseJWK(data []byte) (*keyMaterial, error) {
+// parseJWK reads a JWK (RFC 7517). The error names the key by its kid.
+func parseJWK(data []byte) (m *keyMaterial, err error) {
+	var members jwkMembers
+	_ = json.Unmarshal(data, &members) // whose failure jwx repeats
+	defer func() {
+		if recover() != nil { // of jwx: nobody has tried all that a key can hold
+			m, err = nil, errors.New("the key is malformed")
+		}
+		if err != nil && members.Kid != "" {
+			err = fmt.Errorf("the key %.64q: %w", members.Kid, err)
+		}
+	}()
+	if err := members.checkLengths(); err != nil {
+		return nil, err
+	}
 	key, err := jwk.ParseKey(data)
 	if err != nil {
 		return nil, errors.New("the key is no JWK, or of an unknown type")
@@ -163,8 +185,8 @@ func parseJWK(data []byte) (*keyMaterial, error) {
 	if err := key.Raw(&raw); err != nil {
 		return nil, errors.New("the key is malformed: a part is missing or has the wrong length, or its halves do not belong together")
 	}
-	// jwx takes the public half as it stands there.
-	if private, ok := raw.(*ecdsa.PrivateKey); ok {
+	switch private := raw.(type) { // jwx takes the public half as it stands there
+	case *ecdsa.PrivateKey:
 		scalar, err := private.ECDH()
 		if err != nil {
 			return nil, errors.New("the key is malformed: a half of it is out of range")
@@ -173,8 +195,41 @@ func parseJWK(data []byte) (*keyMaterial, error) {
 		if err != nil || !scalar.PublicKey().Equal(point) {
 			return nil, errors.New("the halves of the EC key do not belong together")
 		}
+	case ed25519.PrivateKey:
+		if len(private) != ed25519.PrivateKeySize || !ed25519.NewKeyFromSeed(private.Seed()).Equal(private) {
+			return nil, errors.New("the halves of the Ed25519 key do not belong together")
+		}
 	}
 	return materialOf(raw, key.Algorithm().String(), key.KeyID())
+}
+
+// jwkMembers are those of a JWK that have one length only.
+type jwkMembers struct {
+	Kid, Kty, Crv string
+	X, Y, D       *string
+}
+
+// coordinates are how many bytes the parts of a key on a curve have: no more, no fewer (RFC
+// 7518, section 6.2.1.2; RFC 8037, section 2).
+var coordinates = map[string]int{"P-256": 32, "P-384": 48, "P-521": 66, "Ed25519": 32}
+
+func (m jwkMembers) checkLengths() error {
+	size, known := coordinates[m.Crv]
+	if !known || m.Kty != "EC" && m.Kty != "OKP" {
+		return nil // of another kind, or of none that is supported
+	}
+	for name, part := range map[string]*string{"x": m.X, "y": m.Y, "d": m.D} {
+		if part == nil {
+			continue
+		}
+		if b, err := appendDecoded(nil, *part); err != nil || len(b) != size {
+			return fmt.Errorf("the member %q has not the %d bytes that the curve %s wants, in base64url without padding", name, size, m.Crv)
+		}
+	}
+	if m.X == nil || m.Kty == "EC" && m.Y == nil {
+		return fmt.Errorf("a coordinate of the curve %s is missing", m.Crv)
+	}
+	return nil
 }
 
 // materialOf makes a key of what the standard library calls one. The algorithm is
@@ -285,8 +340,14 @@ func algorithmsOf(raw any) (fits []string, private, public any, err error) {
 		}
 		return []string{alg}, nil, key, nil
 	case ed25519.PrivateKey:
+		if len(key) != ed25519.PrivateKeySize {
+			return nil, nil, nil, errors.New("the Ed25519 key has not 64 bytes")
+		}
 		return []string{"EdDSA"}, key, key.Public(), nil
 	case ed25519.PublicKey:
+		if len(key) != ed25519.PublicKeySize {
+			return nil, nil, nil, errors.New("the Ed25519 key has not 32 bytes")
+		}
 		return []string{"EdDSA"}, nil, key, nil
 	}
 	return nil, nil, nil, errors.New("a key of this type is not supported: only RSA, EC, Ed25519 and oct are")

@@ -129,6 +129,8 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 		c.ScopeClaims = []string{"scope", "scp"}
 	}
 	switch {
+	case 0 < c.MaxStale && c.MaxStale < time.Second:
+		return nil, errors.New("tokens: RemoteConfig.MaxStale is under a second: write 24*time.Hour")
 	case c.MaxStale < 0:
 		return nil, errors.New("tokens: RemoteConfig.MaxStale is negative")
 	case c.MaxStale == 0:
@@ -169,6 +171,14 @@ func shortType(t string) string {
 
 // Issuer returns the iss of the tokens.
 func (r *Remote) Issuer() string { return r.c.Issuer }
+
+// Check reports that a Remote was not made by NewRemote; see oauth2pw.Checker.
+func (r *Remote) Check() error {
+	if r.fetch == nil {
+		return errors.New("tokens: a zero Remote: it is made by NewRemote")
+	}
+	return nil
+}
 
 // Refresh fetches the keys now, if none were tried within 30 seconds: for a start
 // that wants to know whether the issuer can be reached. It is never required.
@@ -216,7 +226,7 @@ func (r *Remote) verify(ctx context.Context, token string) (oauth2pw.Principal, 
 		return oauth2pw.Principal{}, errors.New("an algorithm that is not allowed")
 	}
 	if !slices.Contains(r.types, shortType(header.typ)) {
-		return oauth2pw.Principal{}, errors.New("a type that is not allowed")
+		return oauth2pw.Principal{}, wrongClaim("type", header.typ, strings.Join(r.c.Types, " or "))
 	}
 	p, err := r.readClaims(token, dot, now)
 	if err != nil {
@@ -324,9 +334,9 @@ func (r *Remote) readClaims(token string, dot int, now time.Time) (p oauth2pw.Pr
 	}
 	switch {
 	case p.Issuer != r.c.Issuer:
-		return p, errors.New("wrong issuer")
+		return p, wrongClaim("issuer", p.Issuer, r.c.Issuer)
 	case !slices.Contains(audiences, r.c.Audience):
-		return p, errors.New("wrong audience")
+		return p, wrongClaim("audience", strings.Join(audiences, " "), r.c.Audience)
 	case p.Subject == "":
 		return p, errors.New("no subject")
 	case expires == 0:
@@ -445,14 +455,21 @@ func (r *Remote) pause() time.Duration {
 	return min(time.Second<<min(r.failures-1, 10), remoteInterval)
 }
 
+// fetchKeys fetches, in a goroutine of its own, in which nobody else recovers.
+func (r *Remote) fetchKeys(ctx context.Context) (keys []*keyMaterial, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic (%T)", v)
+		}
+	}()
+	return r.fetch(ctx)
+}
+
 // fly is one fetch.
 func (r *Remote) fly() {
 	ctx, cancel := context.WithTimeout(context.Background(), r.limit)
 	defer cancel()
-	keys, err := r.fetch(ctx)
-	if err == nil && len(keys) == 0 {
-		err = errors.New("the JWK set has no key that can be used")
-	}
+	keys, err := r.fetchKeys(ctx)
 	if err == nil {
 		r.state.Store(&remoteState{keys: keys, fetched: r.c.Now(), cache: newCache(r.c.Cache)})
 	}
@@ -474,21 +491,45 @@ func (r *Remote) fly() {
 // to make us ask.
 func forbidden(a netip.Addr) bool {
 	a = a.Unmap()
-	return !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() ||
+	return !a.IsGlobalUnicast() || a.IsPrivate() || a.Is6() && !globalIPv6.Contains(a) || neverFetched(a) ||
 		slices.ContainsFunc(reservedNetworks, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// reservedNetworks are those that netip does not name (RFC 6890, RFC 6598, RFC
-// 6052, RFC 3056).
+// neverFetched reports whether an address is one that no issuer has, its own host
+// included: where clouds answer with the credentials of the machine.
+func neverFetched(a netip.Addr) bool {
+	return a.IsLinkLocalUnicast() || slices.Contains(metadataServices, a)
+}
+
+// metadataServices are those beside 169.254.0.0/16.
+var metadataServices = []netip.Addr{
+	netip.MustParseAddr("168.63.129.16"),   // Azure
+	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
+	netip.MustParseAddr("192.0.0.192"),     // Oracle Cloud
+	netip.MustParseAddr("fd00:ec2::254"),   // AWS
+	netip.MustParseAddr("fd20:ce::254"),    // Google Cloud
+	netip.MustParseAddr("fd00:42::42"),     // Scaleway
+}
+
+// globalIPv6 is all that is assigned as global unicast (RFC 4291, section 2.4): outside
+// of it are IPv4-compatible, -mapped and -translated addresses, NAT64, site-local ones.
+var globalIPv6 = netip.MustParsePrefix("2000::/3")
+
+// reservedNetworks are those that netip does not name (RFC 6890).
 var reservedNetworks = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("100.64.0.0/10"),
 	netip.MustParsePrefix("192.0.0.0/24"),
+	netip.MustParsePrefix("192.0.2.0/24"),
+	netip.MustParsePrefix("192.88.99.0/24"),
 	netip.MustParsePrefix("198.18.0.0/15"),
+	netip.MustParsePrefix("198.51.100.0/24"),
+	netip.MustParsePrefix("203.0.113.0/24"),
 	netip.MustParsePrefix("240.0.0.0/4"),
-	netip.MustParsePrefix("64:ff9b::/96"),
-	netip.MustParsePrefix("64:ff9b:1::/48"),
-	netip.MustParsePrefix("2002::/16"),
+	netip.MustParsePrefix("2001::/23"), // Teredo and ORCHID are of it
+	netip.MustParsePrefix("2001:db8::/32"),
+	netip.MustParsePrefix("2002::/16"), // 6to4
+	netip.MustParsePrefix("3fff::/20"),
 }
 
 // issuerDocument is what we read of an issuer's metadata.

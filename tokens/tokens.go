@@ -65,6 +65,7 @@ import (
 var (
 	_ oauth2pw.TokenIssuer   = (*Ring)(nil)
 	_ oauth2pw.TokenVerifier = (*Ring)(nil)
+	_ oauth2pw.Checker       = (*Ring)(nil)
 )
 
 // maxToken is the length of the longest token that is looked at, in bytes.
@@ -326,9 +327,9 @@ func (r *Ring) verify(token string) (oauth2pw.Principal, error) {
 	}
 	switch {
 	case p.Issuer != r.c.Issuer:
-		err = errors.New("wrong issuer")
+		err = wrongClaim("issuer", p.Issuer, r.c.Issuer)
 	case p.Audience != r.c.Audience:
-		err = errors.New("wrong audience")
+		err = wrongClaim("audience", p.Audience, r.c.Audience)
 	case p.Subject == "":
 		err = errors.New("no subject")
 	default:
@@ -341,6 +342,19 @@ func (r *Ring) verify(token string) (oauth2pw.Principal, error) {
 		state.cache.put(&digest, p, now)
 	}
 	return p, nil
+}
+
+// wrongClaim says for the operator what a token has, cut short, and what is wanted.
+func wrongClaim(what, has, want string) error {
+	return fmt.Errorf("wrong %s: has %.100q, want %q", what, has, want)
+}
+
+// Check reports that a Ring was not made by New or Open; see oauth2pw.Checker.
+func (r *Ring) Check() error {
+	if r.state.Load() == nil {
+		return errors.New("tokens: a zero Ring: it is made by New or Open")
+	}
+	return nil
 }
 
 // checkTimes refuses a token that is not of this time. iat is cut to the second,

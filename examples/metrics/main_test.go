@@ -28,7 +28,7 @@ type apps struct {
 
 func start(t *testing.T) *apps {
 	t.Helper()
-	h, err := hasher.New(hasher.Config{Params: hasher.Params{Memory: 64, Time: 1, Threads: 1}})
+	h, err := hasher.New(hasher.Config{InsecureParams: true, Params: hasher.Params{Memory: 64, Time: 1, Threads: 1}})
 	require.NoError(t, err)
 	app, watch, err := newApp(t.Context(), h)
 	require.NoError(t, err)

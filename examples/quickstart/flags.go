@@ -22,6 +22,7 @@ type options struct {
 	hash                                    hasher.Config
 	trustedProxies                          []netip.Prefix
 	proxyHeader                             string
+	laxForm                                 bool
 	throttle                                throttle
 	cors                                    []string // allowed origins
 	tlsCert, tlsKey                         string
@@ -55,6 +56,7 @@ func parseFlags(args []string, w io.Writer) (*options, error) {
 	f.DurationVar(&o.refreshGrace, "refresh-grace", 30*time.Second, "how long a refresh token just replaced may be sent again; 0 turns it off; at most 2m")
 	f.Func("hash", "argon2id `cost`: KiB, passes, lanes (default m=65536,t=3,p=4)", func(s string) (err error) {
 		o.hash.Params, err = parseCost(s)
+		o.hash.InsecureParams = true // it is told, and taken
 		return err
 	})
 	f.Func("hash-slots", "`number` of passwords hashed at once (default: GOMAXPROCS/4, at least 2)", func(s string) (err error) {
@@ -79,6 +81,7 @@ func parseFlags(args []string, w io.Writer) (*options, error) {
 		o.trustedProxies, err = parsePrefixes(s)
 		return err
 	})
+	f.BoolVar(&o.laxForm, "lax-form", false, "take what FastAPI's form takes: multipart too, and a password request without grant_type")
 	f.StringVar(&o.proxyHeader, "proxy-header", "X-Forwarded-For", "the `header` in which they name the client")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "certificate `file`: serve HTTPS")
 	f.StringVar(&o.tlsKey, "tls-key", "", "private key `file` of the certificate")
@@ -122,10 +125,19 @@ func (o *options) check(rest []string) error {
 		return errors.New("-refresh-grace must be from 0 to 2m")
 	case o.audience == "":
 		return errors.New("-audience is empty")
+	case o.proxyHeader == "" || strings.ContainsFunc(o.proxyHeader, notInFieldName):
+		return errors.New("-proxy-header is no name of a header")
 	case (o.tlsCert == "") != (o.tlsKey == ""):
 		return errors.New("-tls-cert and -tls-key go together")
 	}
+	if o.issuer != "" {
+		return checkIssuer(o.issuer)
+	}
 	return nil
+}
+
+func notInFieldName(r rune) bool {
+	return !(r == '-' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9')
 }
 
 func parseCost(s string) (hasher.Params, error) {
@@ -133,6 +145,9 @@ func parseCost(s string) (hasher.Params, error) {
 	var p uint8
 	if _, err := fmt.Sscanf(s, "m=%d,t=%d,p=%d", &m, &t, &p); err != nil || fmt.Sprintf("m=%d,t=%d,p=%d", m, t, p) != s {
 		return hasher.Params{}, errors.New("want m=KiB,t=PASSES,p=LANES")
+	}
+	if m == 0 || t == 0 || p == 0 {
+		return hasher.Params{}, errors.New("a cost of zero is none")
 	}
 	return hasher.Params{Memory: m, Time: t, Threads: p}, nil
 }
@@ -144,25 +159,41 @@ func parseThrottle(s string) (throttle, error) {
 	limit, window, _ := strings.Cut(s, "/")
 	n, err1 := strconv.Atoi(limit)
 	w, err2 := time.ParseDuration(window)
-	if err1 != nil || err2 != nil || n < 1 || w <= 0 {
-		return throttle{}, errors.New("want NUMBER/TIME such as 10/15m, or off")
+	if err1 != nil || err2 != nil || n < 1 || n > 100_000 || w < time.Second || w > 7*24*time.Hour {
+		return throttle{}, errors.New("want NUMBER/TIME such as 10/15m, of 1 to 100000 in 1s to 168h, or off")
 	}
 	return throttle{limit: n, window: w}, nil
 }
 
-// parseOrigins takes exact origins alone: one that matches everything, or half the
-// web, is no list.
+// parseOrigins takes exact origins alone, of any scheme: one that matches everything, or
+// half the web, is no list.
 func parseOrigins(s string) ([]string, error) {
 	var origins []string
 	for member := range strings.SplitSeq(s, ",") {
-		member = strings.TrimSpace(member)
+		member = strings.ToLower(strings.TrimSpace(member))
 		u, err := url.Parse(member)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Scheme+"://"+u.Host != member || strings.ContainsAny(member, "*@") {
+		if err != nil || u.Scheme == "" || u.Hostname() == "" || u.Scheme+"://"+u.Host != member || strings.ContainsAny(member, "*@") {
 			return nil, fmt.Errorf("%q is no origin such as https://app.example.com", member)
 		}
-		origins = append(origins, strings.ToLower(member))
+		if port := u.Port(); port != "" && port == map[string]string{"http": "80", "https": "443"}[u.Scheme] {
+			member = strings.TrimSuffix(member, ":"+port) // which browsers leave out
+		}
+		origins = append(origins, member)
 	}
 	return origins, nil
+}
+
+// checkIssuer refuses what cannot be the iss of the tokens and the base of the metadata
+// (RFC 8414, section 2).
+func checkIssuer(issuer string) error {
+	u, err := url.Parse(issuer)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || strings.ContainsAny(issuer, "?#") {
+		return fmt.Errorf("-issuer must be a URL without query and fragment, such as https://api.example.com, not %q", issuer)
+	}
+	if a, err := netip.ParseAddr(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (err != nil || !a.IsLoopback()) {
+		return fmt.Errorf("-issuer must be https, or http on a loopback host, not %q", issuer)
+	}
+	return nil
 }
 
 func parseCount(s string, least int) (int, error) {

@@ -40,6 +40,8 @@ func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets 
 	}
 	auth, err := oauth2pw.New(oauth2pw.Config{
 		Users: users, Hasher: h, Issuer: jwt, Clients: st.Clients,
+		AllowNoClient: true, // as in FastAPI
+		LaxForm:       o.laxForm,
 		Scopes: map[string]string{
 			"me":    "Read information about the current user.",
 			"items": "Read items.",
@@ -114,7 +116,7 @@ func allowOrigins(origins []string, app http.Handler) http.Handler {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete},
-		AllowedHeaders: []string{"Authorization", "Content-Type"},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "X-Requested-With"}, // the last is Swagger UI's
 		ExposedHeaders: []string{"WWW-Authenticate", "Retry-After"},
 		MaxAge:         600, // seconds
 	}).Handler(app)

@@ -26,7 +26,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
 	h, err := hasher.New(o.hash)
 	if err != nil {
-		return err
+		return fmt.Errorf("-hash: %w", err)
 	}
 	listener, url, err := listen(o)
 	if err != nil {
@@ -75,6 +75,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Serve(listener) }()
+	warn(o, stderr)
 	greet(stdout, url, o.tlsCert)
 	select {
 	case err := <-stopped:
@@ -87,6 +88,18 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return fmt.Errorf("requests were cut off after %s: %w", drainTime, err)
 	}
 	return nil
+}
+
+// warn says what weakens the app.
+func warn(o *options, stderr io.Writer) {
+	strong := o.hash
+	strong.InsecureParams = false
+	if _, err := hasher.New(strong); err != nil {
+		fmt.Fprintln(stderr, "-hash is weaker than OWASP's minimum for argon2id: for tests only")
+	}
+	if o.throttle.off {
+		fmt.Fprintln(stderr, "-throttle=off: anybody may guess passwords without a bound")
+	}
 }
 
 // listen opens the port, and says under which URL.

@@ -52,7 +52,7 @@ func newServer(t *testing.T) *httptest.Server {
 
 func cheapHasher(t *testing.T) *hasher.Hasher {
 	t.Helper()
-	h, err := hasher.New(hasher.Config{Params: hasher.Params{Memory: 64, Time: 1, Threads: 1}})
+	h, err := hasher.New(hasher.Config{InsecureParams: true, Params: hasher.Params{Memory: 64, Time: 1, Threads: 1}})
 	require.NoError(t, err)
 	return h
 }

@@ -74,6 +74,89 @@ func TestSQLiteConformance56Refreshes(t *testing.T) {
 	storetest.Refreshes(t, func(t *testing.T) oauth2pw.SessionStore { return openStore(t, openSQLite(t)).Sessions }, 200)
 }
 
+// TestSQLiteConformance152 holds line 152: a column that the table does not have is an error
+// that names it, and never somebody's id.
+func TestSQLiteConformance152(t *testing.T) {
+	db := openSQLite(t)
+	_, err := db.ExecContext(t.Context(), `CREATE TABLE accounts (id INTEGER PRIMARY KEY, email TEXT NOT NULL UNIQUE, pw TEXT, off INTEGER, scopes TEXT, since INTEGER);
+		INSERT INTO accounts VALUES (1, 'john', 'h', 0, 'me', NULL), (2, 'alice', 'h', 2, NULL, NULL), (3, 'null', 'h', NULL, NULL, NULL), (4, 'blob', CAST('h' AS BLOB), 0, NULL, NULL)`)
+	require.NoError(t, err)
+	good := sqlstore.UserTable{Table: "accounts", ID: "id", Username: "email", PasswordHash: "pw", Disabled: "off", Scopes: "scopes", SessionsFrom: "since"}
+	for _, edit := range []func(*sqlstore.UserTable){
+		func(u *sqlstore.UserTable) { u.ID = "uid" },
+		func(u *sqlstore.UserTable) { u.Username = "uid" },
+		func(u *sqlstore.UserTable) { u.PasswordHash = "uid" },
+		func(u *sqlstore.UserTable) { u.Disabled = "uid" },
+		func(u *sqlstore.UserTable) { u.Disabled, u.Active = "", "uid" },
+		func(u *sqlstore.UserTable) { u.Scopes = "uid" },
+		func(u *sqlstore.UserTable) { u.SessionsFrom = "uid" },
+		func(u *sqlstore.UserTable) { u.Table = "uid" },
+	} {
+		table := good
+		edit(&table)
+		s, err := sqlstore.Users(db, sqlstore.SQLite, table)
+		require.NoError(t, err)
+		for _, name := range []string{"john", "uid"} {
+			u, err := s.UserByName(t.Context(), name)
+			require.ErrorContains(t, err, "uid", "%+v", table)
+			require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
+			require.Nil(t, u)
+			_, err = s.UserByID(t.Context(), name)
+			require.ErrorContains(t, err, "uid")
+			require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
+		}
+		_, err = s.UpdatePasswordHash(t.Context(), "1", "h", "x", time.Now())
+		if table.ID == "uid" || table.PasswordHash == "uid" || table.SessionsFrom == "uid" || table.Table == "uid" {
+			require.ErrorContains(t, err, "uid")
+		}
+		_, err = db.ExecContext(t.Context(), `UPDATE accounts SET pw = 'h', since = NULL WHERE id = 1`)
+		require.NoError(t, err)
+	}
+	s, err := sqlstore.Users(db, sqlstore.SQLite, good)
+	require.NoError(t, err)
+	for name, disabled := range map[string]bool{"john": false, "alice": true, "null": true, "blob": false} {
+		u, err := s.UserByName(t.Context(), name)
+		require.NoError(t, err, name)
+		require.Equal(t, disabled, u.Disabled, name)
+		require.Equal(t, oauth2pw.Secret("h"), u.PasswordHash)
+	}
+	for _, changed := range []time.Time{{}, time.Now()} {
+		ok, err := s.UpdatePasswordHash(t.Context(), "4", "h", "new", changed)
+		require.NoError(t, err)
+		require.True(t, ok, "a hash in a BLOB column is a text")
+		_, err = db.ExecContext(t.Context(), `UPDATE accounts SET pw = CAST('h' AS BLOB) WHERE id = 4`)
+		require.NoError(t, err)
+	}
+	active := good
+	active.Disabled, active.Active = "", "off"
+	s, err = sqlstore.Users(db, sqlstore.SQLite, active)
+	require.NoError(t, err)
+	for name, disabled := range map[string]bool{"john": true, "alice": false, "null": true} {
+		u, err := s.UserByName(t.Context(), name)
+		require.NoError(t, err, name)
+		require.Equal(t, disabled, u.Disabled, name)
+	}
+}
+
+// TestSQLiteConformance148 holds line 148: a digest that is empty, or of another length, is no
+// public client's.
+func TestSQLiteConformance148(t *testing.T) {
+	db := openSQLite(t)
+	st := openStore(t, db)
+	for _, digest := range [][]byte{{}, make([]byte, 31), make([]byte, 33)} {
+		require.ErrorContains(t, st.Clients.Add(t.Context(), oauth2pw.Client{ID: "x", SecretSHA256: digest}), "SecretSHA256")
+		_, err := db.ExecContext(t.Context(), `INSERT OR REPLACE INTO oauth2pw_clients (id, secret_sha256) VALUES ('x', CAST(zeroblob(?) AS BLOB))`, len(digest))
+		require.NoError(t, err)
+		_, err = st.Clients.ClientByID(t.Context(), "x")
+		require.ErrorContains(t, err, "SecretSHA256")
+		require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
+	}
+	require.NoError(t, st.Clients.Add(t.Context(), oauth2pw.Client{ID: "public"}))
+	c, err := st.Clients.ClientByID(t.Context(), "public")
+	require.NoError(t, err)
+	require.Nil(t, c.SecretSHA256)
+}
+
 // TestSQLitePlans: what reads and ends the sessions of one user looks at those that were
 // not ended alone, however many others there are; and an index of an older version goes.
 func TestSQLitePlans(t *testing.T) {
@@ -293,7 +376,7 @@ func TestSQLiteHashUpgrade(t *testing.T) {
 	require.NoError(t, st.Users.Add(t.Context(), oauth2pw.User{ID: "1", Username: "johndoe", PasswordHash: oauth2pw.Secret(old)}))
 	ring, err := tokens.Open(filepath.Join(t.TempDir(), "signing.jwk"), "https://api.example.com", "api")
 	require.NoError(t, err)
-	h, err := hasher.New(hasher.Config{Params: hasher.Params{Memory: 64, Time: 1, Threads: 1}, Queue: 100})
+	h, err := hasher.New(hasher.Config{InsecureParams: true, Params: hasher.Params{Memory: 64, Time: 1, Threads: 1}, Queue: 100})
 	require.NoError(t, err)
 	var upgrades, failures atomic.Int32
 	auth, err := oauth2pw.New(oauth2pw.Config{Users: st.Users, Hasher: h, Issuer: ring, OnEvent: func(_ context.Context, e oauth2pw.Event) {

@@ -17,14 +17,15 @@ var (
 )
 
 // UserTable names a table of users and its columns. Table, ID, Username and
-// PasswordHash are required; both ID and Username need a unique index.
+// PasswordHash are required; both ID and Username need a unique index. A name that the
+// table does not have is an error at the first query, which says which.
 type UserTable struct {
 	Table        string
 	ID           string // text or integer
 	Username     string // text
-	PasswordHash string // text; NULL: no password opens the user
+	PasswordHash string // text, in a BLOB too; NULL: no password opens the user
 
-	Disabled string // a boolean or integer; empty: nobody is disabled
+	Disabled string // a boolean or integer: all but 0 disables. Empty: nobody is disabled
 	Active   string // the same, the other way round; not both
 	Scopes   string // text, with single spaces between; NULL: nil. Empty: nil for everybody
 	// SessionsFrom is an integer column of Unix microseconds; NULL: never. Empty:
@@ -66,30 +67,35 @@ func newUserStore(db database, t UserTable) (*UserStore, error) {
 	if t.Disabled != "" && t.Active != "" {
 		return nil, errors.New("sqlstore: UserTable has both Disabled and Active")
 	}
+	// Every column stands behind its table: SQLite reads a lone "uid" that is no column
+	// as the text uid, and everybody's ID would be that.
+	table := quote(t.Table)
 	column := func(name, otherwise string) string {
 		if name == "" {
 			return otherwise
 		}
-		return quote(name)
+		return table + "." + quote(name)
 	}
-	disabled := "COALESCE(" + column(t.Disabled, "0") + ", 1)" // a NULL opens nothing
+	id, name, hash := column(t.ID, ""), column(t.Username, ""), column(t.PasswordHash, "")
+	disabled := "COALESCE(" + column(t.Disabled, "0") + ", 1) <> 0" // a NULL opens nothing, nor does a 2
 	if t.Active != "" {
-		disabled = "NOT COALESCE(" + quote(t.Active) + ", 0)"
+		disabled = "NOT COALESCE(" + column(t.Active, "") + ", 0)"
 	}
-	table, id, hash := quote(t.Table), quote(t.ID), quote(t.PasswordHash)
-	columns := strings.Join([]string{id, quote(t.Username), hash, disabled, column(t.Scopes, "NULL"), column(t.SessionsFrom, "NULL")}, ", ")
+	// A hash in a BLOB equals no text.
+	columns := strings.Join([]string{id, name, hash, disabled, column(t.Scopes, "NULL"), column(t.SessionsFrom, "NULL")}, ", ")
+	where := " WHERE " + id + " = ? AND CAST(" + hash + " AS TEXT) = ?"
 	s := &UserStore{
 		db:         db,
 		foldNames:  t.FoldNames,
-		byName:     "SELECT " + columns + " FROM " + table + " WHERE " + quote(t.Username) + " = ?",
+		byName:     "SELECT " + columns + " FROM " + table + " WHERE " + name + " = ?",
 		byID:       "SELECT " + columns + " FROM " + table + " WHERE " + id + " = ?",
-		updateHash: "UPDATE " + table + " SET " + hash + " = ? WHERE " + id + " = ? AND " + hash + " = ?",
+		updateHash: "UPDATE " + table + " SET " + quote(t.PasswordHash) + " = ?" + where,
 	}
 	if t.SessionsFrom != "" {
-		s.updateHashAndChanged = "UPDATE " + table + " SET " + hash + " = ?, " + quote(t.SessionsFrom) + " = ? WHERE " + id + " = ? AND " + hash + " = ?"
+		s.updateHashAndChanged = "UPDATE " + table + " SET " + quote(t.PasswordHash) + " = ?, " + quote(t.SessionsFrom) + " = ?" + where
 	}
 	if t.Scopes != "" && t.Disabled != "" && t.SessionsFrom != "" {
-		s.insert = "INSERT INTO " + table + " (" + strings.Join([]string{id, quote(t.Username), hash, quote(t.Disabled), quote(t.Scopes), quote(t.SessionsFrom)}, ", ") +
+		s.insert = "INSERT INTO " + table + " (" + strings.Join([]string{quote(t.ID), quote(t.Username), quote(t.PasswordHash), quote(t.Disabled), quote(t.Scopes), quote(t.SessionsFrom)}, ", ") +
 			") VALUES (?, ?, ?, ?, ?, ?)"
 	}
 	return s, nil

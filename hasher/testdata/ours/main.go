@@ -13,7 +13,7 @@ import (
 
 func main() {
 	for _, p := range []hasher.Params{{}, {Memory: 19456, Time: 2, Threads: 1}} {
-		h, err := hasher.New(hasher.Config{Params: p})
+		h, err := hasher.New(hasher.Config{InsecureParams: true, Params: p})
 		if err != nil {
 			log.Fatal(err)
 		}
