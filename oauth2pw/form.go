@@ -216,7 +216,7 @@ func parsedParams(r *http.Request, isMultipart bool) (form, error) {
 }
 
 // makesUp reports whether the parameters can be all of a body of so many bytes: an
-// escape takes three bytes for one, of a character that is no letter and no digit.
+// escape takes three bytes for one, of a character that somebody escapes.
 func (f form) makesUp(length int64) bool {
 	least, most := int64(max(len(f)-1, 0)), int64(max(len(f)-1, 0)) // "&"
 	for _, p := range f {
@@ -228,7 +228,7 @@ func (f form) makesUp(length int64) bool {
 			for i := range len(s) {
 				least++
 				most++
-				if c := lower(s[i]); (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+				if c := lower(s[i]); (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' && c != '_' {
 					most += 2
 				}
 			}

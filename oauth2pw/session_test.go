@@ -91,6 +91,16 @@ func TestLiveSessions(t *testing.T) {
 		require.Equal(t, 401, status(a, other))
 	})
 
+	t.Run("remembered anew after a change", func(t *testing.T) {
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.LiveSessions, c.LoadUser = time.Hour, false })
+		p := a.login()
+		require.Equal(t, 200, status(a, p))
+		now := a.changed(p, "secret", "x")
+		require.Equal(t, 200, status(a, now))
+		require.Equal(t, 401, status(a, p), "what is remembered is not for the token from before")
+		require.Equal(t, 200, status(a, now))
+	})
+
 	t.Run("a slow read cannot write an end back", func(t *testing.T) {
 		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LiveSessions = time.Hour })
 		p := a.login()

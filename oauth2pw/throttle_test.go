@@ -362,6 +362,9 @@ func TestConformanceThrottle(t *testing.T) {
 			a.clock.Advance(time.Hour)
 			a.from(proxy, right("johndoe"), header+"198.51.100.1")
 			require.Equal(t, oauth2pw.EventUnknownProxy, a.takeEvents()[0].Kind, "and again after an hour")
+			a.clock.Advance(-24 * time.Hour)
+			a.from(proxy, right("johndoe"), header+"198.51.100.1")
+			require.Equal(t, oauth2pw.EventUnknownProxy, a.takeEvents()[0].Kind, "a clock that is set back silences nothing")
 		}
 		// A hop that cannot be read: who is behind it nobody knows.
 		g := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })

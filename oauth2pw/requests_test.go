@@ -1,0 +1,314 @@
+package oauth2pw_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"mime/multipart"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+)
+
+// raw sends bytes over a socket, and returns the answer.
+func (a *app) raw(request string) answer {
+	a.Helper()
+	conn, err := net.Dial("tcp", a.server.Listener.Addr().String())
+	require.NoError(a, err)
+	defer conn.Close()
+	_, err = conn.Write([]byte(request))
+	require.NoError(a, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(a, err)
+	return read(a.T, resp)
+}
+
+// TestRequestsOnTheWire sends to the token endpoint what no HTTP client sends.
+func TestRequestsOnTheWire(t *testing.T) {
+	a := newApp(t)
+	lax := newApp(t, func(c *oauth2pw.Config) { c.LaxForm = true })
+	multipartBody := "--b\r\nContent-Disposition: form-data; name=\"username\"\r\n\r\njohndoe\r\n--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nsecret\r\n--b--\r\n"
+	for _, test := range []struct {
+		name    string
+		method  string // POST
+		target  string // /token
+		headers string // beside Host, Connection and Content-Length
+		body    string // login
+		status  int
+		code    string
+		lax     int // the status with LaxForm; 0: the same
+	}{
+		{name: "form", headers: "Content-Type: application/x-www-form-urlencoded", status: 200},
+		{name: "upper case", headers: "CONTENT-TYPE: Application/X-WWW-Form-Urlencoded", status: 200},
+		{name: "charset", headers: "Content-Type: application/x-www-form-urlencoded;charset=UTF-8", status: 200},
+		{name: "tab in front of parameters", headers: "Content-Type: application/x-www-form-urlencoded\t; x=y", status: 200},
+		{name: "no content type", status: 400, code: "invalid_request"},
+		{name: "empty content type", headers: "Content-Type: ", status: 400, code: "invalid_request"},
+		{name: "two content types", headers: "Content-Type: application/x-www-form-urlencoded\r\nContent-Type: application/x-www-form-urlencoded", status: 400, code: "invalid_request"},
+		{name: "a list of content types", headers: "Content-Type: application/x-www-form-urlencoded, text/plain", status: 400, code: "invalid_request"},
+		{name: "json", headers: "Content-Type: application/json", body: `{"grant_type":"password","username":"johndoe","password":"secret"}`, status: 400, code: "invalid_request"},
+		{name: "plain text", headers: "Content-Type: text/plain", status: 400, code: "invalid_request"},
+		{name: "long s", headers: "Content-Type: application/x-www-form-urlencoded\xc5\xbf", status: 400, code: "invalid_request"},
+		{name: "multipart", headers: "Content-Type: multipart/form-data; boundary=b", body: multipartBody, status: 400, code: "invalid_request", lax: 200},
+		{name: "multipart without boundary", headers: "Content-Type: multipart/form-data", body: multipartBody, status: 400, code: "invalid_request"},
+		{name: "multipart that is cut off", headers: "Content-Type: multipart/form-data; boundary=b", body: multipartBody[:len(multipartBody)-8], status: 400, code: "invalid_request"},
+		{name: "no grant type", headers: "Content-Type: application/x-www-form-urlencoded", body: "username=johndoe&password=secret", status: 400, code: "invalid_request", lax: 200},
+		{name: "empty grant type", headers: "Content-Type: application/x-www-form-urlencoded", body: "grant_type=&username=johndoe&password=secret", status: 400, code: "invalid_request", lax: 200},
+		{name: "no grant type, no password", headers: "Content-Type: application/x-www-form-urlencoded", body: "username=johndoe", status: 400, code: "invalid_request"},
+		{name: "no grant type, a refresh token", headers: "Content-Type: application/x-www-form-urlencoded", body: "refresh_token=x", status: 400, code: "invalid_request"},
+		{name: "another grant type", headers: "Content-Type: application/x-www-form-urlencoded", body: "grant_type=x&username=johndoe&password=secret", status: 400, code: "unsupported_grant_type"},
+		{name: "gzip", headers: "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: gzip", status: 400, code: "invalid_request"},
+		{name: "unknown encoding", headers: "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: x", status: 400, code: "invalid_request"},
+		{name: "two encodings", headers: "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: identity\r\nContent-Encoding: gzip", status: 400, code: "invalid_request"},
+		{name: "identity", headers: "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: identity", status: 200},
+		{name: "bad escape", headers: "Content-Type: application/x-www-form-urlencoded", body: login + "&x=%zz", status: 400, code: "invalid_request"},
+		{name: "not UTF-8", headers: "Content-Type: application/x-www-form-urlencoded", body: login + "&x=%ff", status: 400, code: "invalid_request"},
+		{name: "repeated", headers: "Content-Type: application/x-www-form-urlencoded", body: login + "&username=johndoe", status: 400, code: "invalid_request"},
+		{name: "in the query", target: "/token?password=secret", headers: "Content-Type: application/x-www-form-urlencoded", status: 400, code: "invalid_request"},
+		{name: "another query", target: "/token?tenant=a", headers: "Content-Type: application/x-www-form-urlencoded", status: 200},
+		{name: "GET", method: "GET", headers: "Content-Type: application/x-www-form-urlencoded", status: 405, code: "invalid_request"},
+		{name: "post", method: "post", headers: "Content-Type: application/x-www-form-urlencoded", status: 405, code: "invalid_request"},
+		{name: "Bearer", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: Bearer x", status: 200},
+		{name: "bEARER, empty", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: bEARER", status: 200},
+		{name: "Bearer twice", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: Bearer x\r\nAuthorization: Bearer x", status: 400, code: "invalid_request"},
+		{name: "Digest", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: Digest x", status: 401, code: "invalid_client"},
+		{name: "Basic with a long s", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: Ba\xc5\xbfic YmFja2VuZDpiYWNrZW5kLXNlY3JldA==", status: 401, code: "invalid_client"},
+		{name: "Basic with a tab", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: Basic\tYmFja2VuZDpiYWNrZW5kLXNlY3JldA==", status: 401, code: "invalid_client"},
+		{name: "Basic", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: Basic   YmFja2VuZDpiYWNrZW5kLXNlY3JldA==  ", status: 200},
+		{name: "cross-site", headers: "Content-Type: application/x-www-form-urlencoded\r\nsec-fetch-site: cross-site", status: 403, code: "access_denied"},
+		{name: "http by a proxy", headers: "Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-Proto: HTTP", status: 400, code: "invalid_request"},
+		{name: "httpſ by a proxy", headers: "Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-Proto: http\xc5\xbf", status: 200}, // it says nothing, and the peer is local
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for app, status := range map[*app]int{a: test.status, lax: max(test.lax, test.status*min(1, max(0, 1-test.lax)))} {
+				method, target, body := test.method, test.target, test.body
+				if method == "" {
+					method = "POST"
+				}
+				if target == "" {
+					target = "/token"
+				}
+				if body == "" {
+					body = login
+				}
+				headers := test.headers
+				if headers != "" {
+					headers += "\r\n"
+				}
+				got := app.raw(fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n%s\r\n%s", method, target, len(body), headers, body))
+				if status == 200 {
+					require.Equal(t, 200, got.StatusCode, got.body)
+					continue
+				}
+				got.isError(t, status, test.code)
+			}
+		})
+	}
+	t.Run("chunked", func(t *testing.T) {
+		got := a.raw(fmt.Sprintf("POST /token HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(login), login))
+		require.Equal(t, 200, got.StatusCode, got.body)
+	})
+}
+
+// TestLaxForm: what FastAPI's form takes, at the token endpoint and by
+// ParsePasswordRequestForm; the RFC's rules hold all the same.
+func TestLaxForm(t *testing.T) {
+	type field struct{ name, value string }
+	encode := func(edit func(w *multipart.Writer), fields ...field) (body, contentType string) {
+		var b bytes.Buffer
+		w := multipart.NewWriter(&b)
+		for _, f := range fields {
+			require.NoError(t, w.WriteField(f.name, f.value))
+		}
+		if edit != nil {
+			edit(w)
+		}
+		require.NoError(t, w.Close())
+		return b.String(), w.FormDataContentType()
+	}
+	john := []field{{"username", "johndoe"}, {"password", "secret"}}
+	for _, test := range []struct {
+		name   string
+		fields []field
+		edit   func(w *multipart.Writer)
+		ok     bool
+	}{
+		{name: "as fastapi-users' manual sends it", fields: john, ok: true},
+		{name: "with a grant type", fields: append([]field{{"grant_type", "password"}}, john...), ok: true},
+		{name: "with a scope and a client", fields: append([]field{{"scope", "me items"}, {"client_id", "webapp"}}, john...), ok: true},
+		{name: "without a password", fields: john[:1]},
+		{name: "repeated", fields: append([]field{{"username", "x"}}, john...)},
+		{name: "not UTF-8", fields: append([]field{{"x", "\xff"}}, john...)},
+		{name: "too many", fields: append(make([]field, 300), john...)},
+		{name: "too large", fields: append([]field{{"x", strings.Repeat("x", 65<<10)}}, john...)},
+		{name: "a file", fields: john, edit: func(w *multipart.Writer) { _, _ = w.CreateFormFile("x", "x.txt") }},
+		{name: "an empty name", fields: append([]field{{"", "x"}}, john...)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for i := range test.fields {
+				if test.name == "too many" && test.fields[i].name == "" {
+					test.fields[i] = field{fmt.Sprint("x", i), "y"}
+				}
+			}
+			body, contentType := encode(test.edit, test.fields...)
+			a := newApp(t, func(c *oauth2pw.Config) { c.LaxForm = true })
+			got := a.do("POST", "/token", body, "Content-Type: "+contentType)
+			request := func() *http.Request {
+				r := httptest.NewRequest("POST", "/token", strings.NewReader(body))
+				r.Header.Set("Content-Type", contentType)
+				return r
+			}
+			f, err := oauth2pw.ParsePasswordRequestForm(request())
+			_, strictErr := oauth2pw.ParsePasswordRequestFormStrict(request())
+			require.Error(t, strictErr)
+			parsed := request()
+			_ = parsed.ParseMultipartForm(1 << 20)
+			_, parsedErr := oauth2pw.ParsePasswordRequestForm(parsed)
+			half := request()
+			_ = half.ParseForm() // which reads no multipart
+			_, halfErr := oauth2pw.ParsePasswordRequestForm(half)
+			if !test.ok {
+				require.Contains(t, []int{400, 413}, got.StatusCode, got.body)
+				require.Equal(t, "invalid_request", got.code())
+				require.Error(t, err)
+				require.Error(t, halfErr)
+				if test.name != "an empty name" {
+					require.Error(t, parsedErr)
+				}
+				return
+			}
+			require.Equal(t, 200, got.StatusCode, got.body)
+			require.NoError(t, err)
+			require.NoError(t, parsedErr)
+			require.NoError(t, halfErr)
+			require.Equal(t, oauth2pw.Secret("secret"), f.Password)
+			for _, target := range []string{"/revoke", "/introspect"} {
+				a.do("POST", target, body, "Content-Type: "+contentType).isError(t, 400, "invalid_request")
+			}
+		})
+	}
+}
+
+// TestFormReadByOthers: what somebody's ParseForm could not decode, and has dropped, does
+// not pass for a good form.
+func TestFormReadByOthers(t *testing.T) {
+	a := newApp(t)
+	handler := a.auth.TokenHandler()
+	a.mux = http.NewServeMux()
+	a.mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
+		_ = r.ParseForm() // a framework's
+		handler.ServeHTTP(w, r)
+	})
+	for body, ok := range map[string]bool{
+		login: true, login + "&x=y": true, login + "&x": true, login + "&x=": true, login + "&x=%C3%A9+%2B": true,
+		strings.Replace(login, "secret", "s%65cret", 1): false, // no client escapes a letter, and what is left out is not seen otherwise
+		login + "&%zz": false, login + "&x=%zz": false, "%zz&" + login: false, login + "&a;b=c": false, login + "&x=%": false,
+	} {
+		got := a.post(body)
+		if ok {
+			require.Equal(t, 200, got.StatusCode, body)
+		} else {
+			got.isError(t, 400, "invalid_request")
+		}
+	}
+}
+
+// TestContextPrintsNoToken: a context of a request is printed by loggers.
+func TestContextPrintsNoToken(t *testing.T) {
+	a := newApp(t)
+	token := a.token("")
+	var ctx context.Context
+	handler := a.auth.RequireBearer("me")(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ctx = r.Context() }))
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	handler.ServeHTTP(httptest.NewRecorder(), r)
+	derived, cancel := context.WithTimeout(context.WithValue(ctx, requestKey{}, 1), time.Hour)
+	defer cancel()
+	r = r.WithContext(ctx)
+	r.Header.Del("Authorization")
+	var logged bytes.Buffer
+	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "ctx", ctx, "derived", derived)
+	slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "ctx", fmt.Sprint(ctx))
+	for _, text := range []string{fmt.Sprint(ctx), fmt.Sprintf("%+v", ctx), fmt.Sprintf("%#v", ctx), fmt.Sprintf("%v %+v", derived, derived), fmt.Sprintf("%+v", r), fmt.Sprintf("%s %q", ctx, ctx), logged.String()} {
+		require.NotContains(t, text, token)
+		require.NotContains(t, text, token[len(token)-20:])
+	}
+	require.Contains(t, fmt.Sprint(ctx), "oauth2pw")
+	// And its Err says what ended it.
+	timed, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	<-timed.Done()
+	a.auth.RequireBearer("me")(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ctx = r.Context() })).ServeHTTP(httptest.NewRecorder(), bearerRequest(token).WithContext(timed))
+	require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
+}
+
+func bearerRequest(token string) *http.Request {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	return r
+}
+
+// TestRetryAfter: whole seconds, rounded up, whatever the wait.
+func TestRetryAfter(t *testing.T) {
+	for wait, want := range map[time.Duration]string{
+		1: "1", time.Second: "1", time.Second + 1: "2", math.MaxInt64: "9223372037", 0: "", -1: "",
+	} {
+		w := httptest.NewRecorder()
+		oauth2pw.WriteError(w, formRequest(""), &oauth2pw.Error{Code: "slow_down", RetryAfter: wait})
+		require.Equal(t, want, w.Header().Get("Retry-After"))
+	}
+}
+
+// TestDefaultEvents: where nobody listens, what broke and what the configuration lacks is
+// logged, and nothing else.
+func TestDefaultEvents(t *testing.T) {
+	var logged bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&logged, nil)))
+	defer slog.SetDefault(before)
+	take := func() string { defer logged.Reset(); return logged.String() }
+
+	f := &faulty{err: fmt.Errorf("no such table: users")}
+	a := newApp(t, func(c *oauth2pw.Config) { f.UserStore, c.OnEvent = c.Users, nil; c.Users = f })
+	a.post(login)
+	a.post(wrong("johndoe", 1))
+	require.Empty(t, take(), "what is everyday")
+	f.name = "UserByName"
+	a.post(login).isError(t, 503, "temporarily_unavailable")
+	text := take()
+	require.Contains(t, text, "level=ERROR")
+	require.Contains(t, text, "UserStore.UserByName")
+	require.Contains(t, text, "no such table: users")
+	f.name = ""
+	for range 3 { // a wiring hint, once an hour
+		r := formRequest(login)
+		r.RemoteAddr = "172.17.0.1:1" // Docker's bridge
+		a.serve(r).isError(t, 400, "invalid_request")
+	}
+	text = take()
+	require.Equal(t, 1, strings.Count(text, "\n"), text)
+	require.Contains(t, text, "172.17.0.1")
+	require.Contains(t, text, "Config.TrustedProxies")
+	require.Contains(t, text, "Config.InsecureAllowHTTP")
+	a.post(login, "X-Forwarded-For: 192.0.2.1")
+	require.Contains(t, take(), "Config.TrustedProxies")
+	form := url.Values{"grant_type": {"password"}, "username": {"johndoe"}, "password": {"secret"}}
+	require.Equal(t, 200, a.post(form.Encode()).StatusCode)
+	require.Empty(t, take())
+
+	quiet := newApp(t, quiet, func(c *oauth2pw.Config) { c.Users = f })
+	f.name = "UserByName"
+	quiet.post(login)
+	require.Empty(t, take(), "an empty function is for silence")
+}
