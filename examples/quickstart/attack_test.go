@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/url"
@@ -65,7 +66,7 @@ func TestThrottle(t *testing.T) {
 // others may not.
 func TestCORS(t *testing.T) {
 	const origin = "https://app.example.com"
-	p := start(t, cheapHash, "-cors="+origin+",http://localhost:3000")
+	p := start(t, cheapHash, "-cors="+origin+",http://localhost:3000,capacitor://localhost")
 	send := func(method, path, origin string, headers ...string) *http.Response {
 		r, err := http.NewRequest(method, p.url+path, nil)
 		require.NoError(t, err)
@@ -79,11 +80,11 @@ func TestCORS(t *testing.T) {
 		return resp
 	}
 	for path, method := range map[string]string{"/token": "POST", "/revoke": "POST", "/users/me": "GET", "/sessions": "DELETE", "/sessions/x": "DELETE", "/password": "POST"} {
-		resp := send("OPTIONS", path, origin, "Access-Control-Request-Method", method, "Access-Control-Request-Headers", "authorization,content-type")
+		resp := send("OPTIONS", path, origin, "Access-Control-Request-Method", method, "Access-Control-Request-Headers", "authorization,content-type,x-requested-with")
 		require.Less(t, resp.StatusCode, 300, path)
 		require.Equal(t, origin, resp.Header.Get("Access-Control-Allow-Origin"))
 		require.Contains(t, resp.Header.Get("Access-Control-Allow-Methods"), method)
-		require.Equal(t, "authorization,content-type", resp.Header.Get("Access-Control-Allow-Headers"))
+		require.Equal(t, "authorization,content-type,x-requested-with", resp.Header.Get("Access-Control-Allow-Headers"))
 		require.Empty(t, resp.Header.Get("Access-Control-Allow-Credentials"))
 		require.Contains(t, strings.Join(resp.Header.Values("Vary"), ","), "Origin")
 		for _, other := range []string{"https://evil.example", "https://app.example.com.evil.example", "http://app.example.com", "null", "https://APP.example.com:443"} {
@@ -96,10 +97,63 @@ func TestCORS(t *testing.T) {
 	require.Equal(t, "http://localhost:3000", resp.Header.Get("Access-Control-Allow-Origin"), "a script may read errors too")
 	require.Contains(t, resp.Header.Get("Access-Control-Expose-Headers"), "Www-Authenticate")
 
+	// A page that is not listed cannot make a browser guess passwords either.
+	post := func(origin string) int {
+		r, err := http.NewRequest("POST", p.url+"/token", strings.NewReader("grant_type=password&username=johndoe&password=wrong"))
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		r.Header.Set("Origin", origin)
+		resp, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	for range 20 {
+		require.Equal(t, 403, post("https://evil.example"))
+	}
+	require.Equal(t, 400, post(origin))
+	require.Equal(t, 400, post("capacitor://localhost"))
+
 	p = start(t, cheapHash) // off: nobody may
 	resp = send("OPTIONS", "/token", origin, "Access-Control-Request-Method", "POST")
 	require.Equal(t, 405, resp.StatusCode)
 	require.Empty(t, resp.Header.Get("Access-Control-Allow-Origin"))
+}
+
+// TestLaxForm: what FastAPI's front ends send, with -lax-form and without.
+func TestLaxForm(t *testing.T) {
+	for _, lax := range []bool{false, true} {
+		args := []string{cheapHash, "-db=:memory:"}
+		want := 400
+		if lax {
+			args, want = append(args, "-lax-form"), 200
+		}
+		p := start(t, args...)
+		var b bytes.Buffer
+		w := multipart.NewWriter(&b)
+		require.NoError(t, w.WriteField("username", "johndoe"))
+		require.NoError(t, w.WriteField("password", "secret"))
+		require.NoError(t, w.Close())
+		resp, err := http.Post(p.url+"/token", w.FormDataContentType(), &b)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Equal(t, want, resp.StatusCode)
+		resp, err = http.PostForm(p.url+"/token", url.Values{"username": {"johndoe"}, "password": {"secret"}})
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Equal(t, want, resp.StatusCode)
+	}
+}
+
+// TestWarnings: what weakens the app is said on stderr, and taken.
+func TestWarnings(t *testing.T) {
+	p := start(t, cheapHash, "-db=:memory:", "-throttle=off")
+	require.Contains(t, p.log(), "-hash is weaker")
+	require.Contains(t, p.log(), "-throttle=off")
+	p = start(t, "-hash=m=19456,t=2,p=1", "-db=:memory:")
+	require.NotContains(t, p.log(), "-hash")
+	require.NotContains(t, p.log(), "-throttle")
 }
 
 // peak is the process's peak resident memory, in MiB.

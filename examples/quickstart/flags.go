@@ -121,8 +121,8 @@ func (o *options) check(rest []string) error {
 		return errors.New("-access-ttl must be a positive number of whole seconds")
 	case o.refreshIdle < time.Second || o.refreshMax < time.Second:
 		return errors.New("-refresh-idle and -refresh-max must be at least 1s")
-	case o.refreshGrace < 0 || o.refreshGrace > 2*time.Minute:
-		return errors.New("-refresh-grace must be from 0 to 2m")
+	case o.refreshGrace < 0 || o.refreshGrace > 2*time.Minute || 0 < o.refreshGrace && o.refreshGrace < time.Millisecond:
+		return errors.New("-refresh-grace must be 0, or from 1ms to 2m")
 	case o.audience == "":
 		return errors.New("-audience is empty")
 	case o.proxyHeader == "" || strings.ContainsFunc(o.proxyHeader, notInFieldName):

@@ -275,15 +275,19 @@ func TestBadStarts(t *testing.T) {
 	}
 	corrupt := write("corrupt.db", strings.Repeat("no database ", 100))
 	for _, args := range [][]string{
-		{"-nonsense"}, {"argument"}, {"-addr=127.0.0.1:0", "-redis=redis://127.0.0.1"}, {"-cors=*"}, {"-cors="}, {"-cors=https://*.example.com"}, {"-cors=https://a.example/"}, {"-cors=null"}, {"-cors=ftp://a.example"}, {"-cors=https://a.example,b"},
-		{"-throttle="}, {"-throttle=10"}, {"-throttle=0/1m"}, {"-throttle=-1/1m"}, {"-throttle=1/0"}, {"-throttle=1/x"}, {"-throttle=none"}, {"-throttle=100001/1m"},
+		{"-nonsense"}, {"argument"}, {"-addr=127.0.0.1:0", "-redis=redis://127.0.0.1"}, {"-cors=*"}, {"-cors="}, {"-cors=https://*.example.com"}, {"-cors=https://a.example/"}, {"-cors=null"}, {"-cors=://a.example"}, {"-cors=https://"}, {"-cors=https://a.example,b"},
+		{"-throttle="}, {"-throttle=10"}, {"-throttle=0/1m"}, {"-throttle=-1/1m"}, {"-throttle=1/0"}, {"-throttle=1/x"}, {"-throttle=none"}, {"-throttle=100001/1m"}, {"-throttle=10/15ns"}, {"-throttle=10/999ms"}, {"-throttle=10/169h"},
 		{"-access-ttl=0"}, {"-access-ttl=-1s"}, {"-access-ttl=1ms"}, {"-access-ttl=x"},
 		{"-hash=m=1,t=1,p=1"}, {"-hash=m=64"}, {"-hash=m=64,t=1,p=1x"}, {"-hash-slots=0"}, {"-hash-queue=-1"},
+		{"-hash=m=0,t=0,p=0"}, {"-hash=m=65536,t=0,p=4"}, {"-hash=m=65536,t=3,p=0"}, {"-hash=m=0,t=3,p=4"}, {"-hash=m=4294967295,t=1,p=1"}, {"-hash=m=4294967296,t=1,p=1"}, {"-hash=t=1,m=64,p=1"},
+		{"-issuer=foo"}, {"-issuer=foo/bar"}, {"-issuer=https://"}, {"-issuer=https://x?y"}, {"-issuer=https://x?"}, {"-issuer=https://x#"}, {"-issuer=https://x#y"}, {"-issuer=http://x"}, {"-issuer=ftp://x"},
+		{"-issuer=https://a@x"}, {"-issuer=https:x"}, {"-issuer=//x"}, {"-issuer=%"}, {"-issuer=https://x y"}, {"-issuer=http://10.0.0.1"},
+		{"-proxy-header="}, {"-proxy-header=a b"}, {"-proxy-header=x:"}, {"-lax-form=x"}, {"-refresh-grace=1us"},
 		{"-refresh-grace=2m1s"}, {"-refresh-grace=-1s"}, {"-refresh-idle=0"}, {"-refresh-max=-1s"}, {"-refresh-idle=x"},
 		{"-addr=127.0.0.1:0", "-db=:memory:", "-secret=" + filepath.Join(dir, "none")},
 		{"-addr=127.0.0.1:0", "-db=:memory:", "-secret=" + write("short.secret", "c2hvcnQ=\n")},
 		{"-addr=127.0.0.1:0", "-db=:memory:", "-secret=" + write("empty.secret", "\n")},
-		{"-trusted-proxies=x"}, {"-tls-cert=x"}, {"-tls-cert=x", "-tls-key=x"}, {"-audience="}, {"-db="},
+		{"-trusted-proxies=x"}, {"-trusted-proxies="}, {"-trusted-proxies=0.0.0.0/0"}, {"-trusted-proxies=::/0"}, {"-trusted-proxies=10.0.0.0/8,0.0.0.0/0"}, {"-trusted-proxies=128.0.0.0/1"}, {"-trusted-proxies=::ffff:10.0.0.0/104"}, {"-tls-cert=x"}, {"-tls-cert=x", "-tls-key=x"}, {"-audience="}, {"-db="},
 		{"-db=postgres://localhost/x"}, {"-addr=nonsense"}, {"-addr=" + taken.Addr().String()}, {"-addr=0.0.0.0:0"}, {"-addr=:0"},
 		{"-addr=127.0.0.1:0", "-db=" + corrupt}, {"-addr=127.0.0.1:0", "-db=" + dir},
 		{"-addr=127.0.0.1:0", "-db=" + filepath.Join(dir, "none", "x.db")},
@@ -291,7 +295,7 @@ func TestBadStarts(t *testing.T) {
 		{"-addr=127.0.0.1:0", "-db=:memory:", "-key=" + write("short.jwk", `{"kty":"oct","k":"c2hvcnQ"}`)},
 		{"-db=:memory:", "-disable=johndoe"}, {"-disable=a", "-enable=b"}, {"-db=" + corrupt, "-disable=johndoe"},
 	} {
-		status, line := failure(t, append([]string{cheapHash}, args...)...)
+		status, line := failure(t, append([]string{cheapHash, "-db=:memory:", "-addr=127.0.0.1:0"}, args...)...)
 		require.Contains(t, []int{1, 2}, status)
 		require.Greater(t, len(line), len("quickstart: \n"), "%v", args)
 		require.NotContains(t, line, "goroutine")
