@@ -14,7 +14,7 @@ each = dirs=$$(go list -m -f '{{.Dir}}'); for dir in $$dirs; do echo "== $$dir";
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
 test: ## Test all modules
@@ -29,6 +29,10 @@ lint: ## Check the format, go vet and staticcheck
 	@files=$$(gofmt -l .); if [[ -n $$files ]]; then echo "gofmt these files:"; echo "$$files"; exit 1; fi
 	go vet work
 	@$(call each,go run $(STATICCHECK) ./...)
+
+.PHONY: interleavings
+interleavings: ## Run every order of store calls of parallel requests (4 minutes)
+	INTERLEAVINGS=all go test -run TestInterleavings -v -timeout 60m ./oauth2pw | grep -v '^=== '
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (10s)

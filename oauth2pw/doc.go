@@ -36,9 +36,10 @@
 //	mux.Handle("/revoke", auth.RevokeHandler())
 //
 // A [Session] is one login, one row, whatever happens to it; all tokens that
-// descend from the login carry its id. [Auth.EndAllSessions], [Auth.ChangePassword]
+// descend from the login carry its id. [Auth.EndSession], [Auth.ChangePassword]
 // and [Auth.RevokeHandler] end it, and so do idle time, age, a disabled user and
-// the reuse of a refresh token. Let [Auth.SweepSessions] remove what is over.
+// the reuse of a refresh token. Call [Auth.SweepSessions] to delete
+// ended sessions.
 //
 // Beneath that stands a lower floor, for an app that writes its own endpoints:
 // [ParsePasswordRequestForm], [PasswordBearer] and [WriteError].
@@ -53,12 +54,18 @@
 // as "allowed". No password, token, secret or hash reaches an [Error], an
 // [Event] or a response; values that hold one print as [redacted].
 //
-// Guessing is bounded, unless [Config.InsecureNoThrottle] says otherwise: attempts
-// count before they are checked, for the account and for the address, and beyond
-// the limit the answer is 429, to a right password too. Strangers cannot lock a
-// user out of an address that the user has logged in from. The built-in [Throttle]
-// counts in one process. The address is the peer's: behind a proxy set
-// [Config.TrustedProxies], or all clients share one.
+// Guessing is bounded, unless [Config.InsecureNoThrottle] says otherwise. Each attempt is
+// counted before it is checked, for the user whom the password would open and for the
+// address; above the limit the answer is 429, even for the correct password. Nobody but
+// somebody who guesses at this very name from this very address can lock a user out of an
+// address that the user has logged in from. The built-in [Throttle] counts in one process.
+// The address is the peer's: behind a proxy set [Config.TrustedProxies], or all clients
+// share one. A store that takes several names for one user needs [Config.FoldName].
+//
+// A login holds only if the password hash that it has verified is still the user's once its
+// session is stored, so that none outlives a change of the password; [UserStore] must
+// return the same record by name and by ID. [Auth.ChangePassword] makes every token from
+// before worthless, and answers with new ones.
 //
 // A refresh token is used once, and replaced by its one successor. Used again
 // within [Config.RefreshGrace] it gets the same successor, so that a lost answer
@@ -68,7 +75,8 @@
 // and the refresh secrets can make every refresh token: they must not share a
 // backup.
 //
-// What a failing plug reported is told to [Config.OnEvent] alone.
+// What a failing plug reported is told to [Config.OnEvent] alone, or to slog.Default where
+// that is nil.
 //
 // # Concurrency
 //

@@ -43,7 +43,8 @@ func (t *Tokens) response() tokenResponse {
 // sign-up, say. It returns the tokens that a login at the token endpoint would
 // give; r is the request that the user made, for its address and user agent, and
 // clientID the client that it came through; "" stands for a request that names none.
-// Without scopes the default ones are granted.
+// Without scopes the default ones are granted. The throttle is not asked, and the address
+// does not become known to the user by it.
 //
 // The error is an [*Error], for [WriteError]: invalid_grant if there is no such
 // user or it is disabled, invalid_client if there is no such client,

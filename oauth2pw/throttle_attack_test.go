@@ -1,6 +1,7 @@
 package oauth2pw_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -512,6 +513,91 @@ func TestUnixSocket(t *testing.T) {
 	})
 }
 
+// TestUnixPeerNames: the other end of a Unix socket chooses its own name, and no name is an
+// address: neither a proxy's, nor the owner's home.
+func TestUnixPeerNames(t *testing.T) {
+	t.Chdir(t.TempDir())
+	a := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
+	listener, err := net.Listen("unix", "server")
+	require.NoError(t, err)
+	server := &http.Server{Handler: http.HandlerFunc(a.watched), ReadHeaderTimeout: time.Minute}
+	go server.Serve(listener) //nolint:errcheck // it ends with the test
+	defer server.Close()
+	post := func(name, form string, headers ...string) answer {
+		conn, err := net.DialUnix("unix", &net.UnixAddr{Name: name, Net: "unix"}, &net.UnixAddr{Name: "server", Net: "unix"})
+		require.NoError(t, err)
+		defer conn.Close()
+		r, err := http.NewRequest("POST", "http://app/token", strings.NewReader(form))
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		for _, h := range headers {
+			name, value, _ := strings.Cut(h, ": ")
+			r.Header.Add(name, value)
+		}
+		require.NoError(t, r.Write(conn))
+		resp, err := http.ReadResponse(bufio.NewReader(conn), r)
+		require.NoError(t, err)
+		return read(t, resp)
+	}
+	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+	for i := range 10 {
+		post(fmt.Sprintf("%s:%d", home, i+1), wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+	}
+	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+	a.takeEvents()
+	post("10.1.2.3:4", wrong("old", 1), "X-Forwarded-For: 198.51.100.9")
+	for _, e := range a.takeEvents() {
+		require.False(t, e.Address.IsValid(), "%+v", e)
+	}
+}
+
+// TestTwiceTheLimit: a forwarding header from a known address is no second set of limits.
+func TestTwiceTheLimit(t *testing.T) {
+	a := newApp(t)
+	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+	n := 0
+	for i := range 60 {
+		var headers []string
+		if i%2 == 1 {
+			headers = []string{"X-Forwarded-For: x"}
+		}
+		if checked(a.from(home, wrong("johndoe", i), headers...)) {
+			n++
+		}
+	}
+	require.Equal(t, 10, n)
+}
+
+// TestGuessesOfAGrant: a grant that tries one code at several users pays for each, even if
+// a later one is blocked, and whatever context it passes.
+func TestGuessesOfAGrant(t *testing.T) {
+	looked := 0
+	a := newApp(t, func(c *oauth2pw.Config) {
+		c.Grants = map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error){
+			"otp": func(_ context.Context, r *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
+				for _, id := range []string{"u1", "u3"} {
+					if err := r.Guess(context.Background(), id); err != nil {
+						return nil, err
+					}
+					if id == "u1" {
+						looked++
+					}
+				}
+				return nil, oauth2pw.ErrNotFound
+			},
+		}
+	})
+	for i := range 10 {
+		a.from(away, wrong("old", i)).isError(t, 400, "invalid_grant") // blocks u3 there
+	}
+	for i := range 300 {
+		a.from(away, fmt.Sprint("grant_type=otp&otp=", i)).isThrottled(t)
+	}
+	require.Equal(t, 10, looked)
+	a.from(home, "grant_type=otp&otp=1").isError(t, 400, "invalid_grant")
+	require.Equal(t, 11, looked, "another address")
+}
+
 // TestTrustedProxiesConfig: networks that hold strangers are refused.
 func TestTrustedProxiesConfig(t *testing.T) {
 	a := newApp(t)
@@ -566,6 +652,8 @@ func TestClockBehindAChange(t *testing.T) {
 	for range 20 {
 		got := a.from(home, "grant_type=password&username=johndoe&password=changed")
 		require.Equal(t, 200, got.StatusCode, got.body)
+		n := a.sessionOf(pairOf(got))
+		require.False(t, n.AuthenticatedAt.After(n.AdvancedAt), "which says that the last step was a change")
 		a.refreshed(pairOf(got).refresh)
 	}
 	for _, e := range a.takeEvents() {

@@ -65,6 +65,7 @@ type accountCounters struct {
 	accounts *attempts.Counter // nil: without a limit
 }
 
+// An account beyond knownAccounts takes the place of the one whose last success is longest ago.
 const (
 	knownTime     = 30 * 24 * time.Hour
 	knownPerUser  = 8
@@ -121,10 +122,11 @@ func (t *memoryThrottle) begin(_ context.Context, a Attempt) (openAttempt, time.
 	case AttemptGrant:
 		wait = open.countAll(now, bounds{{t.grantPlaces, k.place}, {t.grantNets, k.network}})
 	default:
-		if k.place != 0 && !a.Shared && t.known.Has(k.account, k.place, now) {
+		known := k.place != 0 && t.known.Has(k.account, k.place, now)
+		if known && !a.Shared {
 			wait = t.beginHome(open, now)
 		} else {
-			wait = t.beginAway(open, now)
+			wait = t.beginAway(open, known, now)
 		}
 	}
 	if wait > 0 || a.Right {
@@ -152,11 +154,16 @@ func (t *memoryThrottle) beginHome(open *openCount, now attempts.Time) time.Dura
 	return 0
 }
 
-// beginAway: an attempt from any other place, or from none.
-func (t *memoryThrottle) beginAway(open *openCount, now attempts.Time) time.Duration {
+// beginAway: an attempt from any other place, or from none; or from a known one, but with a
+// forwarding header that nobody vouches for: such a header must not double the limit of the
+// account from there.
+func (t *memoryThrottle) beginAway(open *openCount, known bool, now attempts.Time) time.Duration {
 	k, set := open.keys, t.away(open.attempt)
 	own, shared := bounds{{set.accounts, k.account}}, bounds{{t.places, k.place}, {t.networks, k.network}}
-	if k.place != 0 {
+	switch {
+	case known:
+		own[1] = bound{t.home.pairs, k.pair}
+	case k.place != 0:
 		own[1] = bound{set.pairs, k.pair}
 	}
 	if wait := max(own.wait(now), shared.wait(now)); wait > 0 {
@@ -242,10 +249,8 @@ func (t *memoryThrottle) forget(a Attempt) {
 	defer t.mu.Unlock()
 	away := t.away(a)
 	away.accounts.Clear(k.account)
-	if k.place != 0 {
-		t.clearPair(&t.home, k)
-		t.clearPair(away, k)
-	}
+	t.clearPair(&t.home, k)
+	t.clearPair(away, k)
 }
 
 func (t *memoryThrottle) clearPair(set *accountCounters, k attemptKeys) {

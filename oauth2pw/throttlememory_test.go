@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,8 +84,10 @@ func (n *naive) account(a Attempt) string {
 	return "name " + a.Name
 }
 
-func (n *naive) home(a Attempt) bool {
-	return a.Address.IsValid() && !a.Shared && slices.ContainsFunc(n.known[n.account(a)], func(s stamp) bool {
+func (n *naive) home(a Attempt) bool { return !a.Shared && n.knows(a) }
+
+func (n *naive) knows(a Attempt) bool {
+	return a.Address.IsValid() && slices.ContainsFunc(n.known[n.account(a)], func(s stamp) bool {
 		return s.key == place(a) && n.now.Sub(s.at) < 30*24*time.Hour
 	})
 }
@@ -111,7 +114,11 @@ func (n *naive) keys(a Attempt) (own, shared []string) {
 	}
 	own = []string{n.account(a)}
 	if a.Address.IsValid() {
-		own, shared = append(own, n.set(a)), append(shared, "place "+place(a))
+		pair := n.set(a)
+		if n.knows(a) { // and Shared: both count together
+			pair = strings.Replace(pair, "away ", "home ", 1)
+		}
+		own, shared = append(own, pair), append(shared, "place "+place(a))
 	}
 	if a.Address.Is6() {
 		shared = append(shared, "network "+netip.PrefixFrom(a.Address, 48).Masked().String())
@@ -229,9 +236,7 @@ func (n *naive) clear(a Attempt) {
 
 func (n *naive) forget(a Attempt) {
 	delete(n.counted, n.account(a))
-	if a.Address.IsValid() {
-		n.clear(a)
-	}
+	n.clear(a)
 }
 
 // TestThrottleModel: over random attempts of users and names, from known addresses and

@@ -41,12 +41,13 @@ func (r *TokenRequest) Param(name string) string { return r.param(name) }
 // nothing.
 //
 // The attempt stays counted if the grant returns an error that wraps [ErrNotFound], or an
-// *Error with the code invalid_grant, or another user. If it returns the user, what failed
+// *Error with the code invalid_grant, or another user, or if a later Guess is refused. If it returns the user, what failed
 // before from this address is forgotten. The user must be found by whom the code would
 // open, never by a parameter that only says so. An empty userID counts nothing: it is for
 // a code that opens nobody, which counts for the address as every request does.
 //
-// It is called from the goroutine of the grant, and outside of a grant it does nothing.
+// It is called from the goroutine of the grant, and outside of a grant it does nothing. With
+// Config.Authenticate passwords count by name, and codes apart from them by user.
 func (r *TokenRequest) Guess(ctx context.Context, userID string) error {
 	if r.guess == nil || userID == "" {
 		return nil
@@ -116,12 +117,15 @@ func (c *config) grantLogin(name string, user func(context.Context, *TokenReques
 		open   openAttempt
 	}
 	return func(ctx context.Context, r *TokenRequest) (*proof, error) {
+		requestContext := ctx
 		var u *User
 		err := c.guess(ctx, c.attempt(ctx, Attempt{Kind: AttemptGrant}, ""), func() (v verdict, userID string, err error) {
 			var codes []code
 			var blocked error
 			r.guess = func(ctx context.Context, userID string) error {
-				open, err := c.begin(ctx, c.attempt(ctx, Attempt{Kind: AttemptCode, UserID: userID}, ""))
+				// Of the grant's context only the deadline counts: the address is the
+				// request's.
+				open, err := c.begin(ctx, c.attempt(requestContext, Attempt{Kind: AttemptCode, UserID: userID}, ""))
 				if err != nil {
 					blocked = err
 					return err
@@ -131,8 +135,11 @@ func (c *config) grantLogin(name string, user func(context.Context, *TokenReques
 			}
 			u, err = user(ctx, r)
 			r.guess = nil
-			if blocked != nil { // whatever it has checked in spite of it
-				v, err = undecided, blocked
+			if blocked != nil { // whatever it has checked in spite of it, or before
+				v, err = wrong, blocked
+				if len(codes) == 0 {
+					v = undecided
+				}
 			} else {
 				v, err = judge(ctx, "Config.Grants: "+name, r, u, err)
 			}

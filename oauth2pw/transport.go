@@ -43,6 +43,9 @@ func peerOf(r *http.Request) peer {
 	} else { // not from an http.Server: how a Unix socket prints
 		p.unix = strings.HasPrefix(r.RemoteAddr, "@") || strings.HasPrefix(r.RemoteAddr, "/")
 	}
+	if p.unix { // RemoteAddr is a path then, which the other end has chosen
+		p.address = netip.Addr{}
+	}
 	return p
 }
 

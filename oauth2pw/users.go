@@ -28,10 +28,12 @@ type User struct {
 // typo becomes a 503). Any other error means that the store failed. A returned
 // User belongs to the caller, who does not write to it.
 type UserStore interface {
-	// UserByName finds a user by the name that was typed, exactly as it was
-	// sent. A store that wants to fold case does it here.
+	// UserByName finds a user by the name that was typed, as Config.FoldName writes
+	// it; without that, exactly as it was sent. A store that takes several names for
+	// one user needs a Config.FoldName that makes one of them.
 	UserByName(ctx context.Context, name string) (*User, error)
-	// UserByID finds a user by User.ID.
+	// UserByID finds a user by User.ID: the same record, PasswordHash included. A
+	// login reads the user once more by it, and compares.
 	UserByID(ctx context.Context, id string) (*User, error)
 }
 
