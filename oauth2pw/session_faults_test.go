@@ -400,6 +400,20 @@ func TestRaces(t *testing.T) {
 		a.lives(other, false)
 	})
 
+	t.Run("a change that is overtaken by the next one ends nothing of it", func(t *testing.T) {
+		a, s := newScriptedApp(t)
+		p := a.login()
+		var b pair
+		s.set(once("Advance", 1, func() {
+			b = pairOf(a.post("grant_type=password&username=johndoe&password=new"))
+			b = a.changed(b, "new", "newest")
+		}), nil)
+		got := a.change(p.access, "secret", "new")
+		got.isError(t, 503, "temporarily_unavailable")
+		a.lives(b, true)
+		a.lives(p, false)
+	})
+
 	t.Run("a session that cannot be moved on ends", func(t *testing.T) {
 		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LoadUser = false })
 		p, other := a.login(), a.login()

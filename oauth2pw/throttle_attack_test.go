@@ -233,7 +233,7 @@ func (s foldingUsers) UserByName(ctx context.Context, name string) (*oauth2pw.Us
 type oneUserOf struct{ user oauth2pw.User }
 
 func (o oneUserOf) UserByName(context.Context, string) (*oauth2pw.User, error) {
-	return o.UserByID(nil, o.user.ID) //nolint:staticcheck // it looks at none
+	return o.UserByID(context.Background(), o.user.ID)
 }
 
 func (o oneUserOf) UserByID(context.Context, string) (*oauth2pw.User, error) {
