@@ -28,7 +28,9 @@ import (
 // the new one is no password (1 to 1,024 bytes) or CheckNewPassword refuses it; slow_down
 // (429) if the old password was wrong too often, here or at a login; or a failure. The
 // failure temporarily_unavailable "The password has changed. Log in again." comes after
-// the change: the event is password_changed, and the caller's session is over.
+// the change: the event is password_changed, and the caller's session is over. If the
+// store fails to end the other sessions, which is an event, none of them can be refreshed all
+// the same; their access tokens are dead where the user is read (Config.LoadUser).
 func (a *Auth) ChangePassword(r *http.Request, old, new string) (*Tokens, error) {
 	c := a.c
 	if c.updater == nil || isNil(c.Hasher) {
@@ -112,23 +114,57 @@ func (c *config) changePassword(ctx context.Context, p Principal, old, new strin
 	if err != nil {
 		return nil, err
 	}
-	changed := changeTime(c.time(), u.SessionsFrom, own.session.AuthenticatedAt)
-	replaced, err := c.updater.UpdatePasswordHash(ctx, u.ID, string(u.PasswordHash), hash, changed)
-	if err != nil {
-		return nil, plugError("PasswordUpdater.UpdatePasswordHash", err)
+	if own.change, err = c.newChange(ctx, own); err != nil {
+		return nil, err
 	}
-	if !replaced {
+	// From here on the client may disconnect.
+	ctx = context.WithoutCancel(ctx)
+	replaced, err := c.updater.UpdatePasswordHash(ctx, u.ID, string(u.PasswordHash), hash, own.change.validFrom)
+	if err != nil {
+		err = plugError("PasswordUpdater.UpdatePasswordHash", err)
+		// It may have been written all the same: a new hash is equal to no other.
+		now, _, failed := c.standing(ctx, u.ID, maxTime)
+		if failed != nil || now == nil || string(now.PasswordHash) != hash || hash == string(u.PasswordHash) {
+			return nil, err
+		}
+		c.answers.tell(ctx, asError(err), Event{UserID: u.ID})
+	} else if !replaced {
 		return nil, nil
 	}
-	return c.afterChange(ctx, own, hash, changed)
+	return c.afterChange(ctx, own)
 }
 
-// changeTime returns what User.SessionsFrom becomes. Whatever was authenticated up to
-// now, in this microsecond too, is older than the change; and so is the caller's session,
+// change is a change of a password.
+type change struct {
+	at        time.Time // when it began to be written
+	validFrom time.Time // what User.SessionsFrom becomes
+}
+
+// authenticated is the time of which the caller's session is from then on: the first
+// whole second after the change. The next change is later than it.
+func (c change) authenticated() time.Time { return wholeSecond(c.validFrom) }
+
+// newChange returns a change of now. Whatever was authenticated up to now, in this
+// microsecond too, is older than the change; and so are all sessions that there are,
 // although the clock of another process may be ahead. Access tokens say whole seconds:
 // those that were made in the second of the change before say the next one at most.
-func changeTime(now, before, own time.Time) time.Time {
-	return latest(latest(now, own), wholeSecond(before)).Add(time.Microsecond)
+func (c *config) newChange(ctx context.Context, own ownLogin) (change, error) {
+	before := own.user.SessionsFrom
+	n := change{at: c.time()}
+	n.validFrom = latest(n.at, wholeSecond(before))
+	older := []*Session{own.session}
+	if c.Sessions != nil {
+		list, err := c.Sessions.List(ctx, own.user.ID, n.at)
+		if err != nil {
+			return n, plugError("SessionStore.List", err)
+		}
+		older = append(older, list...)
+	}
+	for _, s := range older {
+		n.validFrom = latest(n.validFrom, latest(s.AuthenticatedAt, authTime(s.AuthenticatedAt, before)))
+	}
+	n.validFrom = n.validFrom.Add(time.Microsecond)
+	return n, nil
 }
 
 // wholeSecond rounds up.
@@ -145,6 +181,7 @@ type ownLogin struct {
 	client  *Client  // nil: none was named
 	session *Session // with an ID of "" without Config.Sessions
 	scope   string
+	change  change
 }
 
 // ownLogin reads what a change needs of the caller's session, before anything is
@@ -185,40 +222,38 @@ func (c *config) ownLogin(ctx context.Context, p Principal, u *User) (own ownLog
 }
 
 // afterChange moves the caller's session on and ends the others, for a password that
-// has changed: nothing takes that back, neither a failure nor that the client
-// disconnects.
-func (c *config) afterChange(ctx context.Context, own ownLogin, hash string, changed time.Time) (*Tokens, error) {
+// has changed: neither a failure nor a panic takes that back.
+func (c *config) afterChange(ctx context.Context, own ownLogin) (tokens *Tokens, err error) {
 	s := own.session
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
-	defer cancel()
-	tokens, err := c.moveOn(ctx, own, changed)
+	err = recovered(func() (err error) {
+		ctx, cancel := context.WithTimeout(ctx, endTime)
+		defer cancel()
+		tokens, err = c.moveOn(ctx, own)
+		return err
+	})
 	if c.Sessions != nil {
-		// They are dead already, by SessionsFrom.
-		if err := c.endOthers(ctx, s, err == nil, hash); err != nil {
-			c.answers.tell(ctx, asError(err), Event{UserID: s.UserID})
+		if failed := recovered(func() error { return c.endOthers(ctx, own, err == nil) }); failed != nil {
+			c.answers.tell(ctx, asError(failed), Event{UserID: s.UserID})
 		}
 	}
 	c.emit(ctx, Event{Kind: EventPasswordChanged, UserID: s.UserID, ClientID: s.ClientID, SessionID: s.ID})
 	if err != nil {
-		return nil, errLogInAgain.because(EventUnavailable, asError(err).reason, err)
+		e := asError(err)
+		return nil, errLogInAgain.because(withDefault(e.kind, EventUnavailable), e.reason, withDefault(e.cause, err))
 	}
 	return tokens, nil
 }
 
-// endOthers ends the sessions of a user whose password has changed, but for the one that
-// has moved on. If it could not, nobody has its tokens, and it ends too; unless the hash is
-// another one by now: then that change has ended what it did not keep.
-func (c *config) endOthers(ctx context.Context, s *Session, moved bool, hash string) error {
-	f := SessionFilter{UserID: s.UserID, Except: s.ID}
-	if !moved {
-		u, _, err := c.standing(ctx, s.UserID, maxTime)
-		if err != nil {
-			return err
-		}
-		if u != nil && string(u.PasswordHash) != hash {
-			return nil
-		}
-		f.Except = ""
+// endOthers ends the sessions of before a change, but for the one that has moved on. They
+// are dead already where the user is read, and for every refresh, by SessionsFrom. A
+// session that the next change has kept is later by a second, and stays; a login with the new
+// password in the second of the change may end with the others.
+func (c *config) endOthers(ctx context.Context, own ownLogin, moved bool) error {
+	ctx, cancel := context.WithTimeout(ctx, endTime)
+	defer cancel()
+	f := SessionFilter{UserID: own.session.UserID, AuthenticatedBefore: own.change.authenticated().Add(time.Second)}
+	if moved {
+		f.Except = own.session.ID
 	}
 	_, err := c.end(ctx, f, "password_changed")
 	return err
@@ -228,52 +263,46 @@ func (c *config) endOthers(ctx context.Context, s *Session, moved bool, hash str
 // new tokens. The session moves on by two generations: every refresh token that anybody
 // has of it is refused from now on. The compare of Advance proves that no other request
 // has moved it in between.
-func (c *config) moveOn(ctx context.Context, own ownLogin, validFrom time.Time) (*Tokens, error) {
-	u, before := *own.user, own.user.SessionsFrom
-	u.SessionsFrom = latest(before, validFrom)
+func (c *config) moveOn(ctx context.Context, own ownLogin) (*Tokens, error) {
+	u := *own.user
+	u.SessionsFrom = own.change.validFrom
+	s, proved := own.session, own.session.AuthenticatedAt
 	if c.Sessions == nil {
-		s := *own.session
-		s.AuthenticatedAt = provedAgain(c.time(), authTime(s.AuthenticatedAt, before), u.SessionsFrom)
-		return c.makeTokens(ctx, &s, &u, own.scope)
+		next := *s
+		next.AuthenticatedAt = own.change.authenticated()
+		return c.makeTokens(ctx, &next, &u, own.scope)
 	}
-	s := own.session
+	refreshes := c.refreshes && own.client.mayUse(grantRefresh)
 	for range refreshAttempts {
 		now := c.time()
 		next := *s
-		next.Generation, next.AdvancedAt = s.Generation+2, now
-		next.AuthenticatedAt = provedAgain(now, authTime(s.AuthenticatedAt, before), u.SessionsFrom)
-		if c.refreshes && own.client.mayUse(grantRefresh) {
+		next.Generation, next.AdvancedAt, next.AuthenticatedAt = s.Generation+2, own.change.at, own.change.authenticated()
+		if refreshes {
 			next.IdleExpiresAt = c.idleExpiry(s, now)
 		}
 		tokens, err := c.makeTokens(ctx, &next, &u, own.scope)
 		if err != nil {
 			return nil, err
 		}
-		if c.refreshes && own.client.mayUse(grantRefresh) {
+		if refreshes {
 			tokens.RefreshToken = c.refreshTokenOf(&next, next.Generation)
 		}
 		advanced, err := c.Sessions.Advance(ctx, s.Generation, &next, now)
+		c.live.forget([]string{s.ID}, false)
 		if err != nil {
 			return nil, plugError("SessionStore.Advance", err)
 		}
 		if advanced {
-			c.live.forget([]string{s.ID}, false)
 			return tokens, nil
 		}
 		if s, err = c.getSession(ctx, s.ID); err != nil {
 			return nil, err
 		}
-		if s == nil || s.over(now) != "" {
-			return nil, plugError("SessionStore.Advance", errors.New("the session has ended meanwhile"))
+		if s == nil || s.over(now) != "" || s.AuthenticatedAt.After(proved) {
+			return nil, plugError("SessionStore.Advance", errors.New("the session has ended meanwhile, or another change has moved it on"))
 		}
 	}
 	return nil, plugError("SessionStore.Advance", errors.New("the session changed each time it was read"))
-}
-
-// provedAgain returns the first whole second after now, after the auth_time that the
-// session's access tokens had before, and not before validFrom.
-func provedAgain(now, before, validFrom time.Time) time.Time {
-	return latest(latest(now, before).Truncate(time.Second).Add(time.Second), wholeSecond(validFrom))
 }
 
 func (c *config) checkNewPassword(ctx context.Context, u *User, password string) error {

@@ -140,15 +140,17 @@ func recoverPlug(refusal *error) {
 	}
 }
 
+// recovered does something that may panic.
+func recovered(do func() error) (refusal error) {
+	defer recoverPlug(&refusal)
+	return do()
+}
+
 // told does something outside of the endpoints that may be refused, and tells the
 // event hook if it was. A panic of a plug, the hook included, becomes a refusal.
 func (c *config) told(ctx context.Context, event *Event, do func() error) (refusal error) {
 	defer recoverPlug(&refusal)
-	guarded := func() (refusal error) {
-		defer recoverPlug(&refusal)
-		return do()
-	}
-	if refusal = guarded(); refusal != nil {
+	if refusal = recovered(do); refusal != nil {
 		c.answers.tell(ctx, asError(refusal), *event)
 	}
 	return refusal

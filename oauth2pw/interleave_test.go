@@ -423,9 +423,6 @@ func (w *world) check() {
 		w.dead("mine", w.mine)
 		w.dead("the change", got["change"].pair)
 		w.dead("refresh", got["refresh"].pair)
-	case ok("change") && has("refresh too") && ok("refresh") != ok("refresh too"):
-		// One refresh came before the change, and the other after it with the token
-		// that was spent already: reuse.
 	case ok("change"):
 		require.Equal(t, 1+w.newLogins(), w.live(), "sessions that live")
 		before := got["refresh"].pair.refresh // within the grace it is refused, and ends nothing

@@ -96,8 +96,9 @@ type liveMemory struct {
 }
 
 type knownSession struct {
-	userID, clientID     string
-	authenticated, until time.Time
+	userID, clientID string
+	authenticated    time.Time
+	from, until      time.Time // when it was remembered, and how long; before, a clock was set back
 }
 
 // maxKnown is the number of sessions that are remembered at most.
@@ -118,7 +119,7 @@ func (m *liveMemory) recall(id string, now time.Time) (known knownSession, epoch
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	known, found = m.sessions[id]
-	return known, m.epoch, found && now.Before(known.until)
+	return known, m.epoch, found && !now.Before(known.from) && now.Before(known.until)
 }
 
 // remember notes that a session lives, if none has ended here since epoch: what
@@ -139,7 +140,7 @@ func (m *liveMemory) remember(epoch uint64, s *Session, now time.Time) {
 	if len(m.sessions) >= maxKnown {
 		m.makeRoom(now)
 	}
-	m.sessions[s.ID] = knownSession{s.UserID, s.ClientID, s.AuthenticatedAt, until}
+	m.sessions[s.ID] = knownSession{s.UserID, s.ClientID, s.AuthenticatedAt, now, until}
 }
 
 // makeRoom forgets what is out of date among some of the sessions, and one in any

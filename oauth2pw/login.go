@@ -17,6 +17,8 @@ type Tokens struct {
 	RefreshToken Secret        // "": there is none
 	Scope        string        // what was granted: scopes between single spaces
 	SessionID    string        // "" without Config.Sessions
+
+	expires time.Time // the access token
 }
 
 // Write answers a request with the tokens, as the token endpoint does: as JSON
@@ -125,7 +127,7 @@ func (c *config) openLoginOnce(ctx context.Context, r *TokenRequest, p *proof) (
 	}
 	if c.Sessions == nil {
 		if p.stands != nil {
-			if _, refusal, err := c.recheck(ctx, p); refusal != "" || err != nil {
+			if moved, refusal, err := c.recheck(ctx, p); moved || refusal != "" || err != nil {
 				return nil, loginRefused(refusal, err)
 			}
 		}
@@ -133,8 +135,7 @@ func (c *config) openLoginOnce(ctx context.Context, r *TokenRequest, p *proof) (
 		if c.refreshes && r.Client.mayUse(grantRefresh) {
 			tokens.RefreshToken = c.refreshTokenOf(s, s.Generation)
 		} else { // nothing can refresh it: it ends with its access token
-			s.ExpiresAt = r.now.Add(tokens.ExpiresIn)
-			s.IdleExpiresAt = s.ExpiresAt
+			s.ExpiresAt, s.IdleExpiresAt = tokens.expires, tokens.expires
 		}
 		if open, err := c.openSession(ctx, s, p); !open || err != nil {
 			return nil, err
@@ -198,6 +199,7 @@ func (c *config) makeTokens(ctx context.Context, s *Session, u *User, scope stri
 		ExpiresIn:   issued.ExpiresAt.Sub(issued.IssuedAt).Truncate(time.Second),
 		Scope:       scope,
 		SessionID:   s.ID,
+		expires:     issued.ExpiresAt,
 	}, nil
 }
 

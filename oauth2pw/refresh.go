@@ -266,10 +266,10 @@ const (
 // use decides by the generation of a refresh token. An older one than that of the
 // session is genuine but already replaced, so somebody has a copy: that is reuse at any
 // age, with two exceptions while a grace period lasts. The token just replaced may come
-// again, because its answer may have been lost, or another tab has sent it. And where the
-// last step was a change of the password, which moves the session on by two generations,
-// the token from before it is only refused, because another tab may have been about to
-// refresh.
+// again, because its answer may have been lost, or another tab has sent it. And within a
+// grace period after a change of the password, which moves the session on by two
+// generations, a token from before is only refused, because another tab may have been about
+// to refresh.
 //
 // Two processes may disagree about the time by less than a grace period. A replaced token
 // that is younger than that says that a clock was set back.
@@ -279,20 +279,35 @@ func (s *Session) use(generation uint64, now time.Time, grace time.Duration) ref
 		return useNext
 	case generation > s.Generation:
 		return useAhead
-	}
-	replaced, again := s.Generation-1, useRepeat
-	if s.AuthenticatedAt.After(s.AdvancedAt) { // the last step was a change
-		replaced, again = s.Generation-2, useSuperseded
-	}
-	age := now.Sub(s.AdvancedAt)
-	switch {
-	case generation != replaced || grace <= 0 || age >= grace:
+	case grace <= 0:
 		return useReuse
-	case age < -grace:
-		return useEarly
 	}
-	return again
+	within := func(since time.Time, yes refreshUse) refreshUse {
+		switch age := now.Sub(since); {
+		case age >= grace:
+			return useReuse
+		case age < -max(grace, leastSkew):
+			return useEarly
+		}
+		return yes
+	}
+	switch {
+	case s.AuthenticatedAt.After(s.AdvancedAt): // the last step was a change
+		return within(s.AdvancedAt, useSuperseded)
+	case generation == s.Generation-1:
+		return within(s.AdvancedAt, useRepeat)
+	case s.AuthenticatedAt.After(s.CreatedAt) && s.AuthenticatedAt.Equal(s.AuthenticatedAt.Truncate(time.Second)):
+		// There was a change, and there were refreshes since. Which token is from
+		// before it is not known: none of them is worth anything.
+		if within(s.AuthenticatedAt, useSuperseded) == useSuperseded {
+			return useSuperseded
+		}
+	}
+	return useReuse
 }
+
+// leastSkew: a refresh in the second after a change is noted at its end.
+const leastSkew = 2 * time.Second
 
 func refreshRefused(reason string) *Error {
 	return errInvalidGrant.because(EventRefreshFailed, reason, nil)

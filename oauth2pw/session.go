@@ -70,11 +70,15 @@ func (s *Session) end() time.Time {
 	return s.ExpiresAt
 }
 
-// SessionFilter names sessions of one user: all of them, or one, or all but one.
+// SessionFilter names sessions of one user: all of them, or one, or all but one, or those
+// of before a time.
 type SessionFilter struct {
 	UserID string // always compared; not empty
 	ID     string // only this one; "": any
 	Except string // not this one; "": none is left out
+	// AuthenticatedBefore leaves out those whose AuthenticatedAt is not before it; zero:
+	// none.
+	AuthenticatedBefore time.Time
 }
 
 // SessionStore keeps sessions. It is called concurrently. A session lives as long
@@ -219,17 +223,24 @@ func (c *config) limitSessions(ctx context.Context, newest *Session, validFrom t
 	if len(list) <= c.MaxSessions {
 		return nil
 	}
-	list = slices.DeleteFunc(list, func(s *Session) bool {
-		return s.ID == newest.ID || s.AuthenticatedAt.Before(validFrom) // which is dead already
-	})
-	tooMany := len(list) - c.MaxSessions + 1
+	list = slices.DeleteFunc(list, func(s *Session) bool { return s.AuthenticatedAt.Before(validFrom) }) // which is dead already
+	tooMany := len(list) - c.MaxSessions
 	if tooMany <= 0 {
 		return nil
 	}
-	slices.SortFunc(list, func(a, b *Session) int { // parallel logins agree on which
+	// Parallel logins agree on the order, and on the newest of them, which stays.
+	slices.SortFunc(list, func(a, b *Session) int {
 		return cmp.Or(cmp.Compare(min(a.Generation, 2), min(b.Generation, 2)), a.AdvancedAt.Compare(b.AdvancedAt), strings.Compare(a.ID, b.ID))
 	})
+	if refreshed := slices.IndexFunc(list, func(s *Session) bool { return s.Generation > 1 }); refreshed > 0 {
+		list = slices.Delete(list, refreshed-1, refreshed)
+	} else if refreshed < 0 {
+		list = list[:len(list)-1]
+	}
 	for _, s := range list[:tooMany] {
+		if s.ID == newest.ID {
+			continue // the newer login beside this one ends it
+		}
 		if err := c.endOne(ctx, s, "limit"); err != nil {
 			return err
 		}

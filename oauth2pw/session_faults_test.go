@@ -384,6 +384,21 @@ func TestRaces(t *testing.T) {
 		users.byID = func() { require.Equal(t, 200, a.change(token, "secret", "new").StatusCode) }
 		a.post(login).isError(t, 400, "invalid_grant")
 		a.change(token, "new", "newer").isError(t, 403, "access_denied") // it is older than the change
+
+		// A change to the same password: the login begins anew, so that its token lives.
+		salt := 0
+		a.hasher.salt = func() string { salt++; return fmt.Sprint(salt) }
+		a.clock.Advance(time.Minute)
+		fresh := pairOf(a.post("grant_type=password&username=johndoe&password=new")).access
+		users.byID = func() { require.Equal(t, 200, a.change(fresh, "new", "new").StatusCode) }
+		got := a.post("grant_type=password&username=johndoe&password=new")
+		require.Equal(t, 200, got.StatusCode, got.body)
+		c := a.config()
+		c.LoadUser, c.Now = true, a.clock.Now
+		strict, err := oauth2pw.New(c)
+		require.NoError(t, err)
+		_, err = strict.Verify(t.Context(), pairOf(got).access)
+		require.NoError(t, err)
 	})
 
 	t.Run("a client that hangs up after the new hash", func(t *testing.T) {
@@ -412,6 +427,98 @@ func TestRaces(t *testing.T) {
 		got.isError(t, 503, "temporarily_unavailable")
 		a.lives(b, true)
 		a.lives(p, false)
+	})
+
+	t.Run("a change that is slow to end the others ends nothing of the next one", func(t *testing.T) {
+		a, s := newScriptedApp(t)
+		mine, other := a.login(), a.login()
+		a.clock.Advance(time.Second)
+		var b pair
+		s.set(once("End", 1, func() {
+			b = a.changed(pairOf(a.post("grant_type=password&username=johndoe&password=n1")), "n1", "n2")
+		}), nil)
+		require.Equal(t, 200, a.change(mine.access, "secret", "n1").StatusCode)
+		a.lives(b, true)
+		a.lives(other, false)
+		a.lives(mine, false)
+	})
+
+	t.Run("a slow change does not outlive the next one", func(t *testing.T) {
+		a, s := newScriptedApp(t)
+		mine := a.login()
+		a.clock.Advance(time.Millisecond)
+		ends := 0
+		s.set(func(call string) error { // the end of the others fails in both
+			if call == "End" {
+				ends++
+				return errors.New("down")
+			}
+			return nil
+		}, once("UpdatePasswordHash", 1, func() {
+			a.clock.Advance(time.Millisecond)
+			a.changed(pairOf(a.post("grant_type=password&username=johndoe&password=n1")), "n1", "n2")
+			a.clock.Advance(1500 * time.Millisecond)
+		}))
+		got := pairOf(a.change(mine.access, "secret", "n1"))
+		s.set(nil, nil)
+		require.Equal(t, 2, ends)
+		require.Equal(t, 401, a.get("/status", got.access).StatusCode)
+		a.refresh(got.refresh).isError(t, 400, "invalid_grant")
+	})
+
+	t.Run("sessions of a clock ahead, and nobody ends them", func(t *testing.T) {
+		for _, live := range []time.Duration{-1, 0} {
+			a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LiveSessions = live })
+			a.clock.Advance(980 * time.Millisecond)
+			mine := a.login()
+			a.clock.Advance(20 * time.Millisecond) // that of another process
+			other := a.login()
+			a.clock.Advance(-15 * time.Millisecond)
+			s.set(func(call string) error {
+				if call == "End" {
+					return errors.New("crashed")
+				}
+				return nil
+			}, nil)
+			now := a.changed(mine, "secret", "new")
+			s.set(nil, nil)
+			a.clock.Advance(time.Minute)
+			require.Equal(t, 401, a.get("/status", other.access).StatusCode)
+			a.refresh(other.refresh).isError(t, 400, "invalid_grant")
+			a.lives(now, true)
+		}
+	})
+
+	t.Run("a plug that panics after the new hash", func(t *testing.T) {
+		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LoadUser = false })
+		mine, other := a.login(), a.login()
+		s.set(once("Advance", 1, func() { panic("driver") }), nil)
+		got := a.change(mine.access, "secret", "new")
+		got.isError(t, 503, "temporarily_unavailable")
+		require.Equal(t, "The password has changed. Log in again.", got.json["error_description"])
+		a.saw(oauth2pw.EventPasswordChanged, "")
+		a.lives(mine, false)
+		a.lives(other, false)
+	})
+
+	t.Run("parallel logins at the limit", func(t *testing.T) {
+		for _, limit := range []int{1, 3} {
+			a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.MaxSessions = limit })
+			for range limit {
+				a.refreshed(a.login().refresh)
+			}
+			a.clock.Advance(time.Minute)
+			inner := true
+			s.set(once("List", 1, func() { // both rows are there before either looks
+				a.clock.Advance(time.Millisecond)
+				inner = a.post(login).StatusCode == 200
+			}), nil)
+			a.login()
+			require.True(t, inner)
+			list, err := a.sessions.List(t.Context(), "u1", a.clock.Now())
+			require.NoError(t, err)
+			require.Len(t, list, limit)
+		}
 	})
 
 	t.Run("a session that cannot be moved on ends", func(t *testing.T) {
@@ -494,7 +601,7 @@ func TestEveryStoreCallFailsOnce(t *testing.T) {
 		// after checks what is there once it has worked
 		after func(a *sessionApp, p pair, got answer)
 		// tolerated are the calls whose failure does not fail the flow; spent those
-		// that, if they fail after they were done, have done the flow's work.
+		// of which the flow sees that they were done, if they fail after it.
 		tolerated, spent string
 		// last comes after the flow's work was done.
 		last string
@@ -619,11 +726,16 @@ func TestEveryStoreCallFailsOnce(t *testing.T) {
 						require.Equal(t, f.status, got.StatusCode, what)
 						continue
 					}
+					if failed == f.spent && mode == "after" { // it has seen that it was done
+						require.Equal(t, f.status, got.StatusCode, what)
+						f.after(a, p, got)
+						continue
+					}
 					require.Equal(t, 503, got.StatusCode, what+got.body)
 					require.NotContains(t, got.body, "fire")
 					a.clock.Advance(time.Millisecond)
 					got = f.try(a, p)
-					if failed == f.spent && mode == "after" || failed == f.last {
+					if failed == f.last {
 						// The work is done, and the token of the one who did it is dead.
 						require.Equal(t, 401, got.StatusCode, what)
 						require.Equal(t, 200, a.post("grant_type=password&username=johndoe&password=changed").StatusCode)

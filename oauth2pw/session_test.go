@@ -101,6 +101,16 @@ func TestLiveSessions(t *testing.T) {
 		require.Equal(t, 200, status(a, now))
 	})
 
+	t.Run("a clock that is set back keeps nothing longer", func(t *testing.T) {
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.LiveSessions, c.LoadUser = time.Minute, false })
+		p := a.login()
+		a.clock.Advance(10 * time.Second)
+		require.Equal(t, 200, status(a, p))
+		end(a, p)
+		a.clock.Advance(-5 * time.Second)
+		require.Equal(t, 401, status(a, p), "it was remembered in the future")
+	})
+
 	t.Run("a slow read cannot write an end back", func(t *testing.T) {
 		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LiveSessions = time.Hour })
 		p := a.login()

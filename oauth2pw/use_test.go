@@ -12,8 +12,11 @@ import (
 func TestSessionUse(t *testing.T) {
 	const grace = 30 * time.Second
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	refreshed := Session{Generation: 5, AdvancedAt: now, AuthenticatedAt: now} // at the latest
-	changed := Session{Generation: 5, AdvancedAt: now, AuthenticatedAt: now.Add(time.Microsecond)}
+	refreshed := Session{Generation: 5, CreatedAt: now, AdvancedAt: now, AuthenticatedAt: now}
+	changed := Session{Generation: 5, AdvancedAt: now, AuthenticatedAt: now.Add(time.Second), CreatedAt: now.Add(-time.Hour)}
+	since := Session{Generation: 5, AdvancedAt: now.Add(time.Second), AuthenticatedAt: now, CreatedAt: now.Add(-time.Hour)} // a refresh since
+	lifted := since                                                                                                         // a login by a clock behind
+	lifted.AuthenticatedAt = now.Add(time.Microsecond)
 	for _, test := range []struct {
 		session    Session
 		generation uint64
@@ -35,14 +38,24 @@ func TestSessionUse(t *testing.T) {
 		{refreshed, 3, 0, grace, useReuse},
 		{refreshed, 3, -time.Hour, grace, useReuse},
 		{refreshed, 1, 0, grace, useReuse},
-		{changed, 4, 0, grace, useReuse}, // which nobody was given
+		{changed, 4, 0, grace, useSuperseded}, // which nobody was given
 		{changed, 3, 0, grace, useSuperseded},
 		{changed, 3, grace - 1, grace, useSuperseded},
 		{changed, 3, grace, grace, useReuse},
 		{changed, 3, -grace, grace, useSuperseded},
 		{changed, 3, -grace - 1, grace, useEarly},
 		{changed, 3, 0, 0, useReuse},
-		{changed, 2, 0, grace, useReuse},
+		{changed, 2, 0, grace, useSuperseded},
+		{changed, 1, grace, grace, useReuse},
+		{since, 4, 0, grace, useRepeat},
+		{since, 3, 0, grace, useSuperseded},
+		{since, 1, grace - 1, grace, useSuperseded},
+		{since, 3, grace, grace, useReuse},
+		{since, 3, -grace - 1, grace, useReuse},
+		{since, 3, 0, 0, useReuse},
+		{lifted, 3, 0, grace, useReuse},
+		{refreshed, 4, -time.Second, 500 * time.Millisecond, useRepeat}, // a refresh in the second after a change
+		{changed, 3, -time.Second, 500 * time.Millisecond, useSuperseded},
 	} {
 		got := test.session.use(test.generation, now.Add(test.age), test.grace)
 		require.Equal(t, test.want, got, "%+v", test)
@@ -55,20 +68,8 @@ func TestChangeTimes(t *testing.T) {
 	require.Equal(t, at(5000), wholeSecond(at(5000)))
 	require.Equal(t, at(6000), wholeSecond(at(5001)))
 	require.Equal(t, time.Time{}, wholeSecond(time.Time{}))
-	for _, test := range []struct{ now, before, own, want int64 }{
-		{5500, 0, 4000, 5500},
-		{5500, 0, 5600, 5600},    // the session's clock is ahead
-		{5500, 5400, 5000, 6000}, // the second change in a second
-		{5500, 6000, 5000, 6000},
-	} {
-		require.Equal(t, at(test.want).Add(time.Microsecond), changeTime(at(test.now), at(test.before), at(test.own)), test)
-	}
-	for _, test := range []struct{ now, before, validFrom, want int64 }{
-		{5500, 4000, 5501, 6000},
-		{5000, 4000, 5001, 6000},
-		{5500, 6000, 5501, 7000},
-		{5500, 4000, 7001, 8000},
-	} {
-		require.Equal(t, at(test.want), provedAgain(at(test.now), at(test.before), at(test.validFrom)), test)
+	// The caller's session is of the first whole second after the change.
+	for validFrom, want := range map[int64]int64{5500: 6000, 5001: 6000, 6000: 6000} {
+		require.Equal(t, at(want), change{validFrom: at(validFrom)}.authenticated())
 	}
 }

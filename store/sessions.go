@@ -166,7 +166,8 @@ func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason str
 	var next *session
 	for r := s.byUser[f.UserID]; r != nil; r = next {
 		next = r.next
-		if (f.ID == "" || r.id == f.ID) && (f.Except == "" || r.id != f.Except) {
+		if (f.ID == "" || r.id == f.ID) && (f.Except == "" || r.id != f.Except) &&
+			(f.AuthenticatedBefore.IsZero() || r.authenticatedAt < f.AuthenticatedBefore.UnixMicro()) {
 			s.unlink(r)
 			r.endedAt, r.endReason = now.UnixMicro(), reason
 			ids = append(ids, r.id)

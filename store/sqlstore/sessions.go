@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -33,8 +34,8 @@ func newSessionStore(db database, table string) *SessionStore {
 		list:   "SELECT " + columns + " FROM " + table + " WHERE user_id = ? AND " + lives + " ORDER BY created_at DESC, id",
 		advance: "UPDATE " + table + " SET generation = ?, authenticated_at = ?, advanced_at = ?, idle_expires_at = ?" +
 			" WHERE id = ? AND generation = ? AND " + lives,
-		end:    end + " AND id = ? AND id <> ? RETURNING id",
-		endAll: end + " AND id <> ? RETURNING id", // no session has the id ''
+		end:    end + " AND id = ? AND id <> ? AND authenticated_at < ? RETURNING id",
+		endAll: end + " AND id <> ? AND authenticated_at < ? RETURNING id", // no session has the id ''
 		// Each half has an index, and is bounded.
 		sweep: "DELETE FROM " + table + " WHERE id IN (" +
 			"SELECT id FROM (SELECT id FROM " + table + " WHERE ended_at < ? LIMIT ?)" +
@@ -134,9 +135,13 @@ func (s *SessionStore) List(ctx context.Context, userID string, now time.Time) (
 
 // End implements oauth2pw.SessionStore.
 func (s *SessionStore) End(ctx context.Context, f oauth2pw.SessionFilter, reason string, now time.Time) ([]string, error) {
-	query, args := s.endAll, []any{now.UnixMicro(), reason, f.UserID, f.Except}
+	before := int64(math.MaxInt64)
+	if !f.AuthenticatedBefore.IsZero() {
+		before = f.AuthenticatedBefore.UnixMicro()
+	}
+	query, args := s.endAll, []any{now.UnixMicro(), reason, f.UserID, f.Except, before}
 	if f.ID != "" {
-		query, args = s.end, []any{now.UnixMicro(), reason, f.UserID, f.ID, f.Except}
+		query, args = s.end, []any{now.UnixMicro(), reason, f.UserID, f.ID, f.Except, before}
 	}
 	var ids []string
 	err := s.db.inTurn(ctx, func() error {

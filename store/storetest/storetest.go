@@ -368,6 +368,13 @@ func Sessions(t *testing.T, open func(t *testing.T) oauth2pw.SessionStore) {
 		want := session("a1", "1")
 		want.EndedAt, want.EndReason = now, "because"
 		sameSession(t, get(t, s, "a1"), want)
+		early, late := session("early", "3"), session("late", "3")
+		early.AuthenticatedAt = now.Add(-time.Microsecond)
+		create(t, s, early, late)
+		equal(t, end(t, s, oauth2pw.SessionFilter{UserID: "3", AuthenticatedBefore: now.Add(-time.Microsecond)}, now), "")
+		equal(t, end(t, s, oauth2pw.SessionFilter{UserID: "3", ID: "late", AuthenticatedBefore: now}, now), "")
+		equal(t, end(t, s, oauth2pw.SessionFilter{UserID: "3", AuthenticatedBefore: now}, now), "early")
+		equal(t, end(t, s, oauth2pw.SessionFilter{UserID: "3", AuthenticatedBefore: now.Add(time.Microsecond)}, now), "late")
 		// One that has expired may be ended too: the clock of another process may
 		// say that it has not.
 		equal(t, end(t, s, oauth2pw.SessionFilter{UserID: "1"}, now.Add(9*day)), "b1")
