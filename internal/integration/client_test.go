@@ -36,7 +36,7 @@ func newServer(t *testing.T) *httptest.Server {
 	jwt, err := tokens.New(tokens.Config{Keys: []tokens.Key{key}, Issuer: "https://api.example.com", Audience: "api"})
 	require.NoError(t, err)
 	auth, err := oauth2pw.New(oauth2pw.Config{
-		Users: st.Users, Clients: st.Clients, Hasher: h, Issuer: jwt, DefaultScopes: []string{"me"}, LoadUser: true,
+		Users: st.Users, Clients: st.Clients, AllowNoClient: true, Hasher: h, Issuer: jwt, DefaultScopes: []string{"me"}, LoadUser: true,
 	})
 	require.NoError(t, err)
 	mux := http.NewServeMux()
