@@ -205,8 +205,9 @@ func parseJWK(data []byte) (m *keyMaterial, err error) {
 
 // jwkMembers are those of a JWK that have one length only.
 type jwkMembers struct {
-	Kid, Kty, Crv string
-	X, Y, D       *string
+	Kid, Kty, Crv          string
+	X, Y, D                *string
+	N, E, P, Q, DP, DQ, QI *string // of RSA
 }
 
 // coordinates are how many bytes the parts of a key on a curve have: no more, no fewer (RFC
@@ -214,6 +215,13 @@ type jwkMembers struct {
 var coordinates = map[string]int{"P-256": 32, "P-384": 48, "P-521": 66, "Ed25519": 32}
 
 func (m jwkMembers) checkLengths() error {
+	if m.Kty == "RSA" {
+		for _, part := range []*string{m.N, m.E, m.D, m.P, m.Q, m.DP, m.DQ, m.QI} {
+			if part != nil && len(*part) > base64url.EncodedLen(maxRSA/8+1) { // before anybody computes with it
+				return fmt.Errorf("a part of the RSA key has over %d bits", maxRSA)
+			}
+		}
+	}
 	size, known := coordinates[m.Crv]
 	if !known || m.Kty != "EC" && m.Kty != "OKP" {
 		return nil // of another kind, or of none that is supported
