@@ -31,7 +31,7 @@ lint: ## Check the format, go vet and staticcheck
 	@$(call each,go run $(STATICCHECK) ./...)
 
 .PHONY: interleavings
-interleavings: ## Run every order of store calls of parallel requests (4 minutes)
+interleavings: ## Run every order of store calls of parallel requests (takes long)
 	INTERLEAVINGS=all go test -run TestInterleavings -v -timeout 60m ./oauth2pw | grep -v '^=== '
 
 .PHONY: fuzz
