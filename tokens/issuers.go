@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
@@ -18,10 +19,19 @@ type IssuerVerifier interface {
 
 // ByIssuer returns a verifier that hands each token to the one of its iss. Nothing
 // else is believed of a token before that one has verified it. Two verifiers of
-// one issuer are an error.
+// one issuer are an error, and so is a verifier that is nil or was not made by its
+// constructor.
 func ByIssuer(verifiers ...IssuerVerifier) (oauth2pw.TokenVerifier, error) {
 	b := make(byIssuer, len(verifiers))
-	for _, v := range verifiers {
+	for i, v := range verifiers {
+		if p := reflect.ValueOf(v); !p.IsValid() || p.Kind() == reflect.Pointer && p.IsNil() {
+			return nil, fmt.Errorf("tokens: ByIssuer: verifier %d is nil", i)
+		}
+		if c, ok := v.(oauth2pw.Checker); ok {
+			if err := c.Check(); err != nil {
+				return nil, fmt.Errorf("tokens: ByIssuer: verifier %d: %w", i, err)
+			}
+		}
 		if _, twice := b[v.Issuer()]; twice {
 			return nil, fmt.Errorf("tokens: ByIssuer: two verifiers of %q", v.Issuer())
 		}

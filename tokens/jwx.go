@@ -51,21 +51,19 @@ func parseKeys(data []byte) ([]*keyMaterial, error) {
 	if bytes.HasPrefix(data, []byte("-----BEGIN")) {
 		return parsePEM(data)
 	}
-	var shape struct {
-		Keys *[]json.RawMessage `json:"keys"`
-	}
-	if err := json.Unmarshal(data, &shape); err != nil {
+	set, isSet, err := keysOf(data)
+	if err != nil {
 		return nil, errors.New("no key: neither PEM nor a JSON object") // the cause would quote it
 	}
-	if shape.Keys == nil {
+	if !isSet {
 		m, err := parseJWK(data)
 		return []*keyMaterial{m}, err
 	}
-	if len(*shape.Keys) == 0 || len(*shape.Keys) > maxKeys {
-		return nil, fmt.Errorf("the JWK set has %d keys; 1 to %d are allowed", len(*shape.Keys), maxKeys)
+	if len(set) == 0 || len(set) > maxKeys {
+		return nil, fmt.Errorf("the JWK set has %d keys; 1 to %d are allowed", len(set), maxKeys)
 	}
 	var keys []*keyMaterial
-	for i, one := range *shape.Keys {
+	for i, one := range set {
 		m, err := parseJWK(one)
 		if err != nil {
 			return nil, fmt.Errorf("key %d of the set: %w", i+1, err)
@@ -75,21 +73,32 @@ func parseKeys(data []byte) ([]*keyMaterial, error) {
 	return keys, nil
 }
 
+// keysOf returns the keys of a JWK set (RFC 7517, section 5); false for an object that is
+// none.
+func keysOf(data []byte) (keys []json.RawMessage, isSet bool, err error) {
+	err = eachMember(string(data), func(name, value string) error {
+		if name != "keys" {
+			return nil
+		}
+		isSet = true
+		return json.Unmarshal([]byte(value), &keys)
+	})
+	return keys, isSet, err
+}
+
 // parseForeignKeys reads the JWK set of another issuer. What is no public key for
 // signatures, or is weak, is left out; if nothing is left, the error says why.
 func parseForeignKeys(data []byte) ([]*keyMaterial, error) {
-	var set struct {
-		Keys *[]json.RawMessage `json:"keys"`
-	}
-	if err := json.Unmarshal(data, &set); err != nil || set.Keys == nil {
+	set, isSet, err := keysOf(data)
+	if err != nil || !isSet {
 		return nil, errors.New("no JWK set")
 	}
-	if len(*set.Keys) > maxKeys {
-		return nil, fmt.Errorf("the JWK set has %d keys; %d are allowed", len(*set.Keys), maxKeys)
+	if len(set) > maxKeys {
+		return nil, fmt.Errorf("the JWK set has %d keys; %d are allowed", len(set), maxKeys)
 	}
 	var keys []*keyMaterial
 	var left []error
-	for _, one := range *set.Keys {
+	for _, one := range set {
 		m, err := parseJWK(one)
 		switch {
 		case err != nil:
@@ -159,15 +168,17 @@ func parseDER(block *pem.Block) (raw any, err error) {
 // parseJWK reads a JWK (RFC 7517). The error names the key by its kid.
 func parseJWK(data []byte) (m *keyMaterial, err error) {
 	var members jwkMembers
-	_ = json.Unmarshal(data, &members) // whose failure jwx repeats
 	defer func() {
 		if recover() != nil { // of jwx: nobody has tried all that a key can hold
 			m, err = nil, errors.New("the key is malformed")
 		}
-		if err != nil && members.Kid != "" {
-			err = fmt.Errorf("the key %.64q: %w", members.Kid, err)
+		if kid := members["kid"]; err != nil && kid != "" {
+			err = fmt.Errorf("the key %.64q: %w", kid, err)
 		}
 	}()
+	if members, err = readJWKMembers(data); err != nil {
+		return nil, err
+	}
 	if err := members.checkLengths(); err != nil {
 		return nil, err
 	}
@@ -203,11 +214,31 @@ func parseJWK(data []byte) (m *keyMaterial, err error) {
 	return materialOf(raw, key.Algorithm().String(), key.KeyID())
 }
 
-// jwkMembers are those of a JWK that have one length only.
-type jwkMembers struct {
-	Kid, Kty, Crv          string
-	X, Y, D                *string
-	N, E, P, Q, DP, DQ, QI *string // of RSA
+// jwkMembers are the members of a JWK that are strings, by their exact names: encoding/json
+// would take "X" for "x", which jwx does not.
+type jwkMembers map[string]string
+
+func readJWKMembers(data []byte) (jwkMembers, error) {
+	m := make(jwkMembers)
+	var noString error // told at the end, when the kid is known
+	err := eachMember(string(data), func(name, value string) (err error) {
+		switch name {
+		case "kid", "kty", "crv", "x", "y", "d", "n", "e", "p", "q", "dp", "dq", "qi", "k":
+			if m[name], err = jsonString(value); err != nil && noString == nil {
+				noString = fmt.Errorf("the member %q is no string", name)
+			}
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errDuplicate):
+		return m, errors.New("the key has a member twice")
+	case errors.Is(err, errJSON), errors.Is(err, errTooMany), errors.Is(err, errTooDeep):
+		return m, errors.New("the key is no JWK")
+	case err != nil:
+		return m, err
+	}
+	return m, noString
 }
 
 // coordinates are how many bytes the parts of a key on a curve have: no more, no fewer (RFC
@@ -215,27 +246,28 @@ type jwkMembers struct {
 var coordinates = map[string]int{"P-256": 32, "P-384": 48, "P-521": 66, "Ed25519": 32}
 
 func (m jwkMembers) checkLengths() error {
-	if m.Kty == "RSA" {
-		for _, part := range []*string{m.N, m.E, m.D, m.P, m.Q, m.DP, m.DQ, m.QI} {
-			if part != nil && len(*part) > base64url.EncodedLen(maxRSA/8+1) { // before anybody computes with it
-				return fmt.Errorf("a part of the RSA key has over %d bits", maxRSA)
+	if m["kty"] == "RSA" {
+		for _, name := range []string{"n", "e", "d", "p", "q", "dp", "dq", "qi"} {
+			if len(m[name]) > base64url.EncodedLen(maxRSA/8+1) { // before anybody computes with it
+				return fmt.Errorf("the member %q of the RSA key has over %d bits", name, maxRSA)
 			}
 		}
 	}
-	size, known := coordinates[m.Crv]
-	if !known || m.Kty != "EC" && m.Kty != "OKP" {
+	size, known := coordinates[m["crv"]]
+	if !known || m["kty"] != "EC" && m["kty"] != "OKP" {
 		return nil // of another kind, or of none that is supported
 	}
-	for name, part := range map[string]*string{"x": m.X, "y": m.Y, "d": m.D} {
-		if part == nil {
+	for _, name := range []string{"x", "y", "d"} {
+		part, there := m[name]
+		switch {
+		case !there && (name == "x" || name == "y" && m["kty"] == "EC"):
+			return fmt.Errorf("the member %q of a key on the curve %s is missing", name, m["crv"])
+		case !there:
 			continue
 		}
-		if b, err := appendDecoded(nil, *part); err != nil || len(b) != size {
-			return fmt.Errorf("the member %q has not the %d bytes that the curve %s wants, in base64url without padding", name, size, m.Crv)
+		if b, err := appendDecoded(nil, part); err != nil || len(b) != size {
+			return fmt.Errorf("the member %q has not the %d bytes that the curve %s wants, in base64url without padding", name, size, m["crv"])
 		}
-	}
-	if m.X == nil || m.Kty == "EC" && m.Y == nil {
-		return fmt.Errorf("a coordinate of the curve %s is missing", m.Crv)
 	}
 	return nil
 }

@@ -136,6 +136,50 @@ func TestConformance147(t *testing.T) {
 	require.ErrorContains(t, ring, "key 1 of the set")
 }
 
+// TestKeyMembersByExactName: no other spelling of a member hides one of the wrong length, nor
+// does a second one.
+func TestKeyMembersByExactName(t *testing.T) {
+	b64 := base64.RawURLEncoding.EncodeToString
+	good := members(t, "ES256", true)
+	x, err := base64.RawURLEncoding.DecodeString(good["x"].(string))
+	require.NoError(t, err)
+	y, err := base64.RawURLEncoding.DecodeString(good["y"].(string))
+	require.NoError(t, err)
+	long := func(b []byte) string { return b64(append(make([]byte, 4), b...)) }
+	for _, text := range []string{
+		fmt.Sprintf(`{"kty":"EC","crv":"P-256","x":%q,"y":%q,"CRV":""}`, long(x), long(y)),
+		fmt.Sprintf(`{"kty":"EC","crv":"P-256","x":%q,"y":%q,"KTY":"z"}`, long(x), long(y)),
+		fmt.Sprintf(`{"kty":"EC","crv":"P-256","x":%q,"y":%q,"X":%q,"Y":%q}`, long(x), long(y), b64(x), b64(y)),
+		fmt.Sprintf(`{"kty":"EC","crv":"P-256","x":%q,"x":%q,"y":%q}`, long(x), b64(x), b64(y)),
+		fmt.Sprintf(`{"kty":"EC","crv":"P-256","x":%q,"x":%q,"y":%q}`, b64(x), b64(x), b64(y)),
+	} {
+		ring, remote := tryJWK(t, []byte(text))
+		require.Error(t, ring, text)
+		require.Error(t, remote, text)
+	}
+	key := fmt.Sprintf(`{"kty":"EC","crv":"P-256","x":%q,"y":%q}`, b64(x), b64(y))
+	ring, remote := tryJWK(t, []byte(key))
+	require.NoError(t, ring)
+	require.NoError(t, remote)
+	for _, set := range []string{`{"KEYS":[` + key + `]}`, `{"keys":[` + key + `],"keys":[]}`, `{"keys":{}}`, `{"keys":[1]}`, `{"keys":[null]}`} {
+		_, err := ParseKeys([]byte(set))
+		require.Error(t, err, set)
+		_, err = parseForeignKeys([]byte(set))
+		require.Error(t, err, set)
+	}
+}
+
+// TestByIssuerRefuses what verifies nothing.
+func TestByIssuerRefuses(t *testing.T) {
+	ring, _ := newRing(t, hmacJWK)
+	for _, v := range []IssuerVerifier{nil, (*Ring)(nil), (*Remote)(nil), new(Ring), new(Remote)} {
+		_, err := ByIssuer(ring, v)
+		require.ErrorContains(t, err, "verifier 1", "%T", v)
+		_, err = ByIssuer(v)
+		require.ErrorContains(t, err, "verifier 0", "%T", v)
+	}
+}
+
 // FuzzJWK: no key panics where it is read, nor does a token that it has to verify.
 func FuzzJWK(f *testing.F) {
 	for _, alg := range []string{"EdDSA", "ES256", "ES512", "RS256", "HS256"} {
