@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -316,6 +317,9 @@ func (c *config) setTransport() error {
 	if header == "" {
 		header = headerForwardedFor
 	}
+	if header == "Host" || strings.ContainsFunc(header, notInFieldName) {
+		return fmt.Errorf("oauth2pw: Config.ProxyHeader: %q is no header in which a proxy names its client", c.ProxyHeader)
+	}
 	for _, p := range c.TrustedProxies {
 		if !p.IsValid() {
 			return errors.New("oauth2pw: Config.TrustedProxies holds an invalid prefix")
@@ -338,6 +342,10 @@ func (c *config) setTransport() error {
 	}
 	c.answers = answerer{realm: c.Realm, body: c.ErrorBody, emit: c.emit}
 	return nil
+}
+
+func notInFieldName(r rune) bool {
+	return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
 var errWrongUser = errors.New("the store returned another user than it was asked for, or none and no error")

@@ -223,6 +223,14 @@ func basicCredentials(values []string) ([]credentials, error) {
 	return []credentials{decoded, asIs}, nil
 }
 
+// namesScheme reports whether an Authorization header is of a scheme.
+func namesScheme(values []string, want string) bool {
+	return slices.ContainsFunc(values, func(v string) bool {
+		scheme, _, _ := strings.Cut(v, " ")
+		return equalFold(scheme, want)
+	})
+}
+
 // onlyVSChar reports whether s is *VSCHAR (RFC 6749, appendix A).
 func onlyVSChar(s string) bool {
 	for i := range len(s) {

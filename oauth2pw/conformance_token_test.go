@@ -398,6 +398,7 @@ func TestConformance150(t *testing.T) {
 	require.ErrorContains(t, err, "invalid_client")
 	a.lives(p, true, "client_id=webapp")
 	a.introspect("x", "Authorization: Bearer x").isError(t, 401, "invalid_client")
+	a.do("POST", "/introspect", "token=x&client_id=backend&client_secret=backend-secret", formType, "Authorization: Bearer x").isError(t, 401, "invalid_client")
 	got := a.do("POST", "/introspect", "token=x&client_id=backend&client_secret=wrong", formType)
 	got.isError(t, 401, "invalid_client")
 	require.Equal(t, `Basic realm="api"`, got.Header.Get("WWW-Authenticate"))

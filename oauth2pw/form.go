@@ -145,8 +145,8 @@ var errMultipart = badRequest("The multipart body is malformed, or holds a file.
 // parameter.
 func multipartParams(contentType string, body []byte) (form, error) {
 	_, params, err := mime.ParseMediaType(contentType)
-	if err != nil || params["boundary"] == "" {
-		return nil, errMultipart
+	if err != nil || params["boundary"] == "" || !bytes.Contains(body, []byte("--"+params["boundary"]+"--")) {
+		return nil, errMultipart // the reader would take a body without its end for a whole one
 	}
 	reader := multipart.NewReader(bytes.NewReader(body), params["boundary"])
 	f := make(form, 0, 8)
@@ -155,7 +155,7 @@ func multipartParams(contentType string, body []byte) (form, error) {
 		if errors.Is(err, io.EOF) {
 			return f, nil
 		}
-		if err != nil || part.FormName() == "" || part.FileName() != "" || part.Header.Get("Content-Transfer-Encoding") != "" {
+		if err != nil || len(part.Header["Content-Disposition"]) != 1 || part.FormName() == "" || part.FileName() != "" || part.Header.Get("Content-Transfer-Encoding") != "" {
 			return nil, errMultipart
 		}
 		if len(f) == maxParams {

@@ -63,6 +63,8 @@ func TestRequestsOnTheWire(t *testing.T) {
 		{name: "multipart", headers: "Content-Type: multipart/form-data; boundary=b", body: multipartBody, status: 400, code: "invalid_request", lax: 200},
 		{name: "multipart without boundary", headers: "Content-Type: multipart/form-data", body: multipartBody, status: 400, code: "invalid_request"},
 		{name: "multipart that is cut off", headers: "Content-Type: multipart/form-data; boundary=b", body: multipartBody[:len(multipartBody)-8], status: 400, code: "invalid_request"},
+		{name: "multipart without its end", headers: "Content-Type: multipart/form-data; boundary=b", body: strings.Replace(multipartBody, "--b--", "--b", 1), status: 400, code: "invalid_request"},
+		{name: "multipart with two names of a part", headers: "Content-Type: multipart/form-data; boundary=b", body: strings.Replace(multipartBody, "\r\n\r\njohndoe", "\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\njohndoe", 1), status: 400, code: "invalid_request"},
 		{name: "no grant type", headers: "Content-Type: application/x-www-form-urlencoded", body: "username=johndoe&password=secret", status: 400, code: "invalid_request", lax: 200},
 		{name: "empty grant type", headers: "Content-Type: application/x-www-form-urlencoded", body: "grant_type=&username=johndoe&password=secret", status: 400, code: "invalid_request", lax: 200},
 		{name: "no grant type, no password", headers: "Content-Type: application/x-www-form-urlencoded", body: "username=johndoe", status: 400, code: "invalid_request"},

@@ -123,6 +123,9 @@ func (c *config) setSessions() error {
 		if len(c.RefreshSecrets) > 0 || c.LiveSessions != 0 {
 			return errors.New("oauth2pw: Config.RefreshSecrets and Config.LiveSessions need Config.Sessions")
 		}
+		if c.RefreshIdle != 0 || c.RefreshMax != 0 || c.RefreshGrace != 0 || c.MaxSessions != 0 || c.DisableRefresh {
+			return errors.New("oauth2pw: Config.RefreshIdle, RefreshMax, RefreshGrace, MaxSessions and DisableRefresh need Config.Sessions")
+		}
 		return nil
 	}
 	if isNil(c.Sessions) {
@@ -142,9 +145,9 @@ func (c *config) setSessions() error {
 	c.MaxSessions = withDefault(c.MaxSessions, defaultMaxSessions)
 	switch {
 	case c.RefreshIdle < time.Second:
-		return errors.New("oauth2pw: Config.RefreshIdle is under a second")
+		return errors.New("oauth2pw: Config.RefreshIdle is under a second: write 14*24*time.Hour")
 	case c.RefreshMax < time.Second:
-		return errors.New("oauth2pw: Config.RefreshMax is under a second")
+		return errors.New("oauth2pw: Config.RefreshMax is under a second: write 90*24*time.Hour")
 	case 0 < c.RefreshGrace && c.RefreshGrace < time.Millisecond:
 		return errors.New("oauth2pw: Config.RefreshGrace is under a millisecond: write 30*time.Second; negative is for none")
 	case 0 < c.LiveSessions && c.LiveSessions < time.Millisecond:

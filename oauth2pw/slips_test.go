@@ -47,6 +47,11 @@ func TestSlips(t *testing.T) {
 			{"sessions without secrets", "Config.RefreshSecrets", func(c *oauth2pw.Config) { c.RefreshSecrets = nil }},
 			{"a password as a secret", "Config.RefreshSecrets[0]", func(c *oauth2pw.Config) { c.RefreshSecrets = []oauth2pw.Secret{"hunter2"} }},
 			{"secrets without sessions", "Config.Sessions", func(c *oauth2pw.Config) { c.Sessions, c.LiveSessions = nil, 0 }},
+			{"RefreshIdle without sessions", "need Config.Sessions", func(c *oauth2pw.Config) {
+				c.Sessions, c.RefreshSecrets, c.LiveSessions, c.RefreshIdle = nil, nil, 0, 14
+			}},
+			{"a header that is none", "Config.ProxyHeader", func(c *oauth2pw.Config) { c.ProxyHeader = "not a header" }},
+			{"Host as the header", "Config.ProxyHeader", func(c *oauth2pw.Config) { c.ProxyHeader = "host" }},
 			{"RefreshIdle: 14", "Config.RefreshIdle", func(c *oauth2pw.Config) { c.RefreshIdle = 14 }},
 			{"RefreshMax: 90", "Config.RefreshMax", func(c *oauth2pw.Config) { c.RefreshMax = 90 }},
 			{"RefreshGrace: 30", "Config.RefreshGrace", func(c *oauth2pw.Config) { c.RefreshGrace = 30 }},
@@ -185,6 +190,23 @@ func TestSlips(t *testing.T) {
 		e := base.saw(oauth2pw.EventTokenRefused, "invalid")
 		require.ErrorContains(t, e.Err, `has "account", want "api"`)
 	})
+}
+
+// TestForeignTokenWithoutIssuer: where the issuer of own tokens is not known, and another
+// verifier is set, no token is taken for an own one.
+func TestForeignTokenWithoutIssuer(t *testing.T) {
+	other, err := tokens.New(tokens.Config{Keys: mustKeys(t), Issuer: "https://other.example", Audience: audience})
+	require.NoError(t, err)
+	a := newApp(t, func(c *oauth2pw.Config) {
+		c.LoadUser, c.Issuer, c.Verifier = false, onlyIssuer{c.Issuer}, other
+	})
+	token, _, err := other.Issue(t.Context(), oauth2pw.Principal{Subject: "u1", Scope: "me"})
+	require.NoError(t, err)
+	require.Equal(t, 200, a.get("/me", token).StatusCode)
+	got := a.do("POST", "/introspect", "token="+token, formType, basic("backend", "backend-secret"))
+	require.Equal(t, `{"active":false}`, got.body)
+	require.Equal(t, 200, a.do("POST", "/revoke", "token="+token, formType).StatusCode)
+	a.change(token, "secret", "new").isError(t, 403, "access_denied")
 }
 
 func mustKeys(t *testing.T) []tokens.Key {

@@ -14,7 +14,7 @@ func (c *config) setTimeout() error {
 		return nil
 	}
 	if c.StoreTimeout < time.Millisecond {
-		return errors.New("oauth2pw: Config.StoreTimeout is less than a millisecond")
+		return errors.New("oauth2pw: Config.StoreTimeout is under a millisecond: write 5*time.Second; negative is for no limit")
 	}
 	t := c.timeout()
 	c.Users = timedUsers{c.Users, t}

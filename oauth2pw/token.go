@@ -243,6 +243,10 @@ func (c *config) answer(ctx context.Context, r *http.Request, event *Event, e en
 	if err := requireParam(f.get, e.required); err != nil {
 		return nil, err
 	}
+	if e.challenge && namesScheme(r.Header["Authorization"], "Bearer") {
+		// No page calls it, so that no interceptor has put the token there.
+		return nil, errInvalidClient.because(EventClientFailed, "unknown_scheme", nil)
+	}
 	client, err := c.authenticateClient(ctx, r, f)
 	if refused := (*Error)(nil); e.challenge && errors.As(err, &refused) && refused.Code == errInvalidClient.Code {
 		err = errInvalidClient.because(refused.kind, refused.reason, refused.cause)

@@ -152,7 +152,7 @@ func New(c Config) (*Ring, error) {
 	case c.Audience == "" || !plain(c.Audience):
 		return nil, errors.New("tokens: Config.Audience is missing, or not UTF-8")
 	case c.TTL < 0 || c.TTL%time.Second != 0:
-		return nil, errors.New("tokens: Config.TTL is negative, or not in whole seconds")
+		return nil, errors.New("tokens: Config.TTL is negative, or not in whole seconds: write 15*time.Minute")
 	}
 	if c.TTL == 0 {
 		c.TTL = 15 * time.Minute

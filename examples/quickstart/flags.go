@@ -29,6 +29,8 @@ type options struct {
 	admin                                   *adminCommand // nil: serve
 }
 
+const defaultProxyHeader = "X-Forwarded-For"
+
 // throttle is what -throttle says.
 type throttle struct {
 	off    bool
@@ -82,7 +84,7 @@ func parseFlags(args []string, w io.Writer) (*options, error) {
 		return err
 	})
 	f.BoolVar(&o.laxForm, "lax-form", false, "take what FastAPI's form takes: multipart too, and a password request without grant_type")
-	f.StringVar(&o.proxyHeader, "proxy-header", "X-Forwarded-For", "the `header` in which they name the client")
+	f.StringVar(&o.proxyHeader, "proxy-header", defaultProxyHeader, "the `header` in which they name the client")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "certificate `file`: serve HTTPS")
 	f.StringVar(&o.tlsKey, "tls-key", "", "private key `file` of the certificate")
 	for _, verb := range []string{"disable", "enable", "delete"} {
@@ -125,7 +127,7 @@ func (o *options) check(rest []string) error {
 		return errors.New("-refresh-grace must be 0, or from 1ms to 2m")
 	case o.audience == "":
 		return errors.New("-audience is empty")
-	case o.proxyHeader == "" || strings.ContainsFunc(o.proxyHeader, notInFieldName):
+	case o.proxyHeader == "" || strings.EqualFold(o.proxyHeader, "Host") || strings.ContainsFunc(o.proxyHeader, notInFieldName):
 		return errors.New("-proxy-header is no name of a header")
 	case (o.tlsCert == "") != (o.tlsKey == ""):
 		return errors.New("-tls-cert and -tls-key go together")

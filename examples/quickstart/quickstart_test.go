@@ -282,7 +282,7 @@ func TestBadStarts(t *testing.T) {
 		{"-hash=m=0,t=0,p=0"}, {"-hash=m=65536,t=0,p=4"}, {"-hash=m=65536,t=3,p=0"}, {"-hash=m=0,t=3,p=4"}, {"-hash=m=4294967295,t=1,p=1"}, {"-hash=m=4294967296,t=1,p=1"}, {"-hash=t=1,m=64,p=1"},
 		{"-issuer=foo"}, {"-issuer=foo/bar"}, {"-issuer=https://"}, {"-issuer=https://x?y"}, {"-issuer=https://x?"}, {"-issuer=https://x#"}, {"-issuer=https://x#y"}, {"-issuer=http://x"}, {"-issuer=ftp://x"},
 		{"-issuer=https://a@x"}, {"-issuer=https:x"}, {"-issuer=//x"}, {"-issuer=%"}, {"-issuer=https://x y"}, {"-issuer=http://10.0.0.1"},
-		{"-proxy-header="}, {"-proxy-header=a b"}, {"-proxy-header=x:"}, {"-lax-form=x"}, {"-refresh-grace=1us"},
+		{"-proxy-header="}, {"-proxy-header=a b"}, {"-proxy-header=host"}, {"-proxy-header=x:"}, {"-lax-form=x"}, {"-refresh-grace=1us"},
 		{"-refresh-grace=2m1s"}, {"-refresh-grace=-1s"}, {"-refresh-idle=0"}, {"-refresh-max=-1s"}, {"-refresh-idle=x"},
 		{"-addr=127.0.0.1:0", "-db=:memory:", "-secret=" + filepath.Join(dir, "none")},
 		{"-addr=127.0.0.1:0", "-db=:memory:", "-secret=" + write("short.secret", "c2hvcnQ=\n")},

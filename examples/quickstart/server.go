@@ -48,6 +48,9 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	issuer := o.issuer
 	if issuer == "" {
 		issuer = url
+		if err := checkIssuer(issuer); err != nil {
+			return fmt.Errorf("-issuer must be given, or -tls-cert, when -addr is not loopback: tokens of %s would be plain http's", issuer)
+		}
 	}
 	jwt, err := tokens.New(tokens.Config{Keys: keys, Issuer: issuer, Audience: o.audience, TTL: o.accessTTL})
 	if err != nil {
@@ -96,6 +99,12 @@ func warn(o *options, stderr io.Writer) {
 	strong.InsecureParams = false
 	if _, err := hasher.New(strong); err != nil {
 		fmt.Fprintln(stderr, "-hash is weaker than OWASP's minimum for argon2id: for tests only")
+	}
+	if o.proxyHeader != defaultProxyHeader && o.trustedProxies == nil {
+		fmt.Fprintln(stderr, "-proxy-header does nothing without -trusted-proxies")
+	}
+	if o.refreshIdle > o.refreshMax {
+		fmt.Fprintln(stderr, "-refresh-idle does nothing beyond -refresh-max")
 	}
 	if o.throttle.off {
 		fmt.Fprintln(stderr, "-throttle=off: anybody may guess passwords without a bound")

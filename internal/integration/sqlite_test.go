@@ -138,6 +138,47 @@ func TestSQLiteConformance152(t *testing.T) {
 	}
 }
 
+// TestSQLiteSlips: names that SQLite has in every table, types that do not fit, stores that
+// nobody has made.
+func TestSQLiteSlips(t *testing.T) {
+	db := openSQLite(t)
+	good := sqlstore.UserTable{Table: "u", ID: "uid", Username: "name", PasswordHash: "hash"}
+	for _, name := range []string{"oid", "rowid", "_rowid_", "OID", "RowID"} {
+		for _, edit := range []func(*sqlstore.UserTable){
+			func(u *sqlstore.UserTable) { u.ID = name }, func(u *sqlstore.UserTable) { u.Username = name }, func(u *sqlstore.UserTable) { u.PasswordHash = name },
+			func(u *sqlstore.UserTable) { u.Disabled = name }, func(u *sqlstore.UserTable) { u.Active = name },
+			func(u *sqlstore.UserTable) { u.Scopes = name }, func(u *sqlstore.UserTable) { u.SessionsFrom = name },
+		} {
+			table := good
+			edit(&table)
+			_, err := sqlstore.Users(db, sqlstore.SQLite, table)
+			require.ErrorContains(t, err, name)
+		}
+	}
+	_, err := db.ExecContext(t.Context(), `CREATE TABLE u (uid TEXT PRIMARY KEY, name TEXT UNIQUE, hash TEXT); INSERT INTO u VALUES ('1', 'john', '$argon2id$CANARY')`)
+	require.NoError(t, err)
+	wrong := good
+	wrong.SessionsFrom = "hash"
+	s, err := sqlstore.Users(db, sqlstore.SQLite, wrong)
+	require.NoError(t, err)
+	_, err = s.UserByName(t.Context(), "john")
+	require.ErrorContains(t, err, "column 5")
+	require.NotContains(t, err.Error(), "CANARY", "no hash reaches an error")
+
+	var none *sql.DB
+	_, err = sqlstore.Users(none, sqlstore.SQLite, good)
+	require.ErrorContains(t, err, "the DB is nil")
+	_, err = sqlstore.New(none, sqlstore.Config{Dialect: sqlstore.SQLite})
+	require.ErrorContains(t, err, "the DB is nil")
+	require.Error(t, new(sqlstore.UserStore).Check())
+	require.Error(t, new(sqlstore.ClientStore).Check())
+	require.Error(t, new(sqlstore.SessionStore).Check())
+	st := openStore(t, db)
+	require.NoError(t, st.Users.Check())
+	require.NoError(t, st.Clients.Check())
+	require.NoError(t, st.Sessions.Check())
+}
+
 // TestSQLiteConformance148 holds line 148: a digest that is empty, or of another length, is no
 // public client's.
 func TestSQLiteConformance148(t *testing.T) {

@@ -27,6 +27,14 @@ func newClientStore(db database, table string) *ClientStore {
 	}
 }
 
+// Check reports that a ClientStore was not made by New; see oauth2pw.Checker.
+func (s *ClientStore) Check() error {
+	if s.byID == "" {
+		return errZeroStore
+	}
+	return nil
+}
+
 // ClientByID implements oauth2pw.ClientStore.
 func (s *ClientStore) ClientByID(ctx context.Context, id string) (*oauth2pw.Client, error) {
 	var (
@@ -39,7 +47,7 @@ func (s *ClientStore) ClientByID(ctx context.Context, id string) (*oauth2pw.Clie
 		return nil, fmt.Errorf("sqlstore: client: %w", oauth2pw.ErrNotFound)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("sqlstore: reading a client: %w", err)
+		return nil, fmt.Errorf("sqlstore: reading a client: %w", scanError(err))
 	}
 	if !public {
 		if err := checkDigest(c.SecretSHA256); err != nil {

@@ -43,6 +43,14 @@ func newSessionStore(db database, table string) *SessionStore {
 	}
 }
 
+// Check reports that a SessionStore was not made by New; see oauth2pw.Checker.
+func (s *SessionStore) Check() error {
+	if s.get == "" {
+		return errZeroStore
+	}
+	return nil
+}
+
 // Create implements oauth2pw.SessionStore.
 func (s *SessionStore) Create(ctx context.Context, n *oauth2pw.Session) error {
 	if n.ID == "" || n.UserID == "" {
@@ -69,7 +77,7 @@ func (s *SessionStore) Get(ctx context.Context, id string) (*oauth2pw.Session, e
 		return nil, fmt.Errorf("sqlstore: session: %w", oauth2pw.ErrNotFound)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("sqlstore: reading a session: %w", err)
+		return nil, fmt.Errorf("sqlstore: reading a session: %w", scanError(err))
 	}
 	return n, nil
 }
@@ -128,7 +136,7 @@ func (s *SessionStore) List(ctx context.Context, userID string, now time.Time) (
 		return err
 	}, s.list, userID, now.UnixMicro(), now.UnixMicro())
 	if err != nil {
-		return nil, fmt.Errorf("sqlstore: listing sessions: %w", err)
+		return nil, fmt.Errorf("sqlstore: listing sessions: %w", scanError(err))
 	}
 	return list, nil
 }

@@ -36,6 +36,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 )
 
@@ -120,8 +121,8 @@ type Store struct {
 // New returns the stores over a database. It does not touch the database. The
 // error names the setting that is wrong.
 func New(db DB, c Config) (*Store, error) {
-	if db == nil {
-		return nil, errors.New("sqlstore: the DB is nil")
+	if err := usable(db); err != nil {
+		return nil, err
 	}
 	if err := c.Dialect.valid(); err != nil {
 		return nil, err
@@ -171,6 +172,28 @@ func (d Dialect) valid() error {
 	}
 	return nil
 }
+
+// scanError is an error of a Scan without the value that it could not convert, which may be
+// a password hash: database/sql quotes it.
+func scanError(err error) error {
+	const mark = "sql: Scan error on column index "
+	text := err.Error()
+	if !strings.HasPrefix(text, mark) {
+		return err
+	}
+	index, _, _ := strings.Cut(strings.TrimPrefix(text, mark), ",")
+	return errors.New("column " + index + " of the query, counted from 0, has a value of another type than it should")
+}
+
+// usable reports an error for a database that is nil, or a nil *sql.DB and the like.
+func usable(db DB) error {
+	if v := reflect.ValueOf(db); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		return errors.New("sqlstore: the DB is nil")
+	}
+	return nil
+}
+
+var errZeroStore = errors.New("sqlstore: a zero store: it is made by New or Users")
 
 // quote makes an identifier of a name.
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -51,8 +51,8 @@ type UserStore struct {
 // Users returns a store over a table of users, which may be the app's own. It does
 // not touch the database. The error names the field that is wrong.
 func Users(db DB, d Dialect, t UserTable) (*UserStore, error) {
-	if db == nil {
-		return nil, errors.New("sqlstore: the DB is nil")
+	if err := usable(db); err != nil {
+		return nil, err
 	}
 	if err := d.valid(); err != nil {
 		return nil, err
@@ -63,6 +63,14 @@ func Users(db DB, d Dialect, t UserTable) (*UserStore, error) {
 func newUserStore(db database, t UserTable) (*UserStore, error) {
 	if t.Table == "" || t.ID == "" || t.Username == "" || t.PasswordHash == "" {
 		return nil, errors.New("sqlstore: UserTable needs Table, ID, Username and PasswordHash")
+	}
+	for _, name := range []string{t.ID, t.Username, t.PasswordHash, t.Disabled, t.Active, t.Scopes, t.SessionsFrom} {
+		switch strings.ToLower(name) {
+		case "oid", "rowid", "_rowid_":
+			// SQLite has them in every table, declared or not, and uses a number twice: one
+			// letter from "uid", everybody would have another ID.
+			return nil, fmt.Errorf("sqlstore: UserTable: %q is SQLite's own name for the number of a row; name a declared column, or read it through a view", name)
+		}
 	}
 	if t.Disabled != "" && t.Active != "" {
 		return nil, errors.New("sqlstore: UserTable has both Disabled and Active")
@@ -101,6 +109,14 @@ func newUserStore(db database, t UserTable) (*UserStore, error) {
 	return s, nil
 }
 
+// Check reports that a UserStore was not made by New or Users; see oauth2pw.Checker.
+func (s *UserStore) Check() error {
+	if s.byName == "" {
+		return errZeroStore
+	}
+	return nil
+}
+
 // UserByName implements oauth2pw.UserStore.
 func (s *UserStore) UserByName(ctx context.Context, name string) (*oauth2pw.User, error) {
 	u, err := s.user(ctx, s.byName, name)
@@ -132,7 +148,7 @@ func (s *UserStore) user(ctx context.Context, query, key string) (*oauth2pw.User
 		return nil, errNoUser
 	}
 	if err != nil {
-		return nil, fmt.Errorf("sqlstore: reading a user: %w", err)
+		return nil, fmt.Errorf("sqlstore: reading a user: %w", scanError(err))
 	}
 	u.PasswordHash = oauth2pw.Secret(hash.String)
 	u.Scopes = splitList(scopes)
