@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-FUZZTIME ?= 10s
+FUZZTIME ?= 60000x
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # each runs a command in the folder of every module, and stops at the first that
@@ -35,7 +35,7 @@ interleavings: ## Run every order of store calls of parallel requests (takes lon
 	INTERLEAVINGS=all go test -run TestInterleavings -v -timeout 60m ./oauth2pw | grep -v '^=== '
 
 .PHONY: fuzz
-fuzz: ## Run every fuzz target for FUZZTIME (10s)
+fuzz: ## Run every fuzz target for FUZZTIME (60000x, or 10m)
 	.ci/fuzz $(FUZZTIME)
 
 .PHONY: bench
