@@ -42,7 +42,6 @@ package hasher
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
@@ -353,13 +352,4 @@ func (h *Hasher) Stats() Stats { return h.gate.stats() }
 func (h *Hasher) Reads(hash string) bool {
 	_, ok := h.read(hash)
 	return ok
-}
-
-// NewClientSecret returns a random secret for a confidential client, 256 bits of
-// it, and its SHA-256 for oauth2pw.Client. The secret itself is not kept: give it
-// to the client.
-func NewClientSecret() (secret oauth2pw.Secret, sum []byte) {
-	s := rand.Text() + rand.Text()
-	digest := sha256.Sum256([]byte(s))
-	return oauth2pw.Secret(s), digest[:]
 }

@@ -298,15 +298,6 @@ func TestDjangoArgon2(t *testing.T) {
 	require.Equal(t, []bool{true, true}, []bool{ok, outdated})
 }
 
-func TestNewClientSecret(t *testing.T) {
-	secret, sum := NewClientSecret()
-	other, _ := NewClientSecret()
-	require.Len(t, sum, 32)
-	require.GreaterOrEqual(t, len(string(secret)), 26)
-	require.NotEqual(t, string(secret), string(other))
-	require.NotContains(t, fmt.Sprintf("%+v %#v %s", secret, secret, secret), string(secret))
-}
-
 // blocked is a Hasher whose computations wait.
 func blocked(t *testing.T, slots, queue int) (h *Hasher, started chan struct{}, finish chan struct{}) {
 	h, err := New(Config{InsecureParams: true, Params: cheap, Slots: slots, Queue: queue})

@@ -15,11 +15,11 @@ import (
 // and every token from before is dead, the caller's own included: a copy that somebody
 // has stolen is worth nothing afterwards. The caller's refresh token from before is
 // refused; used again after Config.RefreshGrace it is reuse, and ends the session. An
-// access token is noticed to be dead where the session is asked (Config.LiveSessions) or
-// the user is read (Config.LoadUser), and lives until it expires where neither is.
+// access token is refused from then on, unless Config.StatelessTokens is set and
+// Config.LoadUser is not; another process may accept it for Config.SessionCache.
 //
 // The order is: the old password, then Config.CheckNewPassword, then the new hash and
-// User.SessionsFrom in one step of the store, which makes the other sessions dead; then
+// User.SessionsValidFrom in one step of the store, which makes the other sessions dead; then
 // the caller's session moves on, and the others are ended.
 //
 // The error is an [*Error], for [WriteError]: access_denied (403) if r carries no verified
@@ -137,7 +137,7 @@ func (c *config) changePassword(ctx context.Context, p Principal, old, new strin
 // change is a change of a password.
 type change struct {
 	at        time.Time // when it began to be written
-	validFrom time.Time // what User.SessionsFrom becomes
+	validFrom time.Time // what User.SessionsValidFrom becomes
 }
 
 // authenticated is the time of which the caller's session is from then on: the first
@@ -149,7 +149,7 @@ func (c change) authenticated() time.Time { return wholeSecond(c.validFrom) }
 // although the clock of another process may be ahead. Access tokens say whole seconds:
 // those that were made in the second of the change before say the next one at most.
 func (c *config) newChange(ctx context.Context, own ownLogin) (change, error) {
-	before := own.user.SessionsFrom
+	before := own.user.SessionsValidFrom
 	n := change{at: c.time()}
 	n.validFrom = latest(n.at, wholeSecond(before))
 	older := []*Session{own.session}
@@ -198,7 +198,7 @@ func (c *config) ownLogin(ctx context.Context, p Principal, u *User) (own ownLog
 	}
 	now := c.time()
 	if c.Sessions == nil {
-		if p.AuthTime.Before(u.SessionsFrom) {
+		if p.AuthTime.Before(u.SessionsValidFrom) {
 			return own, errSessionOver
 		}
 		own.session = &Session{UserID: p.Subject, ClientID: p.ClientID, Scope: p.Scope, AuthenticatedAt: p.AuthTime}
@@ -211,7 +211,7 @@ func (c *config) ownLogin(ctx context.Context, p Principal, u *User) (own ownLog
 			return own, err
 		}
 		// The new access token says whole seconds, and must not say zero of them.
-		if s.AuthenticatedAt.Before(u.SessionsFrom) || s.end().Sub(now) < time.Second {
+		if s.AuthenticatedAt.Before(u.SessionsValidFrom) || s.end().Sub(now) < time.Second {
 			return own, errSessionOver
 		}
 		own.session = s
@@ -245,7 +245,7 @@ func (c *config) afterChange(ctx context.Context, own ownLogin) (tokens *Tokens,
 }
 
 // endOthers ends the sessions of before a change, but for the one that has moved on. They
-// are dead already where the user is read, and for every refresh, by SessionsFrom. A
+// are dead already where the user is read, and for every refresh, by SessionsValidFrom. A
 // session that the next change has kept is later by a second, and stays; a login with the new
 // password in the second of the change may end with the others.
 func (c *config) endOthers(ctx context.Context, own ownLogin, moved bool) error {
@@ -265,7 +265,7 @@ func (c *config) endOthers(ctx context.Context, own ownLogin, moved bool) error 
 // has moved it in between.
 func (c *config) moveOn(ctx context.Context, own ownLogin) (*Tokens, error) {
 	u := *own.user
-	u.SessionsFrom = own.change.validFrom
+	u.SessionsValidFrom = own.change.validFrom
 	s, proved := own.session, own.session.AuthenticatedAt
 	if c.Sessions == nil {
 		next := *s
@@ -276,7 +276,7 @@ func (c *config) moveOn(ctx context.Context, own ownLogin) (*Tokens, error) {
 	for range refreshAttempts {
 		now := c.time()
 		next := *s
-		next.Generation, next.AdvancedAt, next.AuthenticatedAt = s.Generation+2, own.change.at, own.change.authenticated()
+		next.Generation, next.RefreshedAt, next.AuthenticatedAt = s.Generation+2, own.change.at, own.change.authenticated()
 		if refreshes {
 			next.IdleExpiresAt = c.idleExpiry(s, now)
 		}
@@ -326,5 +326,5 @@ func (c *config) checkNewPassword(ctx context.Context, u *User, password string)
 	return refused.because("", "unacceptable", err)
 }
 
-// maxTime is later than any SessionsFrom.
+// maxTime is later than any SessionsValidFrom.
 var maxTime = time.Unix(1<<40, 0)

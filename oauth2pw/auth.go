@@ -66,13 +66,13 @@ type Config struct {
 	// Nil: there are none, and an access token lives until it expires. With
 	// Authenticate, Users must find the same users by ID.
 	Sessions SessionStore
-	// RefreshSecrets are the server secrets that make refresh tokens, 32 random
+	// Secrets are the server secrets that make refresh tokens, 32 random
 	// bytes each at least: the first makes those of new sessions, all verify.
 	// To rotate, put a new one first, and drop the old one RefreshMax later; its
 	// sessions end then. They must not share a backup with the session store:
 	// together they make every token, alone none. Required with Sessions, unless
-	// DisableRefresh is set. See tokens.OpenRefreshSecrets.
-	RefreshSecrets []Secret
+	// DisableRefresh is set. See OpenSecrets.
+	Secrets []Secret
 	// RefreshIdle ends a session that is not refreshed for so long. Zero: 14 days.
 	RefreshIdle time.Duration
 	// RefreshMax ends a session at this age, whatever happens. Zero: 90 days.
@@ -84,11 +84,14 @@ type Config struct {
 	// none, and of parallel requests with one token all but one are reuse, and end
 	// the session. At most 2 minutes.
 	RefreshGrace time.Duration
-	// LiveSessions says how soon a request notices that its session has ended.
-	// Zero: not at all, the access token lives until it expires; negative: at once,
-	// the store is asked at every request; else that a session lives is remembered
-	// for so long in this process, and an end in this process is noticed at once.
-	LiveSessions time.Duration
+	// SessionCache is how long a process remembers that a session is live, instead of
+	// asking Sessions at every request. A session that this process ends is refused at
+	// once, one that another process ends after this time at the latest. Zero: every
+	// request asks.
+	SessionCache time.Duration
+	// StatelessTokens lets an access token live until it expires, whatever happens to its
+	// session: no request asks Sessions. It excludes SessionCache.
+	StatelessTokens bool
 	// MaxSessions is how many live sessions a user may have: with a login beyond
 	// it, the one idle longest ends. Zero: 100.
 	MaxSessions int
@@ -116,7 +119,7 @@ type Config struct {
 	// calls [TokenRequest.Guess] first.
 	Grants map[string]func(ctx context.Context, r *TokenRequest) (*User, error)
 	// LoadUser reads the user again at every request that Auth verifies: one that
-	// is missing, disabled, or whose SessionsFrom is later than the login is
+	// is missing, disabled, or whose SessionsValidFrom is later than the login is
 	// refused, and Principal.User is set.
 	LoadUser bool
 

@@ -33,7 +33,7 @@ func TestConformanceRefresh(t *testing.T) {
 		require.Equal(t, 401, a.get("/status", p.access).StatusCode)
 		a.refresh("x", "client_id=once").isError(t, 400, "unauthorized_client")
 
-		a = newSessionApp(t, func(c *oauth2pw.Config) { c.DisableRefresh, c.RefreshSecrets = true, nil })
+		a = newSessionApp(t, func(c *oauth2pw.Config) { c.DisableRefresh, c.Secrets = true, nil })
 		p = a.login()
 		require.Empty(t, p.refresh)
 		require.Equal(t, 200, a.get("/status", p.access).StatusCode)
@@ -311,7 +311,7 @@ func TestConformanceRefresh(t *testing.T) {
 		after := a.sessionOf(now)
 		require.Equal(t, before.ID, after.ID, "the same session")
 		require.Equal(t, before.Generation+2, after.Generation)
-		require.Equal(t, a.clock.Now(), after.AdvancedAt)
+		require.Equal(t, a.clock.Now(), after.RefreshedAt)
 		require.Equal(t, time.Date(2026, 1, 2, 3, 4, 7, 0, time.UTC), after.AuthenticatedAt, "the first whole second after now")
 		now = a.lives(now, true)
 		a.lives(now, true)
@@ -399,8 +399,8 @@ func TestConformanceRefresh(t *testing.T) {
 	t.Run("136_changes_in_one_second", func(t *testing.T) {
 		for mode, edit := range []func(*oauth2pw.Config){
 			func(*oauth2pw.Config) {},
-			func(c *oauth2pw.Config) { c.LiveSessions = 0 }, // the user alone is read
-			func(c *oauth2pw.Config) { c.LoadUser = false }, // the session alone is
+			func(c *oauth2pw.Config) { c.StatelessTokens = true }, // the user alone is read
+			func(c *oauth2pw.Config) { c.LoadUser = false },       // the session alone is
 		} {
 			a := newSessionApp(t, edit)
 			tokens := []pair{a.login()}
@@ -560,12 +560,12 @@ func TestMaxSessions(t *testing.T) {
 		now := a.clock.Now()
 		for i := range 3 { // the end of which a crash has prevented
 			n := oauth2pw.Session{
-				ID: fmt.Sprint("dead", i), UserID: "u1", Generation: 5, CreatedAt: now.Add(time.Second), AuthenticatedAt: now.Add(-time.Hour), AdvancedAt: now.Add(time.Second),
+				ID: fmt.Sprint("dead", i), UserID: "u1", Generation: 5, CreatedAt: now.Add(time.Second), AuthenticatedAt: now.Add(-time.Hour), RefreshedAt: now.Add(time.Second),
 				IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour),
 			}
 			require.NoError(t, a.sessions.Create(t.Context(), &n))
 		}
-		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.SessionsFrom = now.Add(-10 * time.Minute) }))
+		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.SessionsValidFrom = now.Add(-10 * time.Minute) }))
 		a.login()
 		require.Zero(t, a.sessionOf(live).EndedAt)
 	})

@@ -29,9 +29,9 @@
 //
 // With a store of sessions there are refresh tokens, and an end to every login:
 //
-//	secrets, err := tokens.OpenRefreshSecrets("refresh.secret")
+//	secrets, err := oauth2pw.OpenSecrets("refresh.secret")
 //	…
-//	Sessions: st.Sessions, RefreshSecrets: secrets, LiveSessions: -1,
+//	Sessions: st.Sessions, Secrets: secrets,
 //	…
 //	mux.Handle("/revoke", auth.RevokeHandler())
 //

@@ -26,14 +26,13 @@ func Example_sessions() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	secrets, err := tokens.OpenRefreshSecrets(filepath.Join(dir, "refresh.secret"))
+	secrets, err := oauth2pw.OpenSecrets(filepath.Join(dir, "refresh.secret"))
 	if err != nil {
 		log.Fatal(err)
 	}
 	auth, err := oauth2pw.New(oauth2pw.Config{
 		Users: users, Hasher: passwords, Issuer: jwt, DefaultScopes: []string{"me"},
-		Sessions: new(store.Sessions), RefreshSecrets: secrets,
-		LiveSessions: -1, // a request notices at once that its session has ended
+		Sessions: new(store.Sessions), Secrets: secrets,
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -178,8 +177,8 @@ func exampleAuth() (auth *oauth2pw.Auth, stop func()) {
 		log.Fatal(err)
 	}
 	auth, err = oauth2pw.New(oauth2pw.Config{
-		Users: users, Hasher: passwords, Issuer: jwt, DefaultScopes: []string{"me"}, LiveSessions: -1, LoadUser: true,
-		Sessions: new(store.Sessions), RefreshSecrets: []oauth2pw.Secret{secret("example")},
+		Users: users, Hasher: passwords, Issuer: jwt, DefaultScopes: []string{"me"}, LoadUser: true,
+		Sessions: new(store.Sessions), Secrets: []oauth2pw.Secret{secret("example")},
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -186,8 +186,8 @@ func newWorld(t *testing.T, ahead time.Duration, s *scheduler) *world {
 		ring, err := tokens.New(tokens.Config{Keys: worldKeys(), Issuer: issuer, Audience: audience, Now: now})
 		require.NoError(t, err)
 		w.processes[i], err = oauth2pw.New(oauth2pw.Config{
-			Users: turnUsers{w.users, s}, Sessions: turnSessions{w.sessions, s}, RefreshSecrets: []oauth2pw.Secret{secret("first")},
-			Hasher: h, Issuer: ring, LiveSessions: -1, LoadUser: true, Now: now, InsecureNoThrottle: true, StoreTimeout: -1,
+			Users: turnUsers{w.users, s}, Sessions: turnSessions{w.sessions, s}, Secrets: []oauth2pw.Secret{secret("first")},
+			Hasher: h, Issuer: ring, LoadUser: true, Now: now, InsecureNoThrottle: true, StoreTimeout: -1,
 			DefaultScopes: []string{"me"}, OnEvent: func(context.Context, oauth2pw.Event) {},
 		})
 		require.NoError(t, err)

@@ -14,7 +14,7 @@ func (c *config) own(p Principal) bool {
 }
 
 // Verify checks a bearer token, so that an *Auth is a [TokenVerifier]: the token
-// itself; with Config.LiveSessions, its session; with Config.LoadUser, its user.
+// itself; its session, unless Config.StatelessTokens is set; with Config.LoadUser, its user.
 func (a *Auth) Verify(ctx context.Context, token string) (Principal, error) {
 	c := a.c
 	p, err := c.Verifier.Verify(ctx, token)
@@ -25,7 +25,7 @@ func (a *Auth) Verify(ctx context.Context, token string) (Principal, error) {
 	if !c.own(p) {
 		return p, nil
 	}
-	if c.LiveSessions != 0 && p.SessionID != "" {
+	if c.Sessions != nil && !c.StatelessTokens && p.SessionID != "" {
 		if err := c.liveSession(ctx, p); err != nil {
 			return Principal{}, err
 		}

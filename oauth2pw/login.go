@@ -85,7 +85,7 @@ func (c *config) login(ctx context.Context, r *TokenRequest, userID, clientID st
 	if reason != "" {
 		return nil, errInvalidGrant.because(EventLoginFailed, reason, nil)
 	}
-	return c.openLogin(ctx, r, &proof{user: u, at: latest(r.now, u.SessionsFrom)})
+	return c.openLogin(ctx, r, &proof{user: u, at: latest(r.now, u.SessionsValidFrom)})
 }
 
 // loginAttempts is how often a login begins anew because the user has changed.
@@ -147,14 +147,14 @@ func (c *config) openLoginOnce(ctx context.Context, r *TokenRequest, p *proof) (
 
 // recheck reads the user once more, after everything that the login has read and
 // written: a change of the user from now on finds the session. It returns why the login
-// is refused, "" if it is not. moved says that User.SessionsFrom is later than p.at: the
+// is refused, "" if it is not. moved says that User.SessionsValidFrom is later than p.at: the
 // login holds, and must say so from a later time.
 func (c *config) recheck(ctx context.Context, p *proof) (moved bool, refusal string, err error) {
 	u, refusal, err := c.standing(ctx, p.user.ID, maxTime)
 	if refusal != "" || err != nil {
 		return false, refusal, err
 	}
-	moved = p.at.Before(u.SessionsFrom)
+	moved = p.at.Before(u.SessionsValidFrom)
 	switch {
 	case p.stands == nil && moved:
 		return false, "password_changed", nil
@@ -168,7 +168,7 @@ func (c *config) recheck(ctx context.Context, p *proof) (moved bool, refusal str
 	case !ok:
 		return false, "password_changed", nil
 	case moved:
-		p.user, p.at = u, u.SessionsFrom
+		p.user, p.at = u, u.SessionsValidFrom
 	}
 	return moved, "", nil
 }
@@ -185,7 +185,7 @@ func loginRefused(reason string, err error) error {
 func (c *config) makeTokens(ctx context.Context, s *Session, u *User, scope string) (*Tokens, error) {
 	p := Principal{
 		Subject: s.UserID, ClientID: c.owner(s.ClientID), Scope: scope, SessionID: s.ID,
-		AuthTime: authTime(s.AuthenticatedAt, u.SessionsFrom), User: u,
+		AuthTime: authTime(s.AuthenticatedAt, u.SessionsValidFrom), User: u,
 	}
 	if s.ID != "" {
 		p.ExpiresAt = s.end()

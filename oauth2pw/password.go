@@ -55,7 +55,7 @@ func (c *config) passwordLogin(ctx context.Context, r *TokenRequest) (*proof, er
 	}
 	return &proof{
 		user:   u,
-		at:     latest(r.now, u.SessionsFrom), // it has proved the password of now, whatever the clock says
+		at:     latest(r.now, u.SessionsValidFrom), // it has proved the password of now, whatever the clock says
 		stands: c.sameHash(hash, password),
 	}, nil
 }

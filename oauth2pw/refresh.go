@@ -28,7 +28,6 @@ const (
 	refreshVersion = "rt1"
 	refreshPrefix  = refreshVersion + "."
 	refreshLength  = 16 + 8 + sha256.Size // bytes
-	minSecret      = 32                   // bytes
 )
 
 var base64url = base64.RawURLEncoding.Strict()
@@ -70,16 +69,16 @@ func newRefreshKeys(secrets []Secret) (refreshKeys, error) {
 	k := refreshKeys{}
 	for i, secret := range secrets {
 		if len(secret) < minSecret {
-			return k, fmt.Errorf("oauth2pw: Config.RefreshSecrets[%d] has %d bytes; %d are needed", i, len(secret), minSecret)
+			return k, fmt.Errorf("oauth2pw: Config.Secrets[%d] has %d bytes; %d are needed", i, len(secret), minSecret)
 		}
 		key, err1 := hkdf.Key(sha256.New, []byte(secret), nil, "passwordflow refresh token "+refreshVersion, sha256.Size)
 		name, err2 := hkdf.Key(sha256.New, []byte(secret), nil, "passwordflow refresh key id", 9)
 		if err := errors.Join(err1, err2); err != nil {
-			return k, fmt.Errorf("oauth2pw: Config.RefreshSecrets: %w", err)
+			return k, fmt.Errorf("oauth2pw: Config.Secrets: %w", err)
 		}
 		id := base64url.EncodeToString(name)
 		if _, twice := keys[id]; twice {
-			return k, fmt.Errorf("oauth2pw: Config.RefreshSecrets[%d] is there twice", i)
+			return k, fmt.Errorf("oauth2pw: Config.Secrets[%d] is there twice", i)
 		}
 		keys[id] = newMAC(key)
 		if i == 0 {
@@ -223,7 +222,7 @@ func (c *config) refreshOnce(ctx context.Context, r *TokenRequest, t refreshToke
 		fallthrough
 	default:
 		next.Generation = t.generation + 1
-		next.AdvancedAt = latest(r.now, s.AuthenticatedAt) // see Session.use
+		next.RefreshedAt = latest(r.now, s.AuthenticatedAt) // see Session.use
 		next.IdleExpiresAt = c.idleExpiry(s, r.now)
 	}
 	// A token says whole seconds, and it must not say zero of them.
@@ -292,10 +291,10 @@ func (s *Session) use(generation uint64, now time.Time, grace time.Duration) ref
 		return yes
 	}
 	switch {
-	case s.AuthenticatedAt.After(s.AdvancedAt): // the last step was a change
-		return within(s.AdvancedAt, useSuperseded)
+	case s.AuthenticatedAt.After(s.RefreshedAt): // the last step was a change
+		return within(s.RefreshedAt, useSuperseded)
 	case generation == s.Generation-1:
-		return within(s.AdvancedAt, useRepeat)
+		return within(s.RefreshedAt, useRepeat)
 	case s.AuthenticatedAt.After(s.CreatedAt) && s.AuthenticatedAt.Equal(s.AuthenticatedAt.Truncate(time.Second)):
 		// There was a change, and there were refreshes since. Which token is from
 		// before it is not known: none of them is worth anything.

@@ -163,7 +163,7 @@ func (c *config) introspectRefresh(ctx context.Context, r *TokenRequest, t refre
 	}
 	return introspection{
 		Active: true, Scope: s.Scope, ClientID: c.owner(s.ClientID), Username: u.Username,
-		ExpiresAt: s.end().Truncate(time.Second).Unix(), IssuedAt: s.AdvancedAt.Unix(),
+		ExpiresAt: s.end().Truncate(time.Second).Unix(), IssuedAt: s.RefreshedAt.Unix(),
 		Subject: s.UserID, SessionID: s.ID,
 	}, nil
 }

@@ -1,8 +1,15 @@
 package oauth2pw
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
+
+	"github.com/oauth2pw/passwordflow/internal/keyfile"
 )
 
 // Secret is a string that never prints: under fmt, log/slog, encoding/json and
@@ -17,3 +24,55 @@ func (Secret) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
 
 // MarshalText returns "[redacted]".
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// minSecret is the length of the shortest secret of Config.Secrets, in bytes.
+const minSecret = 32
+
+// NewSecret returns a random secret of 52 characters, 256 bits: for [Config.Secrets] of a
+// server that may forget its sessions, such as a test.
+func NewSecret() Secret { return Secret(rand.Text() + rand.Text()) }
+
+// NewClientSecret returns a random secret for a confidential client, 256 bits of
+// it, and its SHA-256 for [Client]. The secret itself is not kept: give it to the client.
+func NewClientSecret() (secret Secret, sum []byte) {
+	secret = NewSecret()
+	digest := sha256.Sum256([]byte(secret))
+	return secret, digest[:]
+}
+
+// ReadSecrets reads the secrets of [Config.Secrets] from a file: one a line, in
+// standard padded base64, 32 bytes each at least. The first makes the tokens of new
+// sessions. Empty lines are skipped. The error names the file.
+func ReadSecrets(file string) ([]Secret, error) {
+	return keyfile.Read("oauth2pw", file, parseSecrets)
+}
+
+// OpenSecrets is [ReadSecrets] for a file that is made if there is none, with one secret
+// and mode 0600: processes that start at once agree on one secret.
+func OpenSecrets(file string) ([]Secret, error) {
+	return keyfile.Open("oauth2pw", file, parseSecrets, func() ([]byte, error) {
+		secret := make([]byte, minSecret)
+		_, _ = rand.Read(secret) // never fails (crypto/rand)
+		return append(base64.StdEncoding.AppendEncode(nil, secret), '\n'), nil
+	})
+}
+
+func parseSecrets(text []byte) ([]Secret, error) {
+	var secrets []Secret
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		secret, err := base64.StdEncoding.Strict().DecodeString(line)
+		if err != nil || len(secret) < minSecret {
+			return nil, fmt.Errorf("oauth2pw: line %d is no padded base64 of at least %d bytes", n, minSecret)
+		}
+		secrets = append(secrets, Secret(secret))
+	}
+	if secrets == nil {
+		return nil, errors.New("oauth2pw: there is no secret in it")
+	}
+	return secrets, nil
+}

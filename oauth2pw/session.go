@@ -26,7 +26,7 @@ type Session struct {
 	ClientID string // "" where no client was named
 	Scope    string // what the login was granted: scopes between single spaces
 
-	// Of the refresh token. None of them is a secret: without Config.RefreshSecrets
+	// Of the refresh token. None of them is a secret: without Config.Secrets
 	// they make no token.
 	Salt       [16]byte
 	KeyID      string // which secret makes its tokens
@@ -34,11 +34,11 @@ type Session struct {
 
 	CreatedAt time.Time // the login
 	// AuthenticatedAt is when the user last proved who he is. At the login it is the
-	// time of the request, or User.SessionsFrom if that is later. ChangePassword sets
-	// it to a whole second after itself, which is later than AdvancedAt then, and at no
+	// time of the request, or User.SessionsValidFrom if that is later. ChangePassword sets
+	// it to a whole second after itself, which is later than RefreshedAt then, and at no
 	// other time.
 	AuthenticatedAt time.Time
-	AdvancedAt      time.Time // the last refresh or ChangePassword, or the login
+	RefreshedAt     time.Time // the last refresh or ChangePassword, or the login
 	IdleExpiresAt   time.Time // when it ends if it is not refreshed; never after ExpiresAt
 	ExpiresAt       time.Time // when it ends, whatever happens
 	EndedAt         time.Time // zero: it was not ended
@@ -93,7 +93,7 @@ type SessionStore interface {
 	// Get returns a session, over or not. A miss is an error that wraps
 	// [ErrNotFound].
 	Get(ctx context.Context, id string) (*Session, error)
-	// Advance writes Generation, AuthenticatedAt, AdvancedAt and IdleExpiresAt of
+	// Advance writes Generation, AuthenticatedAt, RefreshedAt and IdleExpiresAt of
 	// s in one atomic step, only if the Generation of its row is still from and
 	// the row lives at now. It reports whether it did.
 	Advance(ctx context.Context, from uint64, s *Session, now time.Time) (bool, error)
@@ -120,8 +120,8 @@ const (
 // setSessions checks what a Config says of sessions and refresh tokens.
 func (c *config) setSessions() error {
 	if c.Sessions == nil {
-		if len(c.RefreshSecrets) > 0 || c.LiveSessions != 0 {
-			return errors.New("oauth2pw: Config.RefreshSecrets and Config.LiveSessions need Config.Sessions")
+		if len(c.Secrets) > 0 || c.SessionCache != 0 || c.StatelessTokens {
+			return errors.New("oauth2pw: Config.Secrets, SessionCache and StatelessTokens need Config.Sessions")
 		}
 		if c.RefreshIdle != 0 || c.RefreshMax != 0 || c.RefreshGrace != 0 || c.MaxSessions != 0 || c.DisableRefresh {
 			return errors.New("oauth2pw: Config.RefreshIdle, RefreshMax, RefreshGrace, MaxSessions and DisableRefresh need Config.Sessions")
@@ -132,11 +132,11 @@ func (c *config) setSessions() error {
 		return errors.New("oauth2pw: Config.Sessions is a nil pointer")
 	}
 	c.refreshes = !c.DisableRefresh
-	if c.refreshes && len(c.RefreshSecrets) == 0 {
-		return errors.New("oauth2pw: Config.RefreshSecrets is empty; Config.DisableRefresh is for sessions without refresh tokens")
+	if c.refreshes && len(c.Secrets) == 0 {
+		return errors.New("oauth2pw: Config.Secrets is empty; Config.DisableRefresh is for sessions without refresh tokens")
 	}
 	var err error
-	if c.keys, err = newRefreshKeys(c.RefreshSecrets); err != nil {
+	if c.keys, err = newRefreshKeys(c.Secrets); err != nil {
 		return err
 	}
 	c.RefreshIdle = withDefault(c.RefreshIdle, defaultRefreshIdle)
@@ -150,14 +150,16 @@ func (c *config) setSessions() error {
 		return errors.New("oauth2pw: Config.RefreshMax is under a second: write 90*24*time.Hour")
 	case 0 < c.RefreshGrace && c.RefreshGrace < time.Millisecond:
 		return errors.New("oauth2pw: Config.RefreshGrace is under a millisecond: write 30*time.Second; negative is for none")
-	case 0 < c.LiveSessions && c.LiveSessions < time.Millisecond:
-		return errors.New("oauth2pw: Config.LiveSessions is under a millisecond: write 10*time.Second; negative asks the store at every request")
+	case c.SessionCache != 0 && c.SessionCache < time.Millisecond:
+		return errors.New("oauth2pw: Config.SessionCache is under a millisecond: write 10*time.Second")
+	case c.SessionCache != 0 && c.StatelessTokens:
+		return errors.New("oauth2pw: Config.StatelessTokens asks for no session, so that Config.SessionCache has none to remember")
 	case c.RefreshGrace > maxRefreshGrace:
 		return errors.New("oauth2pw: Config.RefreshGrace is over two minutes")
 	case c.MaxSessions < 0:
 		return errors.New("oauth2pw: Config.MaxSessions is negative")
 	}
-	c.live = newLiveMemory(c.LiveSessions)
+	c.live = newLiveMemory(c.SessionCache)
 	return nil
 }
 
@@ -177,7 +179,7 @@ func (c *config) newSession(ctx context.Context, r *TokenRequest, p *proof, scop
 	s := &Session{
 		ID: base64.RawURLEncoding.EncodeToString(id[:]), UserID: p.user.ID, ClientID: r.Client.id(), Scope: scope,
 		Salt: salt, KeyID: c.keys.first, Generation: 1,
-		CreatedAt: r.now, AuthenticatedAt: p.at, AdvancedAt: latest(r.now, p.at), ExpiresAt: r.now.Add(c.RefreshMax),
+		CreatedAt: r.now, AuthenticatedAt: p.at, RefreshedAt: latest(r.now, p.at), ExpiresAt: r.now.Add(c.RefreshMax),
 		Address: ClientAddress(ctx), UserAgent: cleanUserAgent(r.userAgent),
 	}
 	s.IdleExpiresAt = c.idleExpiry(s, r.now)
@@ -209,7 +211,7 @@ func (c *config) openSession(ctx context.Context, s *Session, p *proof) (open bo
 	if moved, reason, err = c.recheck(ctx, p); moved || reason != "" || err != nil {
 		return false, loginRefused(reason, err)
 	}
-	if err := c.limitSessions(ctx, s, p.user.SessionsFrom); err != nil {
+	if err := c.limitSessions(ctx, s, p.user.SessionsValidFrom); err != nil {
 		return false, err
 	}
 	return true, nil
@@ -233,7 +235,7 @@ func (c *config) limitSessions(ctx context.Context, newest *Session, validFrom t
 	}
 	// Parallel logins agree on the order, and on the newest of them, which stays.
 	slices.SortFunc(list, func(a, b *Session) int {
-		return cmp.Or(cmp.Compare(min(a.Generation, 2), min(b.Generation, 2)), a.AdvancedAt.Compare(b.AdvancedAt), strings.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(min(a.Generation, 2), min(b.Generation, 2)), a.RefreshedAt.Compare(b.RefreshedAt), strings.Compare(a.ID, b.ID))
 	})
 	if refreshed := slices.IndexFunc(list, func(s *Session) bool { return s.Generation > 1 }); refreshed > 0 {
 		list = slices.Delete(list, refreshed-1, refreshed)
@@ -264,7 +266,7 @@ func (c *config) standing(ctx context.Context, id string, authenticated time.Tim
 		return nil, "", plugError("UserStore.UserByID", errWrongUser)
 	case u.Disabled:
 		return u, "user_disabled", nil
-	case authenticated.Before(u.SessionsFrom):
+	case authenticated.Before(u.SessionsValidFrom):
 		return u, "password_changed", nil
 	}
 	return u, "", nil
@@ -286,7 +288,7 @@ func (c *config) getSession(ctx context.Context, id string) (*Session, error) {
 
 // EndSession ends one session of a user, by the app's own will, and reports whether it
 // did: false where the user has no such session, or it has ended already. Its refresh
-// token is dead at once, and its access tokens too where Config.LiveSessions is on. reason
+// token is dead at once, and so are its access tokens unless Config.StatelessTokens is set. reason
 // goes to the events and into the store.
 //
 // The error is a failure of the store, or says that userID or id is empty: a token

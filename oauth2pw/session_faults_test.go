@@ -467,8 +467,8 @@ func TestRaces(t *testing.T) {
 	})
 
 	t.Run("sessions of a clock ahead, and nobody ends them", func(t *testing.T) {
-		for _, live := range []time.Duration{-1, 0} {
-			a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LiveSessions = live })
+		for _, stateless := range []bool{false, true} {
+			a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.StatelessTokens = stateless })
 			a.clock.Advance(980 * time.Millisecond)
 			mine := a.login()
 			a.clock.Advance(20 * time.Millisecond) // that of another process
@@ -756,9 +756,9 @@ func TestConfigOfSessions(t *testing.T) {
 		names string
 		edit  func(*oauth2pw.Config)
 	}{
-		{"Config.RefreshSecrets", func(c *oauth2pw.Config) { c.RefreshSecrets = nil }},
-		{"Config.RefreshSecrets[0] has 31 bytes", func(c *oauth2pw.Config) { c.RefreshSecrets = []oauth2pw.Secret{secret("x")[:31]} }},
-		{"Config.RefreshSecrets[1] is there twice", func(c *oauth2pw.Config) { c.RefreshSecrets = []oauth2pw.Secret{secret("x"), secret("x")} }},
+		{"Config.Secrets", func(c *oauth2pw.Config) { c.Secrets = nil }},
+		{"Config.Secrets[0] has 31 bytes", func(c *oauth2pw.Config) { c.Secrets = []oauth2pw.Secret{secret("x")[:31]} }},
+		{"Config.Secrets[1] is there twice", func(c *oauth2pw.Config) { c.Secrets = []oauth2pw.Secret{secret("x"), secret("x")} }},
 		{"Config.RefreshGrace", func(c *oauth2pw.Config) { c.RefreshGrace = 2*time.Minute + 1 }},
 		{"Config.RefreshIdle", func(c *oauth2pw.Config) { c.RefreshIdle = -1 }},
 		{"Config.RefreshIdle", func(c *oauth2pw.Config) { c.RefreshIdle = time.Second - 1 }},
@@ -792,7 +792,7 @@ func TestSecrets(t *testing.T) {
 	reusedNext := a.refreshed(a.refreshed(reused.refresh).refresh)
 
 	a = a.again(func(c *oauth2pw.Config) {
-		c.RefreshSecrets = []oauth2pw.Secret{secret("second"), secret("first")}
+		c.Secrets = []oauth2pw.Secret{secret("second"), secret("first")}
 	})
 	kept = a.lives(kept, true)
 	require.Equal(t, repeatedNext.refresh, a.refreshed(repeated.refresh).refresh, "the same bytes under a new first secret")
@@ -801,7 +801,7 @@ func TestSecrets(t *testing.T) {
 	a.lives(reusedNext, false)
 	fresh := a.login()
 
-	a = a.again(func(c *oauth2pw.Config) { c.RefreshSecrets = []oauth2pw.Secret{secret("second")} })
+	a = a.again(func(c *oauth2pw.Config) { c.Secrets = []oauth2pw.Secret{secret("second")} })
 	fresh = a.lives(fresh, true)
 	a.takeEvents()
 	for _, p := range []pair{kept, dropped} { // dropped too early: cleanly refused
@@ -810,7 +810,7 @@ func TestSecrets(t *testing.T) {
 	}
 	require.Equal(t, 200, a.revoke("token="+kept.refresh).StatusCode, "nobody can tell that it is ours")
 	// Back again, it works again: what was a mistake has logged nobody out.
-	a = a.again(func(c *oauth2pw.Config) { c.RefreshSecrets = []oauth2pw.Secret{secret("second"), secret("first")} })
+	a = a.again(func(c *oauth2pw.Config) { c.Secrets = []oauth2pw.Secret{secret("second"), secret("first")} })
 	a.lives(kept, true)
 	a.lives(fresh, true)
 }

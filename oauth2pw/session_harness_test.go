@@ -23,8 +23,7 @@ func secret(name string) oauth2pw.Secret {
 // request.
 func withSessions(c *oauth2pw.Config) {
 	c.Sessions = new(store.Sessions)
-	c.RefreshSecrets = []oauth2pw.Secret{secret("first")}
-	c.LiveSessions = -1
+	c.Secrets = []oauth2pw.Secret{secret("first")}
 }
 
 // sessionApp is an app with sessions.
@@ -149,7 +148,7 @@ func (a *sessionApp) tokenFor(userID string) string {
 	a.Helper()
 	now := a.clock.Now()
 	n := oauth2pw.Session{
-		ID: "session-of-" + userID, UserID: userID, Scope: "me", Generation: 1, CreatedAt: now, AuthenticatedAt: now, AdvancedAt: now,
+		ID: "session-of-" + userID, UserID: userID, Scope: "me", Generation: 1, CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now,
 		IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour),
 	}
 	if _, err := a.sessions.Get(a.Context(), n.ID); err != nil {

@@ -20,8 +20,8 @@ import (
 	"github.com/oauth2pw/passwordflow/tokens"
 )
 
-// TestLiveSessions: off, at every request, or remembered for a bounded time.
-func TestLiveSessions(t *testing.T) {
+// TestSessionCache: off, at every request, or remembered for a bounded time.
+func TestSessionCache(t *testing.T) {
 	end := func(a *sessionApp, p pair) { // as another process would
 		_, err := a.sessions.End(t.Context(), oauth2pw.SessionFilter{UserID: "u1", ID: sessionID(t, p.access)}, "x", a.clock.Now())
 		require.NoError(t, err)
@@ -29,7 +29,7 @@ func TestLiveSessions(t *testing.T) {
 	status := func(a *sessionApp, p pair) int { return a.get("/status", p.access).StatusCode }
 
 	t.Run("off", func(t *testing.T) {
-		a := newSessionApp(t, func(c *oauth2pw.Config) { c.LiveSessions = 0 })
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.StatelessTokens = true })
 		p := a.login()
 		require.Equal(t, 200, a.revoke("token="+p.access).StatusCode)
 		require.Equal(t, 200, status(a, p), "it lives until it expires")
@@ -55,7 +55,7 @@ func TestLiveSessions(t *testing.T) {
 	})
 
 	t.Run("remembered", func(t *testing.T) {
-		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LiveSessions = time.Minute })
+		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.SessionCache = time.Minute })
 		p, other := a.login(), a.login()
 		gets := 0
 		s.set(func(call string) error {
@@ -92,7 +92,7 @@ func TestLiveSessions(t *testing.T) {
 	})
 
 	t.Run("remembered anew after a change", func(t *testing.T) {
-		a := newSessionApp(t, func(c *oauth2pw.Config) { c.LiveSessions, c.LoadUser = time.Hour, false })
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.SessionCache, c.LoadUser = time.Hour, false })
 		p := a.login()
 		require.Equal(t, 200, status(a, p))
 		now := a.changed(p, "secret", "x")
@@ -102,7 +102,7 @@ func TestLiveSessions(t *testing.T) {
 	})
 
 	t.Run("a clock that is set back keeps nothing longer", func(t *testing.T) {
-		a := newSessionApp(t, func(c *oauth2pw.Config) { c.LiveSessions, c.LoadUser = time.Minute, false })
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.SessionCache, c.LoadUser = time.Minute, false })
 		p := a.login()
 		a.clock.Advance(10 * time.Second)
 		require.Equal(t, 200, status(a, p))
@@ -112,7 +112,7 @@ func TestLiveSessions(t *testing.T) {
 	})
 
 	t.Run("a slow read cannot write an end back", func(t *testing.T) {
-		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LiveSessions = time.Hour })
+		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.SessionCache = time.Hour })
 		p := a.login()
 		s.set(nil, once("Get", 1, func() {
 			_, err := a.auth.EndAllSessions(t.Context(), "u1", "logout")
@@ -123,7 +123,7 @@ func TestLiveSessions(t *testing.T) {
 	})
 
 	t.Run("an end that may have failed forgets everything", func(t *testing.T) {
-		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.LiveSessions = time.Hour })
+		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.SessionCache = time.Hour })
 		p := a.login()
 		require.Equal(t, 200, status(a, p))
 		s.set(nil, func(call string) error {
@@ -138,7 +138,7 @@ func TestLiveSessions(t *testing.T) {
 	})
 
 	t.Run("not beyond the end of the session", func(t *testing.T) {
-		a := newSessionApp(t, func(c *oauth2pw.Config) { c.LiveSessions, c.RefreshIdle = time.Hour, time.Minute })
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.SessionCache, c.RefreshIdle = time.Hour, time.Minute })
 		p := a.login()
 		require.Equal(t, 200, status(a, p))
 		a.clock.Advance(time.Minute)
@@ -147,7 +147,7 @@ func TestLiveSessions(t *testing.T) {
 
 	t.Run("bounded", func(t *testing.T) {
 		a := newSessionApp(t, func(c *oauth2pw.Config) {
-			c.LiveSessions, c.LoadUser, c.Verifier = time.Hour, false, anySession{}
+			c.SessionCache, c.LoadUser, c.Verifier = time.Hour, false, anySession{}
 		})
 		for i := range 1<<16 + 1000 {
 			n := oauth2pw.Session{ID: fmt.Sprint(i), UserID: "u1", IdleExpiresAt: a.clock.Now().Add(time.Hour), ExpiresAt: a.clock.Now().Add(time.Hour)}
@@ -159,7 +159,7 @@ func TestLiveSessions(t *testing.T) {
 	})
 
 	t.Run("a token of another user's session", func(t *testing.T) {
-		a := newSessionApp(t, func(c *oauth2pw.Config) { c.LiveSessions = time.Hour })
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.SessionCache = time.Hour })
 		p := a.login()
 		require.Equal(t, 200, status(a, p)) // from here on it is remembered
 		forged, _, err := a.ring.Issue(t.Context(), oauth2pw.Principal{Subject: "u3", SessionID: sessionID(t, p.access), AuthTime: a.clock.Now()})
@@ -267,7 +267,7 @@ func TestChangePassword(t *testing.T) {
 	}
 
 	t.Run("whose token it is", func(t *testing.T) {
-		a := newSessionApp(t, func(c *oauth2pw.Config) { c.LiveSessions, c.LoadUser = 0, false })
+		a := newSessionApp(t, func(c *oauth2pw.Config) { c.StatelessTokens, c.LoadUser = true, false })
 		p, ended := a.login(), a.login()
 		require.Equal(t, 200, a.revoke("token="+ended.refresh).StatusCode)
 		bare, _, err := a.ring.Issue(t.Context(), oauth2pw.Principal{Subject: "u1", AuthTime: a.clock.Now()})

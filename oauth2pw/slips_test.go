@@ -44,11 +44,11 @@ func TestSlips(t *testing.T) {
 			{"a typed nil of clients", "Config.Clients", func(c *oauth2pw.Config) { c.Clients = (*store.Clients)(nil) }},
 			{"a typed nil of sessions", "Config.Sessions", func(c *oauth2pw.Config) { c.Sessions = (*store.Sessions)(nil) }},
 			{"a typed nil of a throttle", "Config.Throttle", func(c *oauth2pw.Config) { c.Throttle = (*brokenThrottle)(nil) }},
-			{"sessions without secrets", "Config.RefreshSecrets", func(c *oauth2pw.Config) { c.RefreshSecrets = nil }},
-			{"a password as a secret", "Config.RefreshSecrets[0]", func(c *oauth2pw.Config) { c.RefreshSecrets = []oauth2pw.Secret{"hunter2"} }},
-			{"secrets without sessions", "Config.Sessions", func(c *oauth2pw.Config) { c.Sessions, c.LiveSessions = nil, 0 }},
+			{"sessions without secrets", "Config.Secrets", func(c *oauth2pw.Config) { c.Secrets = nil }},
+			{"a password as a secret", "Config.Secrets[0]", func(c *oauth2pw.Config) { c.Secrets = []oauth2pw.Secret{"hunter2"} }},
+			{"secrets without sessions", "Config.Sessions", func(c *oauth2pw.Config) { c.Sessions = nil }},
 			{"RefreshIdle without sessions", "need Config.Sessions", func(c *oauth2pw.Config) {
-				c.Sessions, c.RefreshSecrets, c.LiveSessions, c.RefreshIdle = nil, nil, 0, 14
+				c.Sessions, c.Secrets, c.RefreshIdle = nil, nil, 14
 			}},
 			{"a header that is none", "Config.ProxyHeader", func(c *oauth2pw.Config) { c.ProxyHeader = "not a header" }},
 			{"Host as the header", "Config.ProxyHeader", func(c *oauth2pw.Config) { c.ProxyHeader = "host" }},
@@ -56,7 +56,12 @@ func TestSlips(t *testing.T) {
 			{"RefreshMax: 90", "Config.RefreshMax", func(c *oauth2pw.Config) { c.RefreshMax = 90 }},
 			{"RefreshGrace: 30", "Config.RefreshGrace", func(c *oauth2pw.Config) { c.RefreshGrace = 30 }},
 			{"a grace of an hour", "Config.RefreshGrace", func(c *oauth2pw.Config) { c.RefreshGrace = time.Hour }},
-			{"LiveSessions: 10", "Config.LiveSessions", func(c *oauth2pw.Config) { c.LiveSessions = 10 }},
+			{"SessionCache: 10", "Config.SessionCache", func(c *oauth2pw.Config) { c.SessionCache = 10 }},
+			{"a negative SessionCache", "Config.SessionCache", func(c *oauth2pw.Config) { c.SessionCache = -time.Minute }},
+			{"stateless tokens with a session cache", "Config.StatelessTokens", func(c *oauth2pw.Config) { c.SessionCache, c.StatelessTokens = time.Minute, true }},
+			{"stateless tokens without sessions", "Config.Secrets, SessionCache and StatelessTokens", func(c *oauth2pw.Config) {
+				c.Sessions, c.Secrets, c.StatelessTokens = nil, nil, true
+			}},
 			{"StoreTimeout: 5", "Config.StoreTimeout", func(c *oauth2pw.Config) { c.StoreTimeout = 5 }},
 			{"ThrottleWindow: 15", "Config.ThrottleWindow", func(c *oauth2pw.Config) { c.ThrottleWindow = 15 }},
 			{"a throttle and none", "Config.InsecureNoThrottle", func(c *oauth2pw.Config) { c.Throttle, c.InsecureNoThrottle = new(brokenThrottle), true }},

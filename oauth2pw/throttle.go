@@ -111,7 +111,7 @@ func (c *config) setThrottle() error {
 		c.throttle = newMemoryThrottle(
 			withDefault(c.ThrottleLimit, defaultThrottleLimit), withDefault(c.ThrottleWindow, defaultThrottleWindow), c.now)
 	}
-	c.tag = newAttemptTag(c.RefreshSecrets)
+	c.tag = newAttemptTag(c.Secrets)
 	return nil
 }
 

@@ -653,7 +653,7 @@ func TestClockBehindAChange(t *testing.T) {
 		got := a.from(home, "grant_type=password&username=johndoe&password=changed")
 		require.Equal(t, 200, got.StatusCode, got.body)
 		n := a.sessionOf(pairOf(got))
-		require.False(t, n.AuthenticatedAt.After(n.AdvancedAt), "which says that the last step was a change")
+		require.False(t, n.AuthenticatedAt.After(n.RefreshedAt), "which says that the last step was a change")
 		a.refreshed(pairOf(got).refresh)
 	}
 	for _, e := range a.takeEvents() {
@@ -673,7 +673,7 @@ func TestClockBehindAChange(t *testing.T) {
 				if err := r.Guess(ctx, "u1"); err != nil {
 					return nil, err
 				}
-				return &oauth2pw.User{ID: "u1", SessionsFrom: c.Now().Add(time.Minute)}, nil
+				return &oauth2pw.User{ID: "u1", SessionsValidFrom: c.Now().Add(time.Minute)}, nil
 			},
 		}
 	})

@@ -181,7 +181,7 @@ func judge(ctx context.Context, plug string, r *TokenRequest, u *User, err error
 		return undecided, plugError(plug, errNoUserID)
 	case u.Disabled:
 		return wrong, errInvalidGrant.because(EventLoginFailed, "disabled", nil)
-	case r.now.Before(u.SessionsFrom): // what it has checked may be older than the change
+	case r.now.Before(u.SessionsValidFrom): // what it has checked may be older than the change
 		return undecided, errInvalidGrant.because(EventLoginFailed, "stale", nil)
 	}
 	return right, nil

@@ -12,10 +12,10 @@ import (
 func TestSessionUse(t *testing.T) {
 	const grace = 30 * time.Second
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	refreshed := Session{Generation: 5, CreatedAt: now, AdvancedAt: now, AuthenticatedAt: now}
-	changed := Session{Generation: 5, AdvancedAt: now, AuthenticatedAt: now.Add(time.Second), CreatedAt: now.Add(-time.Hour)}
-	since := Session{Generation: 5, AdvancedAt: now.Add(time.Second), AuthenticatedAt: now, CreatedAt: now.Add(-time.Hour)} // a refresh since
-	lifted := since                                                                                                         // a login by a clock behind
+	refreshed := Session{Generation: 5, CreatedAt: now, RefreshedAt: now, AuthenticatedAt: now}
+	changed := Session{Generation: 5, RefreshedAt: now, AuthenticatedAt: now.Add(time.Second), CreatedAt: now.Add(-time.Hour)}
+	since := Session{Generation: 5, RefreshedAt: now.Add(time.Second), AuthenticatedAt: now, CreatedAt: now.Add(-time.Hour)} // a refresh since
+	lifted := since                                                                                                          // a login by a clock behind
 	lifted.AuthenticatedAt = now.Add(time.Microsecond)
 	for _, test := range []struct {
 		session    Session

@@ -14,9 +14,9 @@ type User struct {
 	// Scopes are those that the user may have, out of Config.Scopes. Nil:
 	// Config.DefaultScopes.
 	Scopes []string
-	// SessionsFrom ends what is older: a login authenticated before it is dead.
+	// SessionsValidFrom ends what is older: a login authenticated before it is dead.
 	// The time of the last change of the password; zero: never.
-	SessionsFrom time.Time
+	SessionsValidFrom time.Time
 	// App is the app's own record, handed back in Principal.User. Optional.
 	App any
 }
@@ -42,7 +42,7 @@ type UserStore interface {
 type PasswordUpdater interface {
 	// UpdatePasswordHash replaces the hash old by new in one step, only if the
 	// row still holds old, and reports whether it did. A non-zero changed also
-	// sets SessionsFrom, in the same statement: the password itself is another.
+	// sets SessionsValidFrom, in the same statement: the password itself is another.
 	UpdatePasswordHash(ctx context.Context, id, old, new string, changed time.Time) (bool, error)
 }
 

@@ -35,15 +35,15 @@ type session struct {
 	salt                        [16]byte
 	generation                  uint64
 
-	createdAt, authenticatedAt, advancedAt, idleExpiresAt, expiresAt int64
-	endedAt                                                          int64 // 0: not ended
+	createdAt, authenticatedAt, refreshedAt, idleExpiresAt, expiresAt int64
+	endedAt                                                           int64 // 0: not ended
 }
 
 func (r *session) session() *oauth2pw.Session {
 	s := &oauth2pw.Session{
 		ID: r.id, UserID: r.userID, ClientID: r.clientID, Scope: r.scope,
 		Salt: r.salt, KeyID: r.keyID, Generation: r.generation,
-		CreatedAt: fromMicro(r.createdAt), AuthenticatedAt: fromMicro(r.authenticatedAt), AdvancedAt: fromMicro(r.advancedAt),
+		CreatedAt: fromMicro(r.createdAt), AuthenticatedAt: fromMicro(r.authenticatedAt), RefreshedAt: fromMicro(r.refreshedAt),
 		IdleExpiresAt: fromMicro(r.idleExpiresAt), ExpiresAt: fromMicro(r.expiresAt),
 		EndReason: r.endReason, Address: r.address, UserAgent: r.userAgent, Data: slices.Clone(r.data),
 	}
@@ -78,7 +78,7 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 		id: n.ID, userID: n.UserID, clientID: n.ClientID, scope: n.Scope,
 		keyID: n.KeyID, endReason: n.EndReason, userAgent: n.UserAgent, address: n.Address,
 		data: slices.Clone(n.Data), salt: n.Salt, generation: n.Generation,
-		createdAt: n.CreatedAt.UnixMicro(), authenticatedAt: n.AuthenticatedAt.UnixMicro(), advancedAt: n.AdvancedAt.UnixMicro(),
+		createdAt: n.CreatedAt.UnixMicro(), authenticatedAt: n.AuthenticatedAt.UnixMicro(), refreshedAt: n.RefreshedAt.UnixMicro(),
 		idleExpiresAt: n.IdleExpiresAt.UnixMicro(), expiresAt: n.ExpiresAt.UnixMicro(),
 	}
 	if !n.EndedAt.IsZero() {
@@ -132,7 +132,7 @@ func (s *Sessions) Advance(ctx context.Context, from uint64, n *oauth2pw.Session
 		return false, nil
 	}
 	r.generation = n.Generation
-	r.authenticatedAt, r.advancedAt, r.idleExpiresAt = n.AuthenticatedAt.UnixMicro(), n.AdvancedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro()
+	r.authenticatedAt, r.refreshedAt, r.idleExpiresAt = n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro()
 	return true, nil
 }
 

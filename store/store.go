@@ -142,7 +142,7 @@ func (s *Users) UpdatePasswordHash(_ context.Context, id, old, new string, chang
 	}
 	u.PasswordHash = oauth2pw.Secret(new)
 	if !changed.IsZero() {
-		u.SessionsFrom = changed
+		u.SessionsValidFrom = changed
 	}
 	s.byID[id] = u
 	return true, nil

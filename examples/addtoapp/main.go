@@ -8,11 +8,12 @@ import (
 	"log"
 	"net/http"
 
+	_ "modernc.org/sqlite"
+
 	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store/sqlstore"
 	"github.com/oauth2pw/passwordflow/tokens"
-	_ "modernc.org/sqlite"
 )
 
 func main() {

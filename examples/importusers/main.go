@@ -21,10 +21,11 @@ import (
 	"strings"
 	"time"
 
+	_ "modernc.org/sqlite"
+
 	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store/sqlstore"
-	_ "modernc.org/sqlite"
 )
 
 func main() {

@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
@@ -68,7 +67,7 @@ func newApp(ctx context.Context, h *hasher.Hasher) (app, watch http.Handler, err
 	}
 	auth, err := oauth2pw.New(oauth2pw.Config{
 		Users: users, Hasher: h, Issuer: jwt, DefaultScopes: []string{"me"},
-		Sessions: new(store.Sessions), RefreshSecrets: []oauth2pw.Secret{oauth2pw.Secret(rand.Text() + rand.Text())},
+		Sessions: new(store.Sessions), Secrets: []oauth2pw.Secret{oauth2pw.NewSecret()},
 		OnEvent: func(ctx context.Context, e oauth2pw.Event) {
 			logEvent(ctx, e)
 			m.event(ctx, e)

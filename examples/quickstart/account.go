@@ -28,7 +28,7 @@ func (a *app) listSessions(w http.ResponseWriter, r *http.Request) {
 	}
 	sessions := make([]session, 0, len(list))
 	for _, s := range list {
-		if s.AuthenticatedAt.Before(p.User.SessionsFrom) {
+		if s.AuthenticatedAt.Before(p.User.SessionsValidFrom) {
 			continue // dead by a change of the password, and not ended yet
 		}
 		expires := s.ExpiresAt
@@ -39,7 +39,7 @@ func (a *app) listSessions(w http.ResponseWriter, r *http.Request) {
 		if s.ClientID != "" {
 			client = &s.ClientID
 		}
-		sessions = append(sessions, session{s.ID, client, s.CreatedAt, s.AdvancedAt, expires, s.ID == p.SessionID})
+		sessions = append(sessions, session{s.ID, client, s.CreatedAt, s.RefreshedAt, expires, s.ID == p.SessionID})
 	}
 	writeJSON(w, sessions)
 }

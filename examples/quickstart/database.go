@@ -11,10 +11,11 @@ import (
 	"os"
 	"time"
 
+	_ "modernc.org/sqlite"
+
 	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store/sqlstore"
-	_ "modernc.org/sqlite"
 )
 
 const memoryDB = ":memory:"
@@ -35,7 +36,7 @@ const usersTable = `CREATE TABLE IF NOT EXISTS users (
 // userTable tells the library where to look.
 var userTable = sqlstore.UserTable{
 	Table: "users", ID: "id", Username: "username", PasswordHash: "password_hash",
-	Disabled: "disabled", Scopes: "scopes", SessionsFrom: "sessions_from",
+	Disabled: "disabled", Scopes: "scopes", SessionsValidFrom: "sessions_from",
 }
 
 // openDB opens a SQLite file, or a database in memory, and makes sure that it
@@ -123,7 +124,7 @@ func seed(ctx context.Context, db *sql.DB, h *hasher.Hasher) error {
 }
 
 // sum is for the public secrets of a demo: a real one is random, from
-// hasher.NewClientSecret.
+// oauth2pw.NewClientSecret.
 func sum(secret string) []byte {
 	s := sha256.Sum256([]byte(secret))
 	return s[:]

@@ -48,11 +48,10 @@ func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets 
 		},
 		DefaultScopes:    []string{"me"},
 		Sessions:         st.Sessions,
-		RefreshSecrets:   secrets,
+		Secrets:          secrets,
 		RefreshIdle:      o.refreshIdle,
 		RefreshMax:       o.refreshMax,
 		RefreshGrace:     grace,
-		LiveSessions:     -1, // asked at every request
 		LoadUser:         true,
 		CheckNewPassword: hasher.Policy{}.Check, // 8 characters, and none that everybody uses
 		ThrottleLimit:    o.throttle.limit,

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -155,11 +154,11 @@ func openKeys(o *options) ([]tokens.Key, error) {
 func openSecrets(o *options) ([]oauth2pw.Secret, error) {
 	switch {
 	case o.secret != "":
-		return tokens.ReadRefreshSecrets(o.secret)
+		return oauth2pw.ReadSecrets(o.secret)
 	case o.db == memoryDB:
-		return []oauth2pw.Secret{oauth2pw.Secret(rand.Text() + rand.Text())}, nil
+		return []oauth2pw.Secret{oauth2pw.NewSecret()}, nil
 	default:
-		return tokens.OpenRefreshSecrets(o.db + ".secret")
+		return oauth2pw.OpenSecrets(o.db + ".secret")
 	}
 }
 

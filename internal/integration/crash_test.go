@@ -67,11 +67,11 @@ func must(err error) {
 func crashConfig(st *sqlstore.Store, file string) oauth2pw.Config {
 	jwt, err := tokens.Open(file+".jwk", "https://api.example.com", "api")
 	must(err)
-	secrets, err := tokens.OpenRefreshSecrets(file + ".secret")
+	secrets, err := oauth2pw.OpenSecrets(file + ".secret")
 	must(err)
 	return oauth2pw.Config{
 		Users: st.Users, Hasher: plainHasher{}, Issuer: jwt,
-		Sessions: st.Sessions, RefreshSecrets: secrets, RefreshGrace: 2 * time.Minute, LiveSessions: -1, LoadUser: true,
+		Sessions: st.Sessions, Secrets: secrets, RefreshGrace: 2 * time.Minute, LoadUser: true,
 		DefaultScopes: []string{"me"},
 	}
 }
@@ -303,7 +303,7 @@ func TestDump(t *testing.T) {
 		dump = append(dump, data...)
 	}
 	require.Contains(t, string(dump), "johndoe")
-	for _, secret := range append(canaries, string(c.RefreshSecrets[0])) {
+	for _, secret := range append(canaries, string(c.Secrets[0])) {
 		require.False(t, bytes.Contains(dump, []byte(secret)), "the database holds %s", secret)
 	}
 }
@@ -320,7 +320,7 @@ func TestXOAuth2TokenSource(t *testing.T) {
 		require.NoError(t, err)
 		auth, err := oauth2pw.New(oauth2pw.Config{
 			Users: users, Hasher: plainHasher{}, Issuer: jwt, Sessions: new(store.Sessions), DefaultScopes: []string{"me"},
-			RefreshSecrets: []oauth2pw.Secret{oauth2pw.Secret(strings.Repeat("x", 32))}, LiveSessions: -1, LoadUser: true,
+			Secrets: []oauth2pw.Secret{oauth2pw.Secret(strings.Repeat("x", 32))}, LoadUser: true,
 		})
 		require.NoError(t, err)
 		mux := http.NewServeMux()

@@ -81,7 +81,7 @@ func TestSQLiteConformance152(t *testing.T) {
 	_, err := db.ExecContext(t.Context(), `CREATE TABLE accounts (id INTEGER PRIMARY KEY, email TEXT NOT NULL UNIQUE, pw TEXT, off INTEGER, scopes TEXT, since INTEGER);
 		INSERT INTO accounts VALUES (1, 'john', 'h', 0, 'me', NULL), (2, 'alice', 'h', 2, NULL, NULL), (3, 'null', 'h', NULL, NULL, NULL), (4, 'blob', CAST('h' AS BLOB), 0, NULL, NULL)`)
 	require.NoError(t, err)
-	good := sqlstore.UserTable{Table: "accounts", ID: "id", Username: "email", PasswordHash: "pw", Disabled: "off", Scopes: "scopes", SessionsFrom: "since"}
+	good := sqlstore.UserTable{Table: "accounts", ID: "id", Username: "email", PasswordHash: "pw", Disabled: "off", Scopes: "scopes", SessionsValidFrom: "since"}
 	for _, edit := range []func(*sqlstore.UserTable){
 		func(u *sqlstore.UserTable) { u.ID = "uid" },
 		func(u *sqlstore.UserTable) { u.Username = "uid" },
@@ -89,7 +89,7 @@ func TestSQLiteConformance152(t *testing.T) {
 		func(u *sqlstore.UserTable) { u.Disabled = "uid" },
 		func(u *sqlstore.UserTable) { u.Disabled, u.Active = "", "uid" },
 		func(u *sqlstore.UserTable) { u.Scopes = "uid" },
-		func(u *sqlstore.UserTable) { u.SessionsFrom = "uid" },
+		func(u *sqlstore.UserTable) { u.SessionsValidFrom = "uid" },
 		func(u *sqlstore.UserTable) { u.Table = "uid" },
 	} {
 		table := good
@@ -106,7 +106,7 @@ func TestSQLiteConformance152(t *testing.T) {
 			require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
 		}
 		_, err = s.UpdatePasswordHash(t.Context(), "1", "h", "x", time.Now())
-		if table.ID == "uid" || table.PasswordHash == "uid" || table.SessionsFrom == "uid" || table.Table == "uid" {
+		if table.ID == "uid" || table.PasswordHash == "uid" || table.SessionsValidFrom == "uid" || table.Table == "uid" {
 			require.ErrorContains(t, err, "uid")
 		}
 		_, err = db.ExecContext(t.Context(), `UPDATE accounts SET pw = 'h', since = NULL WHERE id = 1`)
@@ -147,7 +147,7 @@ func TestSQLiteSlips(t *testing.T) {
 		for _, edit := range []func(*sqlstore.UserTable){
 			func(u *sqlstore.UserTable) { u.ID = name }, func(u *sqlstore.UserTable) { u.Username = name }, func(u *sqlstore.UserTable) { u.PasswordHash = name },
 			func(u *sqlstore.UserTable) { u.Disabled = name }, func(u *sqlstore.UserTable) { u.Active = name },
-			func(u *sqlstore.UserTable) { u.Scopes = name }, func(u *sqlstore.UserTable) { u.SessionsFrom = name },
+			func(u *sqlstore.UserTable) { u.Scopes = name }, func(u *sqlstore.UserTable) { u.SessionsValidFrom = name },
 		} {
 			table := good
 			edit(&table)
@@ -158,7 +158,7 @@ func TestSQLiteSlips(t *testing.T) {
 	_, err := db.ExecContext(t.Context(), `CREATE TABLE u (uid TEXT PRIMARY KEY, name TEXT UNIQUE, hash TEXT); INSERT INTO u VALUES ('1', 'john', '$argon2id$CANARY')`)
 	require.NoError(t, err)
 	wrong := good
-	wrong.SessionsFrom = "hash"
+	wrong.SessionsValidFrom = "hash"
 	s, err := sqlstore.Users(db, sqlstore.SQLite, wrong)
 	require.NoError(t, err)
 	_, err = s.UserByName(t.Context(), "john")
@@ -225,7 +225,7 @@ func TestSQLitePlans(t *testing.T) {
 	require.NoError(t, err)
 	for i := range 20_000 {
 		require.NoError(t, many.Sessions.Create(t.Context(), &oauth2pw.Session{
-			ID: fmt.Sprint("ended", i), UserID: "1", Generation: 1, CreatedAt: now, AuthenticatedAt: now, AdvancedAt: now,
+			ID: fmt.Sprint("ended", i), UserID: "1", Generation: 1, CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now,
 			IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour), EndedAt: now,
 		}))
 	}
@@ -265,7 +265,7 @@ func BenchmarkSQLiteEnd(b *testing.B) {
 			require.NoError(b, err)
 			for i := range ended {
 				require.NoError(b, many.Sessions.Create(b.Context(), &oauth2pw.Session{
-					ID: fmt.Sprint("ended", i), UserID: "1", Generation: 1, CreatedAt: now, AuthenticatedAt: now, AdvancedAt: now,
+					ID: fmt.Sprint("ended", i), UserID: "1", Generation: 1, CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now,
 					IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour), EndedAt: now,
 				}))
 			}
@@ -293,7 +293,7 @@ func TestSQLiteOwnTable(t *testing.T) {
 			"the id" INTEGER PRIMARY KEY, email TEXT UNIQUE COLLATE NOCASE, pw TEXT, is_active BOOLEAN, roles TEXT, pw_changed INTEGER, other TEXT)`)
 		require.NoError(t, err)
 		s, err := sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{
-			Table: "my accounts", ID: "the id", Username: "email", PasswordHash: "pw", Active: "is_active", Scopes: "roles", SessionsFrom: "pw_changed",
+			Table: "my accounts", ID: "the id", Username: "email", PasswordHash: "pw", Active: "is_active", Scopes: "roles", SessionsValidFrom: "pw_changed",
 		})
 		require.NoError(t, err)
 		for _, u := range users {
@@ -309,8 +309,8 @@ func TestSQLiteOwnTable(t *testing.T) {
 					scopes = ""
 				}
 			}
-			if !u.SessionsFrom.IsZero() {
-				changed = u.SessionsFrom.UnixMicro()
+			if !u.SessionsValidFrom.IsZero() {
+				changed = u.SessionsValidFrom.UnixMicro()
 			}
 			_, err := db.ExecContext(t.Context(), `INSERT INTO "my accounts" VALUES (?, ?, ?, ?, ?, ?, 'x')`,
 				u.ID, u.Username, string(u.PasswordHash), !u.Disabled, scopes, changed)
@@ -337,7 +337,7 @@ func TestSQLiteOwnTable(t *testing.T) {
 		require.Empty(t, string(u.PasswordHash), "NULL opens nothing")
 		require.True(t, u.Disabled, "nor does an unknown state")
 		_, err = s.UpdatePasswordHash(t.Context(), "1", "", "x", time.Now())
-		require.ErrorContains(t, err, "SessionsFrom")
+		require.ErrorContains(t, err, "SessionsValidFrom")
 		require.Error(t, s.Add(t.Context(), *u))
 	})
 }

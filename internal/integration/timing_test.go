@@ -99,7 +99,7 @@ func BenchmarkSessionMemory(b *testing.B) {
 		for i := range sessions {
 			require.NoError(b, s.Create(b.Context(), &oauth2pw.Session{
 				ID: fmt.Sprintf("%022d", i), UserID: fmt.Sprint(i / 3), Scope: "me items", KeyID: "0123456789ab", Generation: 1,
-				CreatedAt: now, AuthenticatedAt: now, AdvancedAt: now, IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(2 * time.Hour),
+				CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now, IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(2 * time.Hour),
 				UserAgent: strings.Repeat("x", 90) + fmt.Sprintf("%010d", i),
 			}))
 		}

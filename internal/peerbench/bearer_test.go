@@ -109,8 +109,8 @@ func BenchmarkAuthBearer(b *testing.B) {
 	users, err := store.NewUsers(oauth2pw.User{ID: "42", Username: "johndoe"})
 	require.NoError(b, err)
 	auth, err := oauth2pw.New(oauth2pw.Config{
-		Users: users, Issuer: r, DisablePasswordGrant: true, LoadUser: true, LiveSessions: -1, DefaultScopes: []string{"me"},
-		Sessions: new(store.Sessions), RefreshSecrets: []oauth2pw.Secret{oauth2pw.Secret(strings.Repeat("x", 32))},
+		Users: users, Issuer: r, DisablePasswordGrant: true, LoadUser: true, DefaultScopes: []string{"me"},
+		Sessions: new(store.Sessions), Secrets: []oauth2pw.Secret{oauth2pw.Secret(strings.Repeat("x", 32))},
 	})
 	require.NoError(b, err)
 	request, err := http.NewRequest("GET", "/", nil)

@@ -72,7 +72,7 @@ func BenchmarkToken(b *testing.B) {
 	}
 	auth, err := oauth2pw.New(oauth2pw.Config{
 		Users: users, Hasher: noHasher{}, Issuer: newRing(b, newKey(b, "HS256"), 0), DefaultScopes: []string{"me"},
-		Sessions: new(store.Sessions), RefreshSecrets: []oauth2pw.Secret{oauth2pw.Secret(strings.Repeat("x", 32))},
+		Sessions: new(store.Sessions), Secrets: []oauth2pw.Secret{oauth2pw.Secret(strings.Repeat("x", 32))},
 	})
 	require.NoError(b, err)
 	n := 0

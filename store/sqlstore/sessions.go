@@ -62,7 +62,7 @@ func (s *SessionStore) Create(ctx context.Context, n *oauth2pw.Session) error {
 		address = n.Address.String()
 	}
 	_, err := s.db.exec(ctx, s.create, n.ID, n.UserID, n.ClientID, n.Scope, n.Salt[:], n.KeyID, int64(n.Generation),
-		n.CreatedAt.UnixMicro(), n.AuthenticatedAt.UnixMicro(), n.AdvancedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(), n.ExpiresAt.UnixMicro(),
+		n.CreatedAt.UnixMicro(), n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(), n.ExpiresAt.UnixMicro(),
 		ended, n.EndReason, address, n.UserAgent, n.Data)
 	if err != nil {
 		return fmt.Errorf("sqlstore: creating a session: %w", err)
@@ -106,7 +106,7 @@ func scanSession(row interface{ Scan(dest ...any) error }) (*oauth2pw.Session, e
 		}
 	}
 	s.Generation = uint64(generation)
-	s.CreatedAt, s.AuthenticatedAt, s.AdvancedAt = fromMicro(created), fromMicro(authenticated), fromMicro(advanced)
+	s.CreatedAt, s.AuthenticatedAt, s.RefreshedAt = fromMicro(created), fromMicro(authenticated), fromMicro(advanced)
 	s.IdleExpiresAt, s.ExpiresAt = fromMicro(idle), fromMicro(expires)
 	if ended.Valid {
 		s.EndedAt = fromMicro(ended.Int64)
@@ -119,7 +119,7 @@ func fromMicro(t int64) time.Time { return time.UnixMicro(t).UTC() }
 // Advance implements oauth2pw.SessionStore.
 func (s *SessionStore) Advance(ctx context.Context, from uint64, n *oauth2pw.Session, now time.Time) (bool, error) {
 	changed, err := s.db.exec(ctx, s.advance,
-		int64(n.Generation), n.AuthenticatedAt.UnixMicro(), n.AdvancedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(),
+		int64(n.Generation), n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(),
 		n.ID, int64(from), now.UnixMicro(), now.UnixMicro())
 	if err != nil {
 		return false, fmt.Errorf("sqlstore: advancing a session: %w", err)

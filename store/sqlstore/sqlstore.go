@@ -136,7 +136,7 @@ func New(db DB, c Config) (*Store, error) {
 	d := newDatabase(db)
 	users, err := newUserStore(d, UserTable{
 		Table: c.Prefix + "users", ID: "id", Username: "username", PasswordHash: "password_hash",
-		Disabled: "disabled", Scopes: "scopes", SessionsFrom: "sessions_from",
+		Disabled: "disabled", Scopes: "scopes", SessionsValidFrom: "sessions_from",
 	})
 	if err != nil {
 		return nil, err

@@ -28,9 +28,9 @@ type UserTable struct {
 	Disabled string // a boolean or integer: all but 0 disables. Empty: nobody is disabled
 	Active   string // the same, the other way round; not both
 	Scopes   string // text, with single spaces between; NULL: nil. Empty: nil for everybody
-	// SessionsFrom is an integer column of Unix microseconds; NULL: never. Empty:
-	// User.SessionsFrom is never set, and UpdatePasswordHash with a time fails.
-	SessionsFrom string
+	// SessionsValidFrom is an integer column of Unix microseconds; NULL: never. Empty:
+	// User.SessionsValidFrom is never set, and UpdatePasswordHash with a time fails.
+	SessionsValidFrom string
 
 	// FoldNames takes the row that the database finds for a name as it is. By
 	// default its name must equal the one asked for, byte for byte, whatever the
@@ -64,7 +64,7 @@ func newUserStore(db database, t UserTable) (*UserStore, error) {
 	if t.Table == "" || t.ID == "" || t.Username == "" || t.PasswordHash == "" {
 		return nil, errors.New("sqlstore: UserTable needs Table, ID, Username and PasswordHash")
 	}
-	for _, name := range []string{t.ID, t.Username, t.PasswordHash, t.Disabled, t.Active, t.Scopes, t.SessionsFrom} {
+	for _, name := range []string{t.ID, t.Username, t.PasswordHash, t.Disabled, t.Active, t.Scopes, t.SessionsValidFrom} {
 		switch strings.ToLower(name) {
 		case "oid", "rowid", "_rowid_":
 			// SQLite has them in every table, declared or not, and uses a number twice: one
@@ -90,7 +90,7 @@ func newUserStore(db database, t UserTable) (*UserStore, error) {
 		disabled = "NOT COALESCE(" + column(t.Active, "") + ", 0)"
 	}
 	// A hash in a BLOB equals no text.
-	columns := strings.Join([]string{id, name, hash, disabled, column(t.Scopes, "NULL"), column(t.SessionsFrom, "NULL")}, ", ")
+	columns := strings.Join([]string{id, name, hash, disabled, column(t.Scopes, "NULL"), column(t.SessionsValidFrom, "NULL")}, ", ")
 	where := " WHERE " + id + " = ? AND CAST(" + hash + " AS TEXT) = ?"
 	s := &UserStore{
 		db:         db,
@@ -99,11 +99,11 @@ func newUserStore(db database, t UserTable) (*UserStore, error) {
 		byID:       "SELECT " + columns + " FROM " + table + " WHERE " + id + " = ?",
 		updateHash: "UPDATE " + table + " SET " + quote(t.PasswordHash) + " = ?" + where,
 	}
-	if t.SessionsFrom != "" {
-		s.updateHashAndChanged = "UPDATE " + table + " SET " + quote(t.PasswordHash) + " = ?, " + quote(t.SessionsFrom) + " = ?" + where
+	if t.SessionsValidFrom != "" {
+		s.updateHashAndChanged = "UPDATE " + table + " SET " + quote(t.PasswordHash) + " = ?, " + quote(t.SessionsValidFrom) + " = ?" + where
 	}
-	if t.Scopes != "" && t.Disabled != "" && t.SessionsFrom != "" {
-		s.insert = "INSERT INTO " + table + " (" + strings.Join([]string{quote(t.ID), quote(t.Username), quote(t.PasswordHash), quote(t.Disabled), quote(t.Scopes), quote(t.SessionsFrom)}, ", ") +
+	if t.Scopes != "" && t.Disabled != "" && t.SessionsValidFrom != "" {
+		s.insert = "INSERT INTO " + table + " (" + strings.Join([]string{quote(t.ID), quote(t.Username), quote(t.PasswordHash), quote(t.Disabled), quote(t.Scopes), quote(t.SessionsValidFrom)}, ", ") +
 			") VALUES (?, ?, ?, ?, ?, ?)"
 	}
 	return s, nil
@@ -153,7 +153,7 @@ func (s *UserStore) user(ctx context.Context, query, key string) (*oauth2pw.User
 	u.PasswordHash = oauth2pw.Secret(hash.String)
 	u.Scopes = splitList(scopes)
 	if changed.Valid {
-		u.SessionsFrom = time.UnixMicro(changed.Int64).UTC()
+		u.SessionsValidFrom = time.UnixMicro(changed.Int64).UTC()
 	}
 	return &u, nil
 }
@@ -163,7 +163,7 @@ func (s *UserStore) UpdatePasswordHash(ctx context.Context, id, old, new string,
 	query, args := s.updateHash, []any{new, id, old}
 	if !changed.IsZero() {
 		if s.updateHashAndChanged == "" {
-			return false, errors.New("sqlstore: UserTable.SessionsFrom names no column for the time of a change")
+			return false, errors.New("sqlstore: UserTable.SessionsValidFrom names no column for the time of a change")
 		}
 		// Up, never down: a login of the microsecond before must not survive.
 		query, args = s.updateHashAndChanged, []any{new, changed.Add(time.Microsecond - 1).UnixMicro(), id, old}
@@ -179,14 +179,14 @@ func (s *UserStore) UpdatePasswordHash(ctx context.Context, id, old, new string,
 // oauth2pw.User but App, as that of [New] has.
 func (s *UserStore) Add(ctx context.Context, u oauth2pw.User) error {
 	if s.insert == "" {
-		return errors.New("sqlstore: Add needs a UserTable with Disabled, Scopes and SessionsFrom")
+		return errors.New("sqlstore: Add needs a UserTable with Disabled, Scopes and SessionsValidFrom")
 	}
 	if u.ID == "" || u.Username == "" {
 		return errors.New("sqlstore: a user needs an ID and a Username")
 	}
 	var changed sql.NullInt64
-	if !u.SessionsFrom.IsZero() {
-		changed = sql.NullInt64{Int64: u.SessionsFrom.Add(time.Microsecond - 1).UnixMicro(), Valid: true}
+	if !u.SessionsValidFrom.IsZero() {
+		changed = sql.NullInt64{Int64: u.SessionsValidFrom.Add(time.Microsecond - 1).UnixMicro(), Valid: true}
 	}
 	_, err := s.db.exec(ctx, s.insert, u.ID, u.Username, string(u.PasswordHash), u.Disabled, joinList(u.Scopes), changed)
 	if err != nil {

@@ -28,7 +28,7 @@ func Refreshes(t *testing.T, open func(t *testing.T) oauth2pw.SessionStore, roun
 			s := open(t)
 			auth, err := oauth2pw.New(oauth2pw.Config{
 				Users: oneUser{}, Hasher: anyPassword{}, Issuer: sameToken{},
-				Sessions: s, RefreshSecrets: []oauth2pw.Secret{oauth2pw.Secret(strings.Repeat("x", 32))}, RefreshGrace: test.grace,
+				Sessions: s, Secrets: []oauth2pw.Secret{oauth2pw.Secret(strings.Repeat("x", 32))}, RefreshGrace: test.grace,
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -30,7 +30,7 @@ func Users(t *testing.T, open func(t *testing.T, users []oauth2pw.User) oauth2pw
 	changed := time.Date(2026, 5, 6, 7, 8, 9, 123456000, time.UTC)
 	users := []oauth2pw.User{
 		{ID: "1", Username: "johndoe", PasswordHash: "h1", Scopes: []string{"me", "items"}},
-		{ID: "2", Username: "alice", PasswordHash: "h2", Disabled: true, SessionsFrom: changed},
+		{ID: "2", Username: "alice", PasswordHash: "h2", Disabled: true, SessionsValidFrom: changed},
 		{ID: "3", Username: "José 😀 'quoted\" %_", PasswordHash: "h3", Scopes: []string{}},
 	}
 	ctx := context.Background()
@@ -104,7 +104,7 @@ func Users(t *testing.T, open func(t *testing.T, users []oauth2pw.User) oauth2pw
 		}
 		for i, from := range []time.Time{{}, changed, changed} {
 			want := users[i]
-			want.PasswordHash, want.SessionsFrom = "new", from
+			want.PasswordHash, want.SessionsValidFrom = "new", from
 			got, err := s.UserByID(ctx, want.ID)
 			if err != nil {
 				t.Fatal(err)
@@ -194,13 +194,13 @@ func Sessions(t *testing.T, open func(t *testing.T) oauth2pw.SessionStore) {
 	full := oauth2pw.Session{
 		ID: "AAAAAAAAAAAAAAAAAAAA-_", UserID: "1", ClientID: "webapp", Scope: "me items",
 		Salt: [16]byte{0, 1, 2, 255}, KeyID: "k-_", Generation: 1,
-		CreatedAt: now.Add(-time.Microsecond), AuthenticatedAt: now, AdvancedAt: now.Add(time.Microsecond), IdleExpiresAt: now.Add(day), ExpiresAt: now.Add(3 * day),
+		CreatedAt: now.Add(-time.Microsecond), AuthenticatedAt: now, RefreshedAt: now.Add(time.Microsecond), IdleExpiresAt: now.Add(day), ExpiresAt: now.Add(3 * day),
 		Address: netip.MustParseAddr("2001:db8::1"), UserAgent: "José 😀 '\"%", Data: []byte{0, 255, 'x'},
 	}
 	session := func(id, userID string) oauth2pw.Session {
 		return oauth2pw.Session{
 			ID: id, UserID: userID, Generation: 1,
-			CreatedAt: now, AuthenticatedAt: now, AdvancedAt: now, IdleExpiresAt: now.Add(day), ExpiresAt: now.Add(3 * day),
+			CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now, IdleExpiresAt: now.Add(day), ExpiresAt: now.Add(3 * day),
 		}
 	}
 	create := func(t *testing.T, s oauth2pw.SessionStore, list ...oauth2pw.Session) {
@@ -306,7 +306,7 @@ func Sessions(t *testing.T, open func(t *testing.T) oauth2pw.SessionStore) {
 		s := open(t)
 		create(t, s, full, session("other", "1"))
 		next := oauth2pw.Session{ID: full.ID, UserID: "9", Scope: "admin", Generation: 7,
-			CreatedAt: now.Add(9 * day), AuthenticatedAt: now.Add(1 * time.Second), AdvancedAt: now.Add(2 * time.Second), IdleExpiresAt: now.Add(2 * day), ExpiresAt: now.Add(9 * day)}
+			CreatedAt: now.Add(9 * day), AuthenticatedAt: now.Add(1 * time.Second), RefreshedAt: now.Add(2 * time.Second), IdleExpiresAt: now.Add(2 * day), ExpiresAt: now.Add(9 * day)}
 		for _, from := range []uint64{0, 2, 7} {
 			if ok, err := s.Advance(ctx, from, &next, now); ok || err != nil {
 				t.Errorf("from %d: %v, %v", from, ok, err)
@@ -317,7 +317,7 @@ func Sessions(t *testing.T, open func(t *testing.T) oauth2pw.SessionStore) {
 			t.Fatalf("from 1: %v, %v", ok, err)
 		}
 		want := full
-		want.Generation, want.AuthenticatedAt, want.AdvancedAt, want.IdleExpiresAt = 7, next.AuthenticatedAt, next.AdvancedAt, next.IdleExpiresAt
+		want.Generation, want.AuthenticatedAt, want.RefreshedAt, want.IdleExpiresAt = 7, next.AuthenticatedAt, next.RefreshedAt, next.IdleExpiresAt
 		sameSession(t, get(t, s, full.ID), want)
 		sameSession(t, get(t, s, "other"), session("other", "1"))
 	})
@@ -491,7 +491,7 @@ func sameSession(t *testing.T, got, want oauth2pw.Session) {
 	for _, at := range []struct{ got, want *time.Time }{
 		{&got.CreatedAt, &want.CreatedAt},
 		{&got.AuthenticatedAt, &want.AuthenticatedAt},
-		{&got.AdvancedAt, &want.AdvancedAt},
+		{&got.RefreshedAt, &want.RefreshedAt},
 		{&got.IdleExpiresAt, &want.IdleExpiresAt},
 		{&got.ExpiresAt, &want.ExpiresAt},
 		{&got.EndedAt, &want.EndedAt},
@@ -511,7 +511,7 @@ func sameSession(t *testing.T, got, want oauth2pw.Session) {
 func sameUser(t *testing.T, got, want oauth2pw.User) {
 	t.Helper()
 	if got.ID != want.ID || got.Username != want.Username || got.PasswordHash != want.PasswordHash ||
-		got.Disabled != want.Disabled || !got.SessionsFrom.Equal(want.SessionsFrom) {
+		got.Disabled != want.Disabled || !got.SessionsValidFrom.Equal(want.SessionsValidFrom) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if !slices.Equal(got.Scopes, want.Scopes) || (got.Scopes == nil) != (want.Scopes == nil) {
