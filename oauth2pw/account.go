@@ -9,6 +9,22 @@ import (
 	"time"
 )
 
+// accounts changes what a user has proved, and with what.
+type accounts struct {
+	plugs     *plugs
+	guard     *guard
+	passwords *passwords
+	clients   *clients
+	scopes    *scopePolicy
+	sessions  *sessions
+	logins    *logins
+	verifiers *verifiers
+	answers   answerer
+	events    *reporter
+	clock     clock
+	checkNew  func(ctx context.Context, u *User, password string) error // Config.CheckNewPassword
+}
+
 // ChangePassword replaces the password of the user whose token the middleware of this
 // Auth has verified for r, if the user knows the old one. It returns new tokens of the
 // caller's session, with the scopes of its login. Every other session of the user ends,
@@ -32,21 +48,21 @@ import (
 // store fails to end the other sessions, which is an event, none of them can be refreshed all
 // the same; their access tokens are dead where the user is read (Config.LoadUser).
 func (a *Auth) ChangePassword(r *http.Request, old, new string) (*Tokens, error) {
-	c := a.c
-	if c.updater == nil || isNil(c.Hasher) {
-		return nil, errors.New("oauth2pw: ChangePassword needs Config.Users to be a PasswordUpdater, and Config.Hasher")
-	}
-	ctx := c.withAddress(r)
+	x := a.accounts
+	ctx := a.proxies.withAddress(r)
 	event := Event{Kind: EventPasswordRefused}
 	var tokens *Tokens
-	err := c.told(ctx, &event, func() error {
+	err := a.answers.told(ctx, &event, func() error {
+		if x.plugs.updater == nil || x.plugs.hasher == nil {
+			return wiringError("ChangePassword needs Config.Users to be a PasswordUpdater, and Config.Hasher")
+		}
 		p, err := a.ownPrincipal(ctx)
 		if err != nil {
 			return err
 		}
 		event.UserID, event.ClientID, event.SessionID = p.Subject, p.ClientID, p.SessionID
 		for range changeAttempts {
-			if tokens, err = c.changePassword(ctx, p, old, new); tokens != nil || err != nil {
+			if tokens, err = x.changePassword(ctx, p, old, new); tokens != nil || err != nil {
 				return err
 			}
 		}
@@ -62,10 +78,10 @@ func (a *Auth) ChangePassword(r *http.Request, old, new string) (*Tokens, error)
 const changeAttempts = 3
 
 var (
-	errWrongOldPassword = &Error{Code: "invalid_grant", Description: "The old password is wrong.", status: http.StatusForbidden}
-	errNoPrincipal      = (&Error{Code: "access_denied", Description: "The request carries no token of this service."}).because("", "no_principal", nil)
-	errNoSession        = (&Error{Code: "access_denied", Description: "The token has no session."}).because("", "no_session", nil)
-	errSessionOver      = (&Error{Code: "access_denied", Description: "The session is over."}).because("", "session_over", nil)
+	errWrongOldPassword = &Error{Code: "invalid_grant", Description: "The old password is wrong.", Status: http.StatusForbidden}
+	errNoPrincipal      = (&Error{Code: "access_denied", Description: "The request carries no token of this service."}).because("", ReasonNoPrincipal, nil)
+	errNoSession        = (&Error{Code: "access_denied", Description: "The token has no session."}).because("", ReasonNoSession, nil)
+	errSessionOver      = (&Error{Code: "access_denied", Description: "The session is over."}).because("", ReasonSessionOver, nil)
 	errLogInAgain       = &Error{Code: "temporarily_unavailable", Description: "The password has changed. Log in again."}
 )
 
@@ -73,10 +89,10 @@ var (
 // of its own issuer.
 func (a *Auth) ownPrincipal(ctx context.Context) (Principal, error) {
 	s := stateFrom(ctx)
-	if !s.present || s.verifier != any(a) || !a.c.own(s.principal) {
+	if !s.present || s.verifier != any(a) || !a.verifiers.own(s.principal) {
 		return Principal{}, errNoPrincipal
 	}
-	if a.c.Sessions != nil && s.principal.SessionID == "" {
+	if a.sessions.on() && s.principal.SessionID == "" {
 		return Principal{}, errNoSession
 	}
 	return s.principal, nil
@@ -84,14 +100,14 @@ func (a *Auth) ownPrincipal(ctx context.Context) (Principal, error) {
 
 // changePassword returns no tokens and no error if the stored hash was replaced
 // meanwhile.
-func (c *config) changePassword(ctx context.Context, p Principal, old, new string) (*Tokens, error) {
-	u, reason, err := c.standing(ctx, p.Subject, maxTime)
+func (x *accounts) changePassword(ctx context.Context, p Principal, old, new string) (*Tokens, error) {
+	u, err := x.plugs.userByID(ctx, p.Subject)
 	if err != nil {
 		return nil, err
 	}
-	attempt := c.attempt(ctx, Attempt{Kind: AttemptPassword, UserID: p.Subject}, old)
-	err = c.guess(ctx, attempt, func() (verdict, string, error) {
-		reason, _, err := c.verifyPassword(ctx, u, reason, old)
+	attempt := x.guard.attempt(ctx, Attempt{Kind: AttemptPassword, UserID: p.Subject}, old)
+	err = x.guard.guess(ctx, attempt, func() (verdict, string, error) {
+		reason, _, err := x.passwords.verify(ctx, u, u.closed(), old)
 		switch {
 		case err != nil:
 			return undecided, "", err
@@ -103,35 +119,34 @@ func (c *config) changePassword(ctx context.Context, p Principal, old, new strin
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkNewPassword(ctx, u, new); err != nil {
+	if err := x.checkNewPassword(ctx, u, new); err != nil {
 		return nil, err
 	}
-	hash, err := c.Hasher.Hash(ctx, new)
-	if err != nil {
-		return nil, plugError("PasswordHasher.Hash", err)
-	}
-	own, err := c.ownLogin(ctx, p, u)
+	hash, err := x.plugs.hash(ctx, new)
 	if err != nil {
 		return nil, err
 	}
-	if own.change, err = c.newChange(ctx, own); err != nil {
+	own, err := x.ownLogin(ctx, p, u)
+	if err != nil {
+		return nil, err
+	}
+	if own.change, err = x.newChange(ctx, own); err != nil {
 		return nil, err
 	}
 	// From here on the client may disconnect.
 	ctx = context.WithoutCancel(ctx)
-	replaced, err := c.updater.UpdatePasswordHash(ctx, u.ID, string(u.PasswordHash), hash, own.change.validFrom)
+	replaced, err := x.plugs.updatePasswordHash(ctx, u.ID, string(u.PasswordHash), hash, own.change.validFrom)
 	if err != nil {
-		err = plugError("PasswordUpdater.UpdatePasswordHash", err)
 		// It may have been written all the same: a new hash is equal to no other.
-		now, _, failed := c.standing(ctx, u.ID, maxTime)
+		now, failed := x.plugs.userByID(ctx, u.ID)
 		if failed != nil || now == nil || string(now.PasswordHash) != hash || hash == string(u.PasswordHash) {
 			return nil, err
 		}
-		c.answers.tell(ctx, asError(err), Event{UserID: u.ID})
+		x.answers.tell(ctx, asError(err), Event{UserID: u.ID})
 	} else if !replaced {
 		return nil, nil
 	}
-	return c.afterChange(ctx, own)
+	return x.afterChange(ctx, own)
 }
 
 // change is a change of a password.
@@ -148,15 +163,15 @@ func (c change) authenticated() time.Time { return wholeSecond(c.validFrom) }
 // microsecond too, is older than the change; and so are all sessions that there are,
 // although the clock of another process may be ahead. Access tokens say whole seconds:
 // those that were made in the second of the change before say the next one at most.
-func (c *config) newChange(ctx context.Context, own ownLogin) (change, error) {
+func (x *accounts) newChange(ctx context.Context, own ownLogin) (change, error) {
 	before := own.user.SessionsValidFrom
-	n := change{at: c.time()}
+	n := change{at: x.clock.time()}
 	n.validFrom = latest(n.at, wholeSecond(before))
 	older := []*Session{own.session}
-	if c.Sessions != nil {
-		list, err := c.Sessions.List(ctx, own.user.ID, n.at)
+	if x.sessions.on() {
+		list, err := x.plugs.listSessions(ctx, own.user.ID, n.at)
 		if err != nil {
-			return n, plugError("SessionStore.List", err)
+			return n, err
 		}
 		older = append(older, list...)
 	}
@@ -186,24 +201,24 @@ type ownLogin struct {
 
 // ownLogin reads what a change needs of the caller's session, before anything is
 // written.
-func (c *config) ownLogin(ctx context.Context, p Principal, u *User) (own ownLogin, err error) {
+func (x *accounts) ownLogin(ctx context.Context, p Principal, u *User) (own ownLogin, err error) {
 	own.user = u
-	if id := c.owner(p.ClientID); id != "" {
-		if own.client, err = c.findClient(ctx, id); err != nil {
+	if id := x.clients.owner(p.ClientID); id != "" {
+		if own.client, err = x.clients.find(ctx, id); err != nil {
 			return own, err
 		}
 		if own.client == nil {
 			return own, errSessionOver
 		}
 	}
-	now := c.time()
-	if c.Sessions == nil {
+	now := x.clock.time()
+	if !x.sessions.on() {
 		if p.AuthTime.Before(u.SessionsValidFrom) {
 			return own, errSessionOver
 		}
 		own.session = &Session{UserID: p.Subject, ClientID: p.ClientID, Scope: p.Scope, AuthenticatedAt: p.AuthTime}
 	} else {
-		s, err := c.sessionOf(ctx, p)
+		s, err := x.sessions.of(ctx, p)
 		if errors.Is(err, ErrInvalidToken) {
 			return own, errSessionOver
 		}
@@ -216,30 +231,30 @@ func (c *config) ownLogin(ctx context.Context, p Principal, u *User) (own ownLog
 		}
 		own.session = s
 	}
-	scopes, err := c.keepScopes(ctx, u, own.client, strings.Fields(own.session.Scope))
+	scopes, err := x.scopes.keep(ctx, u, own.client, strings.Fields(own.session.Scope))
 	own.scope = strings.Join(scopes, " ")
 	return own, err
 }
 
 // afterChange moves the caller's session on and ends the others, for a password that
 // has changed: neither a failure nor a panic takes that back.
-func (c *config) afterChange(ctx context.Context, own ownLogin) (tokens *Tokens, err error) {
+func (x *accounts) afterChange(ctx context.Context, own ownLogin) (tokens *Tokens, err error) {
 	s := own.session
 	err = recovered(func() (err error) {
 		ctx, cancel := context.WithTimeout(ctx, endTime)
 		defer cancel()
-		tokens, err = c.moveOn(ctx, own)
+		tokens, err = x.moveOn(ctx, own)
 		return err
 	})
-	if c.Sessions != nil {
-		if failed := recovered(func() error { return c.endOthers(ctx, own, err == nil) }); failed != nil {
-			c.answers.tell(ctx, asError(failed), Event{UserID: s.UserID})
+	if x.sessions.on() {
+		if failed := recovered(func() error { return x.endOthers(ctx, own, err == nil) }); failed != nil {
+			x.answers.tell(ctx, asError(failed), Event{UserID: s.UserID})
 		}
 	}
-	c.emit(ctx, Event{Kind: EventPasswordChanged, UserID: s.UserID, ClientID: s.ClientID, SessionID: s.ID})
+	x.events.emit(ctx, Event{Kind: EventPasswordChanged, UserID: s.UserID, ClientID: s.ClientID, SessionID: s.ID})
 	if err != nil {
 		e := asError(err)
-		return nil, errLogInAgain.because(withDefault(e.kind, EventUnavailable), e.reason, withDefault(e.cause, err))
+		return nil, errLogInAgain.failed(withDefault(e.kind, EventUnavailable), e.plug, withDefault(e.cause, err))
 	}
 	return tokens, nil
 }
@@ -248,14 +263,14 @@ func (c *config) afterChange(ctx context.Context, own ownLogin) (tokens *Tokens,
 // are dead already where the user is read, and for every refresh, by SessionsValidFrom. A
 // session that the next change has kept is later by a second, and stays; a login with the new
 // password in the second of the change may end with the others.
-func (c *config) endOthers(ctx context.Context, own ownLogin, moved bool) error {
+func (x *accounts) endOthers(ctx context.Context, own ownLogin, moved bool) error {
 	ctx, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
 	f := SessionFilter{UserID: own.session.UserID, AuthenticatedBefore: own.change.authenticated().Add(time.Second)}
 	if moved {
 		f.Except = own.session.ID
 	}
-	_, err := c.end(ctx, f, "password_changed")
+	_, err := x.sessions.end(ctx, f, ReasonPasswordChanged)
 	return err
 }
 
@@ -263,68 +278,68 @@ func (c *config) endOthers(ctx context.Context, own ownLogin, moved bool) error 
 // new tokens. The session moves on by two generations: every refresh token that anybody
 // has of it is refused from now on. The compare of Advance proves that no other request
 // has moved it in between.
-func (c *config) moveOn(ctx context.Context, own ownLogin) (*Tokens, error) {
+func (x *accounts) moveOn(ctx context.Context, own ownLogin) (*Tokens, error) {
 	u := *own.user
 	u.SessionsValidFrom = own.change.validFrom
 	s, proved := own.session, own.session.AuthenticatedAt
-	if c.Sessions == nil {
+	if !x.sessions.on() {
 		next := *s
 		next.AuthenticatedAt = own.change.authenticated()
-		return c.makeTokens(ctx, &next, &u, own.scope)
+		return x.logins.tokens(ctx, &next, &u, own.scope)
 	}
-	refreshes := c.refreshes && own.client.mayUse(grantRefresh)
+	refreshes := x.sessions.mayRefresh(own.client)
 	for range refreshAttempts {
-		now := c.time()
+		now := x.clock.time()
 		next := *s
 		next.Generation, next.RefreshedAt, next.AuthenticatedAt = s.Generation+2, own.change.at, own.change.authenticated()
 		if refreshes {
-			next.IdleExpiresAt = c.idleExpiry(s, now)
+			next.IdleExpiresAt = x.sessions.idleExpiry(s, now)
 		}
-		tokens, err := c.makeTokens(ctx, &next, &u, own.scope)
+		tokens, err := x.logins.tokens(ctx, &next, &u, own.scope)
 		if err != nil {
 			return nil, err
 		}
 		if refreshes {
-			tokens.RefreshToken = c.refreshTokenOf(&next, next.Generation)
+			tokens.RefreshToken = x.sessions.keys.token(&next, next.Generation)
 		}
-		advanced, err := c.Sessions.Advance(ctx, s.Generation, &next, now)
-		c.live.forget([]string{s.ID}, false)
+		advanced, err := x.plugs.advanceSession(ctx, s.Generation, &next, now)
+		x.sessions.live.forget([]string{s.ID}, false)
 		if err != nil {
-			return nil, plugError("SessionStore.Advance", err)
+			return nil, err
 		}
 		if advanced {
 			return tokens, nil
 		}
-		if s, err = c.getSession(ctx, s.ID); err != nil {
+		if s, err = x.plugs.session(ctx, s.ID); err != nil {
 			return nil, err
 		}
-		if s == nil || s.over(now) != "" || s.AuthenticatedAt.After(proved) {
+		if s == nil || s.dead(now) != "" || s.AuthenticatedAt.After(proved) {
 			return nil, plugError("SessionStore.Advance", errors.New("the session has ended meanwhile, or another change has moved it on"))
 		}
 	}
 	return nil, plugError("SessionStore.Advance", errors.New("the session changed each time it was read"))
 }
 
-func (c *config) checkNewPassword(ctx context.Context, u *User, password string) error {
-	refused := &Error{Code: "invalid_request", Description: "The new password is not acceptable.", status: http.StatusUnprocessableEntity}
+func (x *accounts) checkNewPassword(ctx context.Context, u *User, password string) error {
+	refused := &Error{Code: "invalid_request", Description: "The new password is not acceptable.", Status: http.StatusUnprocessableEntity}
 	if password == "" || len(password) > maxPassword {
 		refused.Description = fmt.Sprintf("The new password must have 1 to %d bytes.", maxPassword)
-		return refused.because("", "unacceptable", nil)
+		return refused.because("", ReasonUnacceptable, nil)
 	}
-	if c.CheckNewPassword == nil {
+	if x.checkNew == nil {
 		return nil
 	}
-	err := c.CheckNewPassword(ctx, u, password)
+	err := x.checkNew(ctx, u, password)
 	if err == nil {
 		return nil
 	}
-	e := (*Error)(nil)
-	if !errors.As(err, &e) || e.Code != refused.Code {
-		return plugError("Config.CheckNewPassword", err)
+	e := plugError("Config.CheckNewPassword", err)
+	if e.kind != "" { // it failed
+		return e
 	}
-	refused.Description, refused.Extra = withDefault(e.Description, refused.Description), e.Extra
-	return refused.because("", "unacceptable", err)
+	if e.Code != refused.Code {
+		return e.because("", ReasonUnacceptable, err)
+	}
+	refused.Description, refused.Status, refused.Extra = withDefault(e.Description, refused.Description), withDefault(e.Status, refused.Status), e.Extra
+	return refused.because("", ReasonUnacceptable, err)
 }
-
-// maxTime is later than any SessionsValidFrom.
-var maxTime = time.Unix(1<<40, 0)

@@ -3,33 +3,31 @@ package oauth2pw
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/http"
+	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
 
-// Config has every plug and every setting of an [Auth]. Users, Issuer, and one of
+// Config has every plug and every setting of an [Auth]. Issuer, Users, and one of
 // Hasher and Authenticate are required; the zero value of any other field is the
 // safe default that its comment names.
 type Config struct {
-	// Users finds users.
+	// Users finds users. Required with Hasher, Sessions or LoadUser. Nil: Authenticate and
+	// Grants know the users, and no user is ever disabled or deleted here.
 	Users UserStore
 	// Hasher verifies passwords.
 	Hasher PasswordHasher
 	// Authenticate finds and checks a user in one step, instead of Hasher and the
 	// stored hash: LDAP, an old system. An error that wraps ErrNotFound says
-	// that name or password is wrong; any other that the check failed (503). That
-	// an unknown user costs what a wrong password costs is then its duty.
+	// that name or password is wrong; any other that the check failed (503). It must
+	// take as long for an unknown user as for a wrong password.
 	Authenticate func(ctx context.Context, username, password string) (*User, error)
 	// Issuer makes access tokens.
 	Issuer TokenIssuer
-	// Verifier checks them. Nil: Issuer, if it is a TokenVerifier too. With one
-	// of its own, LoadUser and Sessions need an Issuer with a method
-	// Issuer() string that returns the iss of its tokens: users and sessions are
-	// looked up for those alone.
+	// Verifier checks access tokens. Nil: Issuer, if it is a TokenVerifier too. With a
+	// Verifier, LoadUser and Sessions need an Issuer that is a NamedIssuer: users and
+	// sessions are looked up for its own tokens alone.
 	Verifier TokenVerifier
 	// Clients finds clients. Nil: there are none, no client is needed, and a request
 	// that names one is refused. With it every request must name one, unless one of
@@ -103,9 +101,9 @@ type Config struct {
 	// MetadataHandler says so.
 	DisablePasswordGrant bool
 	// CheckNewPassword is asked by ChangePassword, once the old password was
-	// right. An *Error with the code "invalid_request" refuses the new one, and
-	// its description tells the user why; any other error is a 503. Nil: every
-	// password of 1 to 1,024 bytes is good.
+	// right. An *Error refuses the new one, and its description tells the user why;
+	// the code should be "invalid_request", which answers 422. Any other error is a 503. Nil:
+	// every password of 1 to 1,024 bytes is good. See hasher.Policy.
 	CheckNewPassword func(ctx context.Context, u *User, password string) error
 
 	// Grants are grant types of the app's own, by name. Each proves who the user
@@ -117,7 +115,7 @@ type Config struct {
 	// another code than invalid_grant, and no parameter of it counts for a user. A
 	// grant that checks something that can be guessed, such as a code of six digits,
 	// calls [TokenRequest.Guess] first.
-	Grants map[string]func(ctx context.Context, r *TokenRequest) (*User, error)
+	Grants map[string]GrantFunc
 	// LoadUser reads the user again at every request that Auth verifies: one that
 	// is missing, disabled, or whose SessionsValidFrom is later than the login is
 	// refused, and Principal.User is set.
@@ -201,154 +199,81 @@ type Config struct {
 
 // Auth is the login of an app. It is made by [New], and is safe for concurrent
 // use.
-type Auth struct {
-	c *config // behind a pointer: printing an Auth prints no plug
-}
+type Auth struct{ *parts } // behind a pointer: printing an Auth prints no plug
 
-// config is a checked Config with what follows from it.
-type config struct {
-	Config
-	now       func() time.Time
-	transport transport
+// parts are the parts of an Auth. Each uses only those above it.
+type parts struct {
 	answers   answerer
-	grants    map[string]grant
-	updater   PasswordUpdater // nil: Users cannot write
-	onlyOwn   bool            // the verifier knows no other issuer
-	ownIssuer string          // the iss of own tokens; "": not known
-	nameTag   func(name string) string
-	throttle  throttle                              // nil: none
-	tag       func(a Attempt, secret string) uint32 // of an Attempt
-	refreshes bool                                  // there are refresh tokens
-	keys      refreshKeys
-	live      *liveMemory
-	proxyTold hourly // EventUnknownProxy
-	foldTold  hourly // EventNameFolding
-}
+	proxies   *proxies
+	scopes    *scopePolicy
+	clients   *clients
+	sessions  *sessions
+	verifiers *verifiers
+	logins    *logins
+	accounts  *accounts
 
-// time returns the time as sessions keep it.
-func (c *config) time() time.Time { return c.now().UTC().Truncate(time.Microsecond) }
+	endpoints    *endpoints
+	revoker      *revoker
+	introspector *introspector
+	supported    supported
+	laxForm      bool
+}
 
 // New checks a Config and returns the Auth that it describes. The error names the
 // field that is wrong. New computes no hash, opens no connection and starts no
 // goroutine. Changing a map or slice of the Config afterwards is not allowed.
 func New(c Config) (*Auth, error) {
-	cfg := &config{Config: c, now: c.Now, nameTag: newNameTag()}
-	if cfg.now == nil {
-		cfg.now = time.Now
-	}
-	if cfg.OnEvent == nil {
-		cfg.OnEvent = logBroken()
-	}
-	for _, set := range []func() error{cfg.setPlugs, cfg.setScopes, cfg.setSessions, cfg.setGrants, cfg.setTransport, cfg.setTimeout, cfg.setThrottle} {
-		if err := set(); err != nil {
-			return nil, err
-		}
-	}
-	return &Auth{cfg}, nil
-}
-
-// Checker is the optional side of a plug that is of no use unless its constructor has
-// made it: New and the middleware refuse one whose Check fails.
-type Checker interface {
-	Check() error
-}
-
-func checkPlug(name string, plug any) error {
-	if c, ok := plug.(Checker); ok && !isNil(plug) {
-		if err := c.Check(); err != nil {
-			return fmt.Errorf("oauth2pw: %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func (c *config) setPlugs() error {
-	for name, plug := range map[string]any{"Config.Users": c.Users, "Config.Hasher": c.Hasher, "Config.Issuer": c.Issuer, "Config.Verifier": c.Verifier,
-		"Config.Clients": c.Clients, "Config.Sessions": c.Sessions, "Config.Throttle": c.Throttle} {
-		if err := checkPlug(name, plug); err != nil {
-			return err
-		}
-	}
-	if isNil(c.Users) {
-		return errors.New("oauth2pw: Config.Users is nil")
-	}
-	if c.Authenticate != nil && !isNil(c.Hasher) || c.Authenticate == nil && isNil(c.Hasher) && !c.DisablePasswordGrant {
-		return errors.New("oauth2pw: set one of Config.Hasher and Config.Authenticate")
-	}
-	if isNil(c.Issuer) {
-		return errors.New("oauth2pw: Config.Issuer is nil")
-	}
-	if c.Clients != nil && isNil(c.Clients) {
-		return errors.New("oauth2pw: Config.Clients is a nil pointer")
-	}
-	if c.DefaultClientID != "" && (c.AllowNoClient || !onlyVSChar(c.DefaultClientID)) {
-		return errors.New("oauth2pw: Config.DefaultClientID must be printable ASCII, and excludes Config.AllowNoClient")
-	}
-	c.updater, _ = c.Users.(PasswordUpdater)
-	if isNil(c.Verifier) {
-		v, ok := c.Issuer.(TokenVerifier)
-		if !ok {
-			return errors.New("oauth2pw: Config.Verifier is nil, and Config.Issuer verifies nothing")
-		}
-		c.Verifier, c.onlyOwn = v, true
-		return nil
-	}
-	c.ownIssuer, _ = issuerOf(c.Issuer)
-	if (c.LoadUser || c.Sessions != nil) && c.ownIssuer == "" {
-		return errors.New("oauth2pw: with a Config.Verifier, Config.LoadUser and Config.Sessions need a Config.Issuer with a method Issuer() string")
-	}
-	return nil
-}
-
-// issuerOf returns the iss of the tokens of an issuer that says so.
-func issuerOf(i TokenIssuer) (string, bool) {
-	named, ok := i.(interface{ Issuer() string })
-	if !ok {
-		return "", false
-	}
-	return named.Issuer(), true
-}
-
-func (c *config) setTransport() error {
-	if c.Realm == "" {
-		c.Realm = defaultRealm
+	now := clock(c.Now)
+	if c.Now == nil {
+		now = time.Now
 	}
 	if !onlyVSChar(c.Realm) {
-		return errors.New("oauth2pw: Config.Realm must be printable ASCII")
+		return nil, errors.New("oauth2pw: Config.Realm must be printable ASCII")
 	}
-	header := http.CanonicalHeaderKey(c.ProxyHeader)
-	if header == "" {
-		header = headerForwardedFor
+	events := newReporter(&c, now)
+	answers := answerer{withDefault(c.Realm, defaultRealm), c.ErrorBody, events}
+	plugs, err := newPlugs(&c)
+	if err != nil {
+		return nil, err
 	}
-	if header == "Host" || strings.ContainsFunc(header, notInFieldName) {
-		return fmt.Errorf("oauth2pw: Config.ProxyHeader: %q is no header in which a proxy names its client", c.ProxyHeader)
+	proxies, err := newProxies(&c, events)
+	if err != nil {
+		return nil, err
 	}
-	for _, p := range c.TrustedProxies {
-		if !p.IsValid() {
-			return errors.New("oauth2pw: Config.TrustedProxies holds an invalid prefix")
-		}
-		if p.Addr().Is4In6() {
-			return fmt.Errorf("oauth2pw: Config.TrustedProxies: write %s as an IPv4 prefix", p)
-		}
-		if p.Addr().Is4() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 7 {
-			return fmt.Errorf("oauth2pw: Config.TrustedProxies: %s is not the network of a proxy: anybody could name any address", p)
-		}
+	scopes, err := newScopePolicy(&c)
+	if err != nil {
+		return nil, err
 	}
-	for _, o := range c.TrustedOrigins {
-		if !isOrigin(o) {
-			return fmt.Errorf("oauth2pw: Config.TrustedOrigins: %q is no origin such as https://app.example.com", o)
-		}
+	guard, err := newGuard(&c, plugs, now, answers)
+	if err != nil {
+		return nil, err
 	}
-	c.transport = transport{
-		trusted: slices.Clone(c.TrustedProxies), trustUnix: c.TrustUnixSocket, header: header,
-		allowHTTP: c.InsecureAllowHTTP, origins: slices.Clone(c.TrustedOrigins),
+	clients, err := newClients(&c, plugs, guard)
+	if err != nil {
+		return nil, err
 	}
-	c.answers = answerer{realm: c.Realm, body: c.ErrorBody, emit: c.emit}
-	return nil
+	sessions, err := newSessions(&c, plugs, clients, events)
+	if err != nil {
+		return nil, err
+	}
+	verifiers, err := newVerifiers(&c, plugs, sessions)
+	if err != nil {
+		return nil, err
+	}
+	logins := &logins{plugs, clients, scopes, sessions, events}
+	passwords := &passwords{plugs: plugs, guard: guard, events: events, fold: c.FoldName, authenticate: c.Authenticate}
+	refresher := &refresher{plugs, clients, scopes, sessions, logins, events}
+	grants, err := newGrants(&c, passwords, logins, refresher, guard)
+	if err != nil {
+		return nil, err
+	}
+	return &Auth{&parts{
+		answers: answers, proxies: proxies, scopes: scopes, clients: clients, sessions: sessions, verifiers: verifiers, logins: logins,
+		accounts:     &accounts{plugs, guard, passwords, clients, scopes, sessions, logins, verifiers, answers, events, now, c.CheckNewPassword},
+		endpoints:    &endpoints{proxies, clients, grants, answers, now},
+		revoker:      &revoker{clients, sessions, verifiers},
+		introspector: &introspector{plugs, clients, sessions, verifiers},
+		supported:    supported{issuerOf(c.Issuer), slices.Sorted(maps.Keys(scopes.all)), grantTypes(&c), c.Clients != nil},
+		laxForm:      c.LaxForm,
+	}}, nil
 }
-
-func notInFieldName(r rune) bool {
-	return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
-}
-
-var errWrongUser = errors.New("the store returned another user than it was asked for, or none and no error")

@@ -46,19 +46,51 @@ func (a *Auth) RequireBearer(scopes ...string) func(http.Handler) http.Handler {
 	return RequireBearer(a, scopes...)
 }
 
-// PasswordBearer is FastAPI's OAuth2PasswordBearer: what protects a handler with
-// the app's own check of the token, and describes itself to OpenAPI. The zero
-// value enforces.
+// OptionalBearer is the package's [OptionalBearer] with a as the verifier, like
+// [Auth.RequireBearer].
+func (a *Auth) OptionalBearer() func(http.Handler) http.Handler { return OptionalBearer(a) }
+
+// CheckBearer decides as [Auth.RequireBearer] does, and answers nothing: it is for routers
+// whose handlers are no http.Handler. It returns the request for the handler, or the
+// error that [Auth.WriteError] answers; the request is nil then. A refusal is an event. A
+// scope that Config.Scopes does not name is a server_error.
+func (a *Auth) CheckBearer(r *http.Request, scopes ...string) (*http.Request, error) {
+	event := Event{Kind: EventTokenRefused}
+	ctx := r.Context()
+	err := a.answers.told(ctx, &event, func() error {
+		for _, s := range scopes {
+			if !a.scopes.knows(s) {
+				return wiringError("CheckBearer: Config.Scopes does not name %q", s)
+			}
+		}
+		b := bearer{verifier: a, mark: a, answers: a.answers, proxies: a.proxies, scopes: addScopes(nil, scopes...)}
+		var err error
+		ctx, err = b.admit(r)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.WithContext(ctx), nil
+}
+
+// PasswordBearer is FastAPI's OAuth2PasswordBearer: it protects handlers by the
+// app's own check of the token, or by a verifier of package tokens in a service that
+// only consumes tokens, and describes itself to OpenAPI. The zero value enforces.
 type PasswordBearer struct {
 	TokenURL    string            // where tokens come from; may be relative. For OpenAPI
 	RefreshURL  string            // for OpenAPI; empty: none
 	Scopes      map[string]string // every scope with its description; for OpenAPI
 	Description string            // for OpenAPI
 	Optional    bool              // a request without a bearer token passes, as with OptionalBearer
+
+	Realm     string                                  // as Config.Realm; empty: "api"
+	OnEvent   func(ctx context.Context, e Event)      // as Config.OnEvent; nil: failures go to slog.Default
+	ErrorBody func(ctx context.Context, e *Error) any // as Config.ErrorBody; nil: the standard body
 }
 
 // Require returns middleware that lets a request pass only with a bearer token
-// that check accepts. What check owes is written at [TokenVerifier]. It panics,
+// that check accepts. [TokenVerifier] lists the duties of check. It panics,
 // at wiring, on a nil check, on a string that is no scope, and on one that a
 // non-nil Scopes does not name.
 func (b PasswordBearer) Require(check func(ctx context.Context, token string) (Principal, error), scopes ...string) func(http.Handler) http.Handler {
@@ -71,7 +103,7 @@ func (b PasswordBearer) Require(check func(ctx context.Context, token string) (P
 			panic(fmt.Sprintf("oauth2pw: PasswordBearer.Scopes does not name %q", s))
 		}
 	}
-	m.optional = b.Optional
+	m.optional, m.answers = b.Optional, newAnswerer(b.Realm, b.ErrorBody, b.OnEvent)
 	return m.wrap
 }
 
@@ -86,7 +118,7 @@ type bearer struct {
 	verifier TokenVerifier
 	mark     any // stands for the verifier: equal marks, equal answers
 	answers  answerer
-	proxies  *transport // nil: the client's address is not looked for
+	proxies  *proxies // nil: the client's address is not looked for
 	scopes   []string
 	optional bool
 }
@@ -101,7 +133,7 @@ func newBearer(v TokenVerifier, scopes []string) *bearer {
 	b := &bearer{
 		verifier: v,
 		mark:     new(byte),
-		answers:  answerer{realm: defaultRealm},
+		answers:  defaultAnswerer,
 		scopes:   addScopes(nil, scopes...),
 	}
 	if reflect.ValueOf(v).Comparable() {
@@ -114,11 +146,11 @@ func newBearer(v TokenVerifier, scopes []string) *bearer {
 	}
 	if a, ok := v.(*Auth); ok {
 		for _, s := range scopes {
-			if !a.c.knowsScope(s) {
+			if !a.scopes.knows(s) {
 				panic(fmt.Sprintf("oauth2pw: RequireBearer: Config.Scopes does not name %q", s))
 			}
 		}
-		b.answers, b.proxies = a.c.answers, &a.c.transport
+		b.answers, b.proxies = a.answers, a.proxies
 	}
 	return b
 }
@@ -151,7 +183,7 @@ func (h *bearerHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // to answer.
 func (b *bearer) admit(r *http.Request) (ctx context.Context, refusal error) {
 	s := newState(r.Context())
-	s.address, s.doubt = b.proxies.clientAddress(r)
+	s.address, s.shared = b.proxies.clientAddress(r)
 	if s.required == nil {
 		s.required = b.scopes // nobody writes to it
 	} else {
@@ -208,7 +240,7 @@ func bearerToken(values []string) (string, error) {
 		return "", nil
 	}
 	if len(token) > maxToken || !isB64Token(token) {
-		return "", (&Error{Code: "invalid_token"}).because("", "malformed", nil)
+		return "", (&Error{Code: "invalid_token"}).because("", ReasonMalformed, nil)
 	}
 	return token, nil
 }
@@ -240,21 +272,8 @@ func (b *bearer) verify(ctx context.Context, token string) (p Principal, refusal
 	case err == nil:
 		return p, nil
 	case errors.Is(err, ErrInvalidToken):
-		return p, (&Error{Code: "invalid_token"}).because("", "invalid", err)
+		return p, (&Error{Code: "invalid_token"}).because("", ReasonInvalid, err)
 	default:
 		return p, plugError("TokenVerifier.Verify", err)
-	}
-}
-
-// isNil reports whether a plug is missing: nil, or a nil pointer in an interface.
-func isNil(plug any) bool {
-	if plug == nil {
-		return true
-	}
-	switch v := reflect.ValueOf(plug); v.Kind() {
-	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Slice, reflect.Chan:
-		return v.IsNil()
-	default:
-		return false
 	}
 }

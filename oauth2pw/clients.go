@@ -37,21 +37,40 @@ type ClientStore interface {
 // own, over the app's page (RFC 6749, section 5.2, wants it for the header alone).
 var (
 	errInvalidClient     = &Error{Code: "invalid_client"}
-	errInvalidBodyClient = &Error{Code: "invalid_client", status: http.StatusBadRequest, scheme: noChallenge}
+	errInvalidBodyClient = &Error{Code: "invalid_client", Status: http.StatusBadRequest, scheme: noChallenge}
 )
+
+// clients knows the clients of requests and of sessions.
+type clients struct {
+	plugs     *plugs
+	guard     *guard
+	defaultID string   // Config.DefaultClientID
+	allowNone bool     // a request may name no client
+	grants    []string // all there are
+}
+
+func newClients(c *Config, plugs *plugs, guard *guard) (*clients, error) {
+	if c.DefaultClientID != "" && (c.AllowNoClient || !onlyVSChar(c.DefaultClientID)) {
+		return nil, errors.New("oauth2pw: Config.DefaultClientID must be printable ASCII, and excludes Config.AllowNoClient")
+	}
+	return &clients{
+		plugs: plugs, guard: guard, defaultID: c.DefaultClientID,
+		allowNone: c.AllowNoClient || c.Clients == nil, grants: grantTypes(c),
+	}, nil
+}
 
 // credentials are the id and the secret of a client in one reading.
 type credentials struct{ id, secret string }
 
-// authenticateClient returns the client that a request names and proves to be. Nil: none
+// authenticate returns the client that a request names and proves to be. Nil: none
 // was named, and none is needed. (RFC 6749, section 2.3.1)
-func (c *config) authenticateClient(ctx context.Context, r *http.Request, f form) (*Client, error) {
+func (c *clients) authenticate(ctx context.Context, r *http.Request, f form) (*Client, error) {
 	named, inHeader, err := requestCredentials(r, f)
 	if err != nil {
 		return nil, err
 	}
 	if len(named) == 0 {
-		return c.unnamedClient(ctx)
+		return c.unnamed(ctx)
 	}
 	refused := errInvalidBodyClient
 	if inHeader {
@@ -62,7 +81,7 @@ func (c *config) authenticateClient(ctx context.Context, r *http.Request, f form
 		if client != nil || i > 0 && cred.id == named[0].id {
 			break
 		}
-		if client, err = c.findClient(ctx, cred.id); err != nil {
+		if client, err = c.find(ctx, cred.id); err != nil {
 			return nil, err
 		}
 	}
@@ -75,7 +94,7 @@ func (c *config) authenticateClient(ctx context.Context, r *http.Request, f form
 		if client != nil {
 			a.ClientID, a.Name, a.Right = client.ID, "", proven
 		}
-		if _, err := c.begin(ctx, c.attempt(ctx, a, secret)); err != nil {
+		if _, err := c.guard.begin(ctx, c.guard.attempt(ctx, a, secret)); err != nil {
 			return nil, err
 		}
 	}
@@ -83,17 +102,17 @@ func (c *config) authenticateClient(ctx context.Context, r *http.Request, f form
 	case proven:
 		return client, nil
 	case client != nil:
-		return nil, refused.because(EventClientFailed, "wrong_secret", nil)
+		return nil, refused.because(EventClientFailed, ReasonWrongSecret, nil)
 	}
-	return nil, refused.because(EventClientFailed, "unknown_client", nil)
+	return nil, refused.because(EventClientFailed, ReasonUnknownClient, nil)
 }
 
-// unnamedClient is the client of a request that names none: Config.DefaultClientID, or
+// unnamed returns the client of a request that names none: Config.DefaultClientID, or
 // nil where no client is needed.
-func (c *config) unnamedClient(ctx context.Context) (*Client, error) {
+func (c *clients) unnamed(ctx context.Context) (*Client, error) {
 	switch {
-	case c.DefaultClientID != "":
-		client, err := c.findClient(ctx, c.DefaultClientID)
+	case c.defaultID != "":
+		client, err := c.find(ctx, c.defaultID)
 		if err == nil && client == nil {
 			err = plugError("Config.DefaultClientID", errors.New("there is no such client"))
 		}
@@ -101,42 +120,44 @@ func (c *config) unnamedClient(ctx context.Context) (*Client, error) {
 			err = plugError("Config.DefaultClientID", errors.New("the client has a secret; it must be a public one"))
 		}
 		return client, err
-	case c.Clients != nil && !c.AllowNoClient:
-		return nil, errInvalidBodyClient.because(EventClientFailed, "no_client",
+	case !c.allowNone:
+		return nil, errInvalidBodyClient.because(EventClientFailed, ReasonNoClient,
 			errors.New("oauth2pw: the request names no client, and neither Config.AllowNoClient nor Config.DefaultClientID is set"))
 	}
 	return nil, nil
 }
 
-// owner returns the client that a session or a token of the client id belongs to: those of
-// no client are the default client's.
-func (c *config) owner(id string) string { return withDefault(id, c.DefaultClientID) }
+// owner returns the client that a session or a token belongs to: the default client owns
+// those of no client.
+func (c *clients) owner(id string) string { return withDefault(id, c.defaultID) }
 
-// findClient returns a client, nil if there is none.
-func (c *config) findClient(ctx context.Context, id string) (*Client, error) {
+// find returns a client, nil if there is none.
+func (c *clients) find(ctx context.Context, id string) (*Client, error) {
 	// RFC 6749, appendix A.1: other characters name no client, and a database may
 	// refuse to be asked for them.
 	if id == "" || !onlyVSChar(id) {
 		return nil, nil
 	}
-	if c.Clients == nil {
-		if id == c.DefaultClientID { // all there is
-			return &Client{ID: id, Grants: c.grantTypes()}, nil
+	if c.plugs.clients == nil {
+		if id == c.defaultID { // all there is
+			return &Client{ID: id, Grants: c.grants}, nil
 		}
 		return nil, nil
 	}
-	client, err := c.Clients.ClientByID(ctx, id)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return nil, nil
-	case err != nil:
-		return nil, plugError("ClientStore.ClientByID", err)
-	case client == nil || client.ID != id:
-		return nil, plugError("ClientStore.ClientByID", errors.New("the store returned another client than it was asked for"))
-	case client.SecretSHA256 != nil && len(client.SecretSHA256) != sha256.Size:
-		return nil, plugError("ClientStore.ClientByID", errors.New("the SecretSHA256 of the client has not 32 bytes; nil is for a public client"))
+	return c.plugs.clientByID(ctx, id)
+}
+
+// mayUse reports whether a client, nil for none, may use a grant type.
+func (c *Client) mayUse(grantType string) bool {
+	return c == nil || slices.Contains(c.Grants, grantType)
+}
+
+// id is the id of a client, "" for none.
+func (c *Client) id() string {
+	if c == nil {
+		return ""
 	}
-	return client, nil
+	return c.ID
 }
 
 // proves reports whether a reading that names the client carries its secret.
@@ -200,15 +221,15 @@ func basicCredentials(values []string) ([]credentials, error) {
 		return nil, nil
 	}
 	if !equalFold(scheme, "Basic") {
-		return nil, errInvalidClient.because(EventClientFailed, "unknown_scheme", nil)
+		return nil, errInvalidClient.because(EventClientFailed, ReasonUnknownScheme, nil)
 	}
 	raw, err := base64.StdEncoding.DecodeString(strings.Trim(rest, " "))
 	if err != nil {
-		return nil, errInvalidClient.because(EventClientFailed, "malformed_basic", nil)
+		return nil, errInvalidClient.because(EventClientFailed, ReasonMalformedBasic, nil)
 	}
 	id, secret, found := strings.Cut(string(raw), ":")
 	if !found {
-		return nil, errInvalidClient.because(EventClientFailed, "malformed_basic", nil)
+		return nil, errInvalidClient.because(EventClientFailed, ReasonMalformedBasic, nil)
 	}
 	if id == "" && secret == "" {
 		return nil, nil

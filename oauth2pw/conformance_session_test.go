@@ -75,13 +75,13 @@ func TestConformanceRefresh(t *testing.T) {
 			return "rt1." + base64.RawURLEncoding.EncodeToString(c)
 		}
 		last := p.refresh[len(p.refresh)-1:]
-		bad := map[string]string{
+		bad := map[string]oauth2pw.EventReason{
 			"rt1.": "malformed", "rt2." + p.refresh[4:]: "malformed", p.refresh[4:]: "malformed",
 			p.refresh + "A": "malformed", p.refresh[:40]: "malformed", "RT1." + p.refresh[4:]: "malformed",
 			p.refresh + "=": "malformed", p.refresh[:len(p.refresh)-1] + "\n" + last: "malformed", " " + p.refresh: "malformed",
 			strings.Repeat("x", 10000): "malformed", "rt1." + strings.Repeat("!", 75): "malformed",
 			"rt1." + strings.Repeat("A", 75): "malformed", "rt1." + strings.Repeat("_", 74) + "8": "malformed", // generations 0 and 2^64-1
-			altered(0): "unknown", altered(15): "unknown", altered(23): "malformed", altered(22): "forged", altered(24): "forged", altered(55): "forged",
+			altered(0): "unknown_session", altered(15): "unknown_session", altered(23): "malformed", altered(22): "forged", altered(24): "forged", altered(55): "forged",
 		}
 		body := ""
 		a.takeEvents()
@@ -423,7 +423,7 @@ func TestConformanceRefresh(t *testing.T) {
 	})
 
 	t.Run("58_disabled_deleted", func(t *testing.T) {
-		for reason, change := range map[string]func(a *sessionApp){
+		for reason, change := range map[oauth2pw.EventReason]func(a *sessionApp){
 			"user_disabled": func(a *sessionApp) {
 				require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = true }))
 			},
@@ -688,7 +688,7 @@ func TestConformanceRevocation(t *testing.T) {
 				events := a.takeEvents()
 				require.Len(t, events, 1)
 				require.Equal(t, oauth2pw.EventSessionEnded, events[0].Kind)
-				require.Equal(t, "revoked", events[0].Reason)
+				require.Equal(t, oauth2pw.ReasonRevoked, events[0].Reason)
 				a.lives(p, false)
 				a.get("/status", spent.access).isError(t, 401, "invalid_token")
 			})

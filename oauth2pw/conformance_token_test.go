@@ -440,7 +440,7 @@ func TestConformance99(t *testing.T) {
 	for _, id := range []string{"nobody", "backend"} {
 		b := newApp(t, func(c *oauth2pw.Config) { c.AllowNoClient, c.DefaultClientID = false, id })
 		b.post(login).isError(t, 503, "temporarily_unavailable")
-		require.Equal(t, "Config.DefaultClientID", b.takeEvents()[0].Reason)
+		require.Equal(t, "Config.DefaultClientID", b.takeEvents()[0].Plug)
 		require.Equal(t, 200, b.post(login+"&client_id=webapp").StatusCode)
 	}
 	// Without Clients it is any id.

@@ -1,12 +1,10 @@
 package oauth2pw
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
-	"maps"
+	"fmt"
 	"net/http"
-	"strconv"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -21,7 +19,7 @@ var (
 	ErrInvalidToken = errors.New("invalid token")
 
 	// ErrPasswordTooLong is wrapped by a [PasswordHasher] for a password that is longer
-	// than what the format of the stored hash looks at, after the work of a
+	// than the format of the stored hash looks at, after the work of a
 	// mismatch: bcrypt's 72 bytes. It is answered as a wrong password, and the event
 	// says so.
 	ErrPasswordTooLong = errors.New("the password is longer than the format of its hash allows")
@@ -32,31 +30,38 @@ var (
 )
 
 // Error is a protocol error: what a client is told. A plug may return one, or
-// wrap one, to choose the answer; the status follows from the code.
+// wrap one, to choose the answer.
 //
 // Code is an error code of RFC 6749 (section 5.2), RFC 6750 (section 3.1) or
 // RFC 7009 (section 2.2.1), or one of "access_denied" (403), "unauthorized"
 // (401), "slow_down" (429), "temporarily_unavailable" (503) and "server_error"
-// (500). Any other code answers 400. Code and Description must keep to the
-// characters of RFC 6749, appendix A.7 and A.8: printable ASCII without the
-// double quote and the backslash. One that does not becomes a server_error.
+// (500). Any other code answers 400. A code outside of printable ASCII, or with a double
+// quote or a backslash (RFC 6749, appendix A.7), becomes a server_error.
 type Error struct {
-	Code        string
-	Description string // for the client's developer; empty: the one of Code
+	Code string
+	// Description is for the client's developer. Empty: the one of Code. RFC 6749,
+	// appendix A.8, allows printable ASCII without the double quote and the backslash in
+	// the member "error_description". Any other text stands in the member "message", and
+	// the description of Code in "error_description".
+	Description string
+	// Status is the HTTP status: 4xx or 5xx. Any other, zero too: that of Code.
+	Status int
 	// RetryAfter, rounded up to seconds, is the Retry-After header; zero: none.
 	RetryAfter time.Duration
 	// Extra are further members of the body. They never replace "error" and
 	// "error_description".
 	Extra map[string]any
 
-	status int    // zero: that of the code
 	allow  string // the Allow header of a 405
 	scheme string // the scheme of the challenge; empty: that of the code; noChallenge: none
 	scope  string // the scope attribute of a Bearer challenge
 
 	// for the event hook, never for the client
-	kind, reason string // of the Event; empty: the endpoint's, and the code
-	cause        error
+	kind   EventKind // "": the endpoint's
+	reason EventReason
+	plug   string
+	cause  error
+	told   bool // the hook knows already
 }
 
 // Error returns the code and the description.
@@ -66,6 +71,10 @@ func (e *Error) Error() string {
 	}
 	return "oauth2pw: " + e.Code + ": " + e.Description
 }
+
+// Unwrap returns the cause, as the event hook gets it: for logs, never for a client. Nil:
+// there is none.
+func (e *Error) Unwrap() error { return e.cause }
 
 // errorCodes is the one table from protocol error to HTTP answer.
 var errorCodes = map[string]struct {
@@ -98,9 +107,16 @@ func badRequest(description string) *Error {
 }
 
 // because returns a copy of e that tells the event hook what happened.
-func (e *Error) because(kind, reason string, cause error) *Error {
+func (e *Error) because(kind EventKind, reason EventReason, cause error) *Error {
 	c := *e
 	c.kind, c.reason, c.cause = kind, reason, cause
+	return &c
+}
+
+// failed returns a copy of e that tells the event hook which plug failed.
+func (e *Error) failed(kind EventKind, plug string, cause error) *Error {
+	c := *e
+	c.kind, c.plug, c.cause = kind, plug, cause
 	return &c
 }
 
@@ -109,18 +125,18 @@ func (e *Error) because(kind, reason string, cause error) *Error {
 func plugError(plug string, err error) *Error {
 	var e *Error
 	switch {
-	case errors.As(err, &e) && e.kind != "":
+	case errors.As(err, &e) && (e.kind != "" || e.plug != ""):
 		return e
 	case errors.As(err, &e):
-		kind := ""
-		if e.complete().status >= http.StatusInternalServerError {
+		kind := EventKind("")
+		if e.complete().Status >= http.StatusInternalServerError {
 			kind = EventUnavailable
 		}
-		return e.because(kind, plug, err)
+		return e.failed(kind, plug, err)
 	case errors.Is(err, ErrBusy):
-		return (&Error{Code: "temporarily_unavailable", RetryAfter: time.Second}).because(EventOverload, plug, err)
+		return (&Error{Code: "temporarily_unavailable", RetryAfter: time.Second}).failed(EventOverload, plug, err)
 	default:
-		return (&Error{Code: "temporarily_unavailable"}).because(EventUnavailable, plug, err)
+		return (&Error{Code: "temporarily_unavailable"}).failed(EventUnavailable, plug, err)
 	}
 }
 
@@ -131,6 +147,57 @@ func asError(err error) *Error {
 		return e
 	}
 	return plugError("handler", err)
+}
+
+// wiringError is the answer to a call that the Config does not allow.
+func wiringError(format string, args ...any) *Error {
+	return (&Error{Code: "server_error"}).because(EventUnavailable, "", fmt.Errorf("oauth2pw: "+format, args...))
+}
+
+const noChallenge = "none"
+
+// complete fills in what the code implies.
+func (e *Error) complete() *Error {
+	c := *e
+	if c.Code == "" || !onlyNQSChar(c.Code) {
+		c = Error{Code: "server_error"}
+	}
+	row, known := errorCodes[c.Code]
+	if !known {
+		row.status, row.description = http.StatusBadRequest, "The request was refused."
+	}
+	if c.Status < 400 || c.Status > 599 {
+		c.Status = row.status
+	}
+	switch c.scheme {
+	case "":
+		c.scheme = row.scheme
+	case noChallenge:
+		c.scheme = ""
+	}
+	if c.Description == "" {
+		c.Description = row.description
+	}
+	return &c
+}
+
+// description returns what may stand in the member "error_description".
+func (e *Error) description() string {
+	if onlyNQSChar(e.Description) {
+		return e.Description
+	}
+	return (&Error{Code: e.Code}).complete().Description
+}
+
+// onlyNQSChar reports whether s keeps to %x20-21 / %x23-5B / %x5D-7E (RFC 6749,
+// appendix A.7 and A.8).
+func onlyNQSChar(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // recoverPlug turns a panic of a plug into a refusal. It is deferred.
@@ -146,171 +213,31 @@ func recovered(do func() error) (refusal error) {
 	return do()
 }
 
-// told does something outside of the endpoints that may be refused, and tells the
-// event hook if it was. A panic of a plug, the hook included, becomes a refusal.
-func (c *config) told(ctx context.Context, event *Event, do func() error) (refusal error) {
-	defer recoverPlug(&refusal)
-	if refusal = recovered(do); refusal != nil {
-		c.answers.tell(ctx, asError(refusal), *event)
+// panicError describes a panic by its type and its place. Its value may hold a
+// secret and is not shown, except for what the runtime itself says.
+func panicError(value any) error {
+	what := fmt.Sprintf("%T", value)
+	if e, ok := value.(runtime.Error); ok {
+		what = e.Error()
 	}
-	return refusal
+	return fmt.Errorf("panic (%s) at %s", what, panicPlace())
 }
 
-const noChallenge = "none"
-
-// complete fills in what the code implies, and replaces an error that must not
-// be sent.
-func (e *Error) complete() *Error {
-	c := *e
-	if c.Code == "" || !onlyNQSChar(c.Code) || !onlyNQSChar(c.Description) {
-		c = Error{Code: "server_error"}
-	}
-	row, known := errorCodes[c.Code]
-	if !known {
-		row.status = http.StatusBadRequest
-	}
-	if c.status == 0 {
-		c.status = row.status
-	}
-	switch c.scheme {
-	case "":
-		c.scheme = row.scheme
-	case noChallenge:
-		c.scheme = ""
-	}
-	if c.Description == "" {
-		c.Description = row.description
-	}
-	return &c
-}
-
-// onlyNQSChar reports whether s keeps to %x20-21 / %x23-5B / %x5D-7E (RFC 6749,
-// appendix A.7 and A.8).
-func onlyNQSChar(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
-			return false
+// panicPlace returns the innermost frame outside the runtime below a panic. It is
+// called from a deferred function.
+func panicPlace() string {
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for panicked := false; ; {
+		f, more := frames.Next()
+		switch {
+		case strings.HasPrefix(f.Function, "runtime."):
+			panicked = panicked || f.Function == "runtime.gopanic"
+		case panicked:
+			return fmt.Sprintf("%s (%s:%d)", f.Function, f.File, f.Line)
+		}
+		if !more {
+			return "an unknown place"
 		}
 	}
-	return true
-}
-
-// answerer answers with errors.
-type answerer struct {
-	realm string
-	body  func(ctx context.Context, e *Error) any
-	emit  func(ctx context.Context, e Event) // nil: nobody listens
-}
-
-const defaultRealm = "api"
-
-// WriteError answers a request with err, as the token endpoint and the
-// middleware do: an [*Error] becomes its status, headers and JSON body, and any
-// other error is a 503 that says nothing about its cause. It is for endpoints
-// that an app writes itself on [ParsePasswordRequestForm].
-func WriteError(w http.ResponseWriter, r *http.Request, err error) {
-	answerer{realm: defaultRealm}.refuse(r.Context(), w, err, Event{})
-}
-
-// refuse tells the event hook about err and answers with it. A hook that panics
-// makes it a 500.
-func (a answerer) refuse(ctx context.Context, w http.ResponseWriter, err error, event Event) {
-	e := asError(err)
-	full, body, failed := a.prepare(ctx, e, event)
-	if failed != nil {
-		e = asError(failed)
-		a.body = nil
-		if full, body, failed = a.prepare(ctx, e, event); failed != nil {
-			a.emit = nil
-			full, body, _ = a.prepare(ctx, e, event)
-		}
-	}
-	h := w.Header()
-	if full.allow != "" {
-		h.Set("Allow", full.allow)
-	}
-	if full.scheme != "" {
-		h.Set("WWW-Authenticate", a.challenge(full))
-	}
-	if full.RetryAfter > 0 {
-		seconds := int64(full.RetryAfter / time.Second)
-		if full.RetryAfter%time.Second > 0 {
-			seconds++
-		}
-		h.Set("Retry-After", strconv.FormatInt(seconds, 10))
-	}
-	writeJSON(w, full.status, body)
-}
-
-// prepare runs the hooks.
-func (a answerer) prepare(ctx context.Context, e *Error, event Event) (full *Error, body []byte, failed error) {
-	defer recoverPlug(&failed)
-	full = e.complete()
-	a.tell(ctx, e, event)
-	return full, a.encode(ctx, full), nil
-}
-
-// tell completes an event by what e says and hands it to the hook. A request
-// without credentials is none.
-func (a answerer) tell(ctx context.Context, e *Error, event Event) {
-	if a.emit == nil || e.Code == "unauthorized" {
-		return
-	}
-	if e.kind != "" {
-		event.Kind = e.kind
-	}
-	event.Reason, event.Err = e.reason, e.cause
-	if event.Reason == "" {
-		event.Reason = e.Code
-	}
-	a.emit(ctx, event)
-}
-
-// encode returns the body of e. The hook sees the public part only.
-func (a answerer) encode(ctx context.Context, e *Error) []byte {
-	if a.body != nil {
-		public := &Error{Code: e.Code, Description: e.Description, RetryAfter: e.RetryAfter, Extra: maps.Clone(e.Extra)}
-		if v := a.body(ctx, public); v != nil {
-			if body, err := json.Marshal(v); err == nil {
-				return body
-			}
-		}
-	}
-	members := map[string]any{}
-	maps.Copy(members, e.Extra)
-	members["error"], members["error_description"] = e.Code, e.Description
-	body, err := json.Marshal(members)
-	if err != nil { // an Extra that JSON cannot hold
-		body, _ = json.Marshal(map[string]string{"error": e.Code, "error_description": e.Description})
-	}
-	return body
-}
-
-// challenge returns the WWW-Authenticate value of e (RFC 6750, section 3; RFC
-// 7617, section 2). The answer to a request without credentials carries no
-// error attributes.
-func (a answerer) challenge(e *Error) string {
-	var b strings.Builder
-	b.WriteString(e.scheme + ` realm="` + quotedString.Replace(a.realm) + `"`)
-	if e.scheme == "Bearer" && e.Code != "unauthorized" {
-		b.WriteString(`, error="` + e.Code + `", error_description="` + e.Description + `"`)
-		if e.scope != "" {
-			b.WriteString(`, scope="` + e.scope + `"`)
-		}
-	}
-	return b.String()
-}
-
-var quotedString = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-
-// writeJSON answers with headers that keep any cache from storing it (RFC 6749,
-// section 5.1).
-func writeJSON(w http.ResponseWriter, status int, body []byte) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Pragma", "no-cache")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	_, _ = w.Write(body) // the client is gone; nobody is left to tell
 }

@@ -115,7 +115,7 @@ func TestConformance30Faults(t *testing.T) {
 			err    error
 			status int
 			code   string
-			event  string
+			event  oauth2pw.EventKind
 		}{
 			{"error", false, errors.New("the disk is on fire"), 503, "temporarily_unavailable", oauth2pw.EventUnavailable},
 			{"context", false, context.DeadlineExceeded, 503, "temporarily_unavailable", oauth2pw.EventUnavailable},
@@ -292,8 +292,8 @@ func TestWiringMistakes(t *testing.T) {
 
 type onlyIssuer struct{ oauth2pw.TokenIssuer }
 
-func grantsNamed(name string) map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
-	return map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error){
+func grantsNamed(name string) map[string]oauth2pw.GrantFunc {
+	return map[string]oauth2pw.GrantFunc{
 		name: func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error) { return nil, nil },
 	}
 }
@@ -302,7 +302,7 @@ func TestCustomGrant(t *testing.T) {
 	var users oauth2pw.UserStore
 	a := newApp(t, func(c *oauth2pw.Config) {
 		users = c.Users
-		c.Grants = map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error){
+		c.Grants = map[string]oauth2pw.GrantFunc{
 			"otp": func(ctx context.Context, r *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
 				switch code := r.Param("code"); code {
 				case "":
@@ -326,7 +326,11 @@ func TestCustomGrant(t *testing.T) {
 	a.post("grant_type=otp&code=wrong").isError(t, 400, "invalid_grant")
 	a.post("grant_type=otp&code=down").isError(t, 503, "temporarily_unavailable")
 	a.post("grant_type=otp&code=quote").isError(t, 500, "server_error")
-	a.post("grant_type=otp&code=line").isError(t, 500, "server_error")
+	// Another text than RFC 6749 allows in error_description stands in message.
+	line := a.post("grant_type=otp&code=line")
+	line.isError(t, 400, "invalid_grant")
+	require.Equal(t, "The credentials are wrong.", line.json["error_description"])
+	require.Equal(t, "a\r\nb", line.json["message"])
 	got := a.post("grant_type=otp&code=u1&code=u1") // sent twice: none
 	got.isError(t, 400, "mfa_required")
 	require.Equal(t, "m1", got.json["mfa_token"])
@@ -466,7 +470,7 @@ func TestNothingLeaks(t *testing.T) {
 			log(ctx, e)
 			shown = append(shown, e)
 		}
-		c.Grants = map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error){
+		c.Grants = map[string]oauth2pw.GrantFunc{
 			"otp": func(_ context.Context, r *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
 				show(r)
 				show(*r)

@@ -110,7 +110,7 @@ func queryNamesOAuthParam(query string) bool {
 }
 
 var (
-	errTooLarge      = &Error{Code: "invalid_request", Description: "The body is larger than 64 KiB.", status: http.StatusRequestEntityTooLarge}
+	errTooLarge      = &Error{Code: "invalid_request", Description: "The body is larger than 64 KiB.", Status: http.StatusRequestEntityTooLarge}
 	errTooManyParams = badRequest("The form has too many parameters.")
 )
 
@@ -131,7 +131,7 @@ func bodyParams(r *http.Request, isMultipart bool) (form, error) {
 		return nil, errTooLarge
 	}
 	if err != nil {
-		return nil, badRequest("The body could not be read.").because("", "body", err)
+		return nil, badRequest("The body could not be read.").because("", ReasonUnreadableBody, err)
 	}
 	if isMultipart {
 		return multipartParams(r.Header.Get("Content-Type"), body)
@@ -308,21 +308,12 @@ func requirePost(r *http.Request) error {
 		return nil
 	}
 	return &Error{Code: "invalid_request", Description: "The method must be POST.",
-		status: http.StatusMethodNotAllowed, allow: http.MethodPost}
+		Status: http.StatusMethodNotAllowed, allow: http.MethodPost}
 }
 
 func requireParam(param func(name string) string, name string) error {
 	if param(name) == "" {
 		return badRequest("The parameter " + name + " is missing.")
-	}
-	return nil
-}
-
-// requirePassword refuses a form without what the password grant requires (RFC
-// 6749, section 4.3.2).
-func requirePassword(param func(name string) string) error {
-	if param("username") == "" || param("password") == "" {
-		return badRequest("The parameters username and password are required.")
 	}
 	return nil
 }

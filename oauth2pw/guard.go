@@ -2,6 +2,7 @@ package oauth2pw
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -22,73 +23,59 @@ type openAttempt interface {
 	cancel(ctx context.Context) error
 }
 
-// plugThrottle is Config.Throttle.
-type plugThrottle struct {
-	Throttle
-	timeout
+// guard bounds guessing: it counts each attempt before it is checked.
+type guard struct {
+	throttle throttle // nil: none
+	realm    string
+	tag      func(a Attempt, secret string) uint32
+	answers  answerer
 }
 
-type plugAttempt struct {
-	throttle plugThrottle
-	attempt  Attempt
-}
-
-func (t plugThrottle) begin(ctx context.Context, a Attempt) (openAttempt, time.Duration, error) {
-	ctx, cancel := t.start(ctx)
-	defer cancel()
-	wait, err := t.Begin(ctx, a)
-	if err != nil {
-		return nil, 0, plugError("Throttle.Begin", err)
+func newGuard(c *Config, plugs *plugs, now clock, answers answerer) (*guard, error) {
+	switch {
+	case c.ThrottleLimit < 0 || c.ThrottleWindow < 0:
+		return nil, errors.New("oauth2pw: Config.ThrottleLimit and Config.ThrottleWindow must not be negative")
+	case c.ThrottleLimit > maxThrottleLimit || c.ThrottleWindow > maxThrottleWindow:
+		return nil, errors.New("oauth2pw: Config.ThrottleLimit is at most 100000, and Config.ThrottleWindow at most a week")
+	case c.ThrottleWindow != 0 && c.ThrottleWindow < time.Second:
+		return nil, errors.New("oauth2pw: Config.ThrottleWindow is under a second, which bounds nothing: write 15*time.Minute")
+	case c.InsecureNoThrottle && c.Throttle != nil:
+		return nil, errors.New("oauth2pw: set one of Config.Throttle and Config.InsecureNoThrottle")
+	case c.Throttle != nil && (c.ThrottleLimit != 0 || c.ThrottleWindow != 0):
+		return nil, errors.New("oauth2pw: Config.ThrottleLimit and Config.ThrottleWindow are those of the built-in throttle; Config.Throttle has its own")
 	}
-	if wait > 0 || a.Right {
-		return nil, wait, nil
+	g := &guard{realm: answers.realm, tag: newAttemptTag(c.Secrets), answers: answers}
+	switch {
+	case c.Throttle != nil:
+		g.throttle = plugThrottle{c.Throttle, plugs}
+	case !c.InsecureNoThrottle:
+		g.throttle = newMemoryThrottle(
+			withDefault(c.ThrottleLimit, defaultThrottleLimit), withDefault(c.ThrottleWindow, defaultThrottleWindow), now)
 	}
-	return plugAttempt{t, a}, 0, nil
-}
-
-func (p plugAttempt) succeed(ctx context.Context, userID string) error {
-	ctx, cancel := p.throttle.start(ctx)
-	defer cancel()
-	a := p.attempt
-	if a.Kind == AttemptGrant {
-		a.UserID = userID
-	}
-	if err := p.throttle.Succeed(ctx, a); err != nil {
-		return plugError("Throttle.Succeed", err)
-	}
-	return nil
-}
-
-func (p plugAttempt) cancel(ctx context.Context) error {
-	ctx, cancel := p.throttle.start(ctx)
-	defer cancel()
-	if err := p.throttle.Cancel(ctx, p.attempt); err != nil {
-		return plugError("Throttle.Cancel", err)
-	}
-	return nil
+	return g, nil
 }
 
 // attempt completes the description of a try with a secret.
-func (c *config) attempt(ctx context.Context, a Attempt, secret string) Attempt {
+func (g *guard) attempt(ctx context.Context, a Attempt, secret string) Attempt {
 	s := stateFrom(ctx)
-	a.Realm, a.Address, a.Shared = c.Realm, s.address, s.doubt != nil
+	a.Realm, a.Address, a.Shared = g.realm, s.address, s.shared != nil
 	if secret != "" {
-		a.Tag, a.HasTag = c.tag(a, secret), true
+		a.Tag, a.HasTag = g.tag(a, secret), true
 	}
 	return a
 }
 
 // begin asks the throttle, and counts.
-func (c *config) begin(ctx context.Context, a Attempt) (openAttempt, error) {
-	if c.throttle == nil {
+func (g *guard) begin(ctx context.Context, a Attempt) (openAttempt, error) {
+	if g.throttle == nil {
 		return nil, nil
 	}
-	open, wait, err := c.throttle.begin(ctx, a)
+	open, wait, err := g.throttle.begin(ctx, a)
 	if err != nil {
 		return nil, err
 	}
 	if wait > 0 {
-		return nil, (&Error{Code: "slow_down", RetryAfter: wait}).because(EventThrottled, string(a.Kind), nil)
+		return nil, (&Error{Code: "slow_down", RetryAfter: wait}).because(EventThrottled, EventReason(a.Kind), nil)
 	}
 	return open, nil
 }
@@ -105,20 +92,20 @@ const (
 // guess counts an attempt as failed, lets check decide about it, and uncounts it if it
 // was right, or if nothing was decided. While the attempt is blocked, check is not
 // asked. userID is who has proved to be who. A panic counts as wrong.
-func (c *config) guess(ctx context.Context, a Attempt, check func() (v verdict, userID string, err error)) error {
-	open, err := c.begin(ctx, a)
+func (g *guard) guess(ctx context.Context, a Attempt, check func() (v verdict, userID string, err error)) error {
+	open, err := g.begin(ctx, a)
 	if err != nil {
 		return err
 	}
 	v, userID, err := check()
-	c.settle(ctx, open, v, userID)
+	g.settle(ctx, open, v, userID)
 	return err
 }
 
 // settle uncounts an attempt, unless it was wrong. It does so even if the client
 // disconnects. A throttle that fails has counted one attempt too many: that is an
 // event, and no answer.
-func (c *config) settle(ctx context.Context, open openAttempt, v verdict, userID string) {
+func (g *guard) settle(ctx context.Context, open openAttempt, v verdict, userID string) {
 	if open == nil || v == wrong {
 		return
 	}
@@ -130,6 +117,6 @@ func (c *config) settle(ctx context.Context, open openAttempt, v verdict, userID
 		err = open.cancel(ctx)
 	}
 	if err != nil {
-		c.answers.tell(ctx, asError(err), Event{})
+		g.answers.tell(ctx, asError(err), Event{})
 	}
 }

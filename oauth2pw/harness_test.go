@@ -46,6 +46,7 @@ type plainHasher struct {
 	mu       sync.Mutex
 	verified []string      // the hashes
 	salt     func() string // nil: equal passwords have equal hashes
+	tooLong  bool          // every password is longer than the formats allow
 }
 
 func (h *plainHasher) Hash(_ context.Context, password string) (string, error) {
@@ -59,6 +60,9 @@ func (h *plainHasher) Verify(_ context.Context, hash, password string) (ok, outd
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.verified = append(h.verified, hash)
+	if h.tooLong {
+		return false, false, fmt.Errorf("hasher: %w", oauth2pw.ErrPasswordTooLong)
+	}
 	scheme, plain, readable := strings.Cut(hash, ":")
 	if hash != "" && !readable {
 		return false, true, nil
@@ -140,6 +144,7 @@ func newApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
 		LoadUser:      true,
 		Now:           a.clock.Now,
 		OnEvent: func(ctx context.Context, e oauth2pw.Event) {
+			note(e)
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			a.events = append(a.events, e)

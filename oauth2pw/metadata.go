@@ -4,11 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strconv"
 )
 
@@ -38,13 +36,21 @@ type metadata struct {
 	IntrospectionAuthMethods []string `json:"introspection_endpoint_auth_methods_supported,omitempty"`
 }
 
+// supported is what a server offers, as its metadata say.
+type supported struct {
+	issuer  string // of the tokens; "": it is not known
+	scopes  []string
+	grants  []string
+	clients bool // there are any
+}
+
 // MetadataHandler returns a handler of GET that answers with the metadata document
 // of this server: what is enabled in the Config, at the URLs of m. Its place is
 // /.well-known/oauth-authorization-server, followed by the path of the issuer if
 // it has one (RFC 8414, section 3). It panics, at wiring, on a URL that may not
 // stand there, and on an issuer other than that of Config.Issuer.
 func (a *Auth) MetadataHandler(m Metadata) http.Handler {
-	doc, err := a.c.metadata(m)
+	doc, err := a.supported.document(m)
 	if err != nil {
 		panic("oauth2pw: MetadataHandler: " + err.Error())
 	}
@@ -54,9 +60,9 @@ func (a *Auth) MetadataHandler(m Metadata) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			a.c.answers.refuse(a.c.withAddress(r), w, &Error{
+			a.answers.refuse(a.proxies.withAddress(r), w, &Error{
 				Code: "invalid_request", Description: "The method must be GET.",
-				status: http.StatusMethodNotAllowed, allow: "GET, HEAD",
+				Status: http.StatusMethodNotAllowed, allow: "GET, HEAD",
 			}, Event{Kind: EventRequestRefused})
 			return
 		}
@@ -68,14 +74,10 @@ func (a *Auth) MetadataHandler(m Metadata) http.Handler {
 	})
 }
 
-func (c *config) metadata(m Metadata) (*metadata, error) {
-	if issuer, ok := issuerOf(c.Issuer); ok {
-		if m.Issuer == "" {
-			m.Issuer = issuer
-		}
-		if m.Issuer != issuer {
-			return nil, fmt.Errorf("the Issuer %q is not that of the tokens, %q", m.Issuer, issuer)
-		}
+func (s supported) document(m Metadata) (*metadata, error) {
+	m.Issuer = withDefault(m.Issuer, s.issuer)
+	if s.issuer != "" && m.Issuer != s.issuer {
+		return nil, fmt.Errorf("the Issuer %q is not that of the tokens, %q", m.Issuer, s.issuer)
 	}
 	for _, field := range []struct {
 		name, url          string
@@ -96,15 +98,15 @@ func (c *config) metadata(m Metadata) (*metadata, error) {
 	}
 	confidential := []string{"client_secret_basic", "client_secret_post"}
 	methods := []string{"none"}
-	if c.Clients != nil {
+	if s.clients {
 		methods = append(confidential, methods...)
 	}
 	doc := &metadata{
 		Issuer: m.Issuer, TokenEndpoint: m.TokenEndpoint, JWKSURI: m.JWKSURI,
 		RevocationEndpoint: m.RevocationEndpoint, IntrospectionEndpoint: m.IntrospectionEndpoint,
-		ScopesSupported:        slices.Sorted(maps.Keys(c.Scopes)),
+		ScopesSupported:        s.scopes,
 		ResponseTypesSupported: []string{},
-		GrantTypesSupported:    c.grantTypes(),
+		GrantTypesSupported:    s.grants,
 		TokenAuthMethods:       methods,
 	}
 	if m.RevocationEndpoint != "" {
@@ -114,17 +116,6 @@ func (c *config) metadata(m Metadata) (*metadata, error) {
 		doc.IntrospectionAuthMethods = confidential
 	}
 	return doc, nil
-}
-
-// grantTypes lists what the token endpoint accepts: the built-in grants first.
-func (c *config) grantTypes() []string {
-	types := []string{}
-	for _, name := range []string{grantPassword, grantRefresh} {
-		if _, on := c.grants[name]; on {
-			types = append(types, name)
-		}
-	}
-	return append(types, slices.Sorted(maps.Keys(c.Grants))...)
 }
 
 // checkURL refuses what may not stand in a metadata document (RFC 8414, section

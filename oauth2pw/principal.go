@@ -3,30 +3,12 @@ package oauth2pw
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"time"
 )
-
-// TokenIssuer makes access tokens. Package tokens has one. It is called
-// concurrently; any error means that it failed (503).
-type TokenIssuer interface {
-	// Issue makes an access token that says what p says, and returns the token
-	// and the principal that a verifier will see. Issuer, Audience, IssuedAt and
-	// TokenID are the issuer's to set. A non-zero p.ExpiresAt is the latest
-	// expiry allowed. p.User is the user's record, for claims of the app's own.
-	Issue(ctx context.Context, p Principal) (token string, issued Principal, err error)
-}
-
-// TokenVerifier checks access tokens. Package tokens has some, and so is an
-// [*Auth]. It is called concurrently, with a token that is a b64token of RFC 6750
-// and at most 16 KiB. An error that wraps [ErrInvalidToken] says that the token
-// is not good; any other, that it could not be checked (503).
-type TokenVerifier interface {
-	Verify(ctx context.Context, token string) (Principal, error)
-}
 
 // Principal is what a verified access token says (RFC 9068, section 2.2). It is a
 // value, with no slice or map that handlers could share. A user is the pair of
@@ -55,10 +37,11 @@ type Principal struct {
 // HasScope reports whether the principal has a scope.
 func (p Principal) HasScope(s string) bool { return hasScope(p.Scope, s) }
 
-// Claims decodes the token's claims into v, like json.Unmarshal.
+// Claims decodes the token's claims into v, like json.Unmarshal. Without a Payload it is
+// an error: a test sets it, with WithPrincipal.
 func (p Principal) Claims(v any) error {
 	if p.Payload == "" {
-		return json.Unmarshal([]byte("{}"), v)
+		return errors.New("oauth2pw: the principal has no claims: Principal.Payload is empty")
 	}
 	return json.Unmarshal([]byte(p.Payload), v)
 }
@@ -68,7 +51,7 @@ func (p Principal) Claims(v any) error {
 type requestState struct {
 	context.Context
 	address   netip.Addr
-	doubt     error // why the address may be that of many; nil: it is one client's own
+	shared    *sharedAddress // nil: the address is one client's own
 	principal Principal
 	present   bool     // whether there is a principal
 	verifier  any      // the mark of what verified it; nil for WithPrincipal's
@@ -108,14 +91,6 @@ func newState(ctx context.Context) *requestState {
 	return &s
 }
 
-// withAddress returns the context of a request with the address of its client in
-// it.
-func (c *config) withAddress(r *http.Request) context.Context {
-	s := newState(r.Context())
-	s.address, s.doubt = c.transport.clientAddress(r)
-	return s
-}
-
 // PrincipalFrom returns the principal that the middleware around a handler has
 // verified; false behind optional middleware if the request carries no token.
 func PrincipalFrom(ctx context.Context) (Principal, bool) {
@@ -137,7 +112,7 @@ func RequiredScopes(ctx context.Context) []string {
 	return slices.Clone(stateFrom(ctx).required)
 }
 
-// ClientAddress returns the address of the client of a request. It is set by the
-// endpoints and the middleware of an [Auth], for plugs and handlers; the zero
-// Addr elsewhere.
+// ClientAddress returns the address of the client of a request. The endpoints and the
+// middleware of an [Auth] set it, for plugs and handlers. Elsewhere it is the zero Addr;
+// see [Auth.ClientAddress].
 func ClientAddress(ctx context.Context) netip.Addr { return stateFrom(ctx).address }

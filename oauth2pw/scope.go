@@ -51,12 +51,45 @@ func hasScope(list, s string) bool {
 	return false
 }
 
-// grantScopes is the scope policy: what a user gets through a client (nil: none
-// named) who asked for these scopes. It refuses whole what it does not grant
-// whole; what nobody asked for, the defaults, is cut to what is allowed.
-func (c *config) grantScopes(ctx context.Context, u *User, client *Client, asked []string) ([]string, error) {
-	if c.GrantScopes != nil {
-		granted, err := c.askGrantScopes(ctx, u, client, asked)
+// scopePolicy decides which scopes a login gets.
+type scopePolicy struct {
+	all      map[string]string // every scope there is, with its description
+	defaults []string
+	ask      func(ctx context.Context, u *User, c *Client, asked []string) ([]string, error) // Config.GrantScopes
+}
+
+func newScopePolicy(c *Config) (*scopePolicy, error) {
+	p := &scopePolicy{all: c.Scopes, defaults: c.DefaultScopes, ask: c.GrantScopes}
+	if p.all == nil {
+		p.all = make(map[string]string, len(p.defaults))
+		for _, s := range p.defaults {
+			p.all[s] = ""
+		}
+	}
+	for s := range p.all {
+		if !validScopeToken(s) {
+			return nil, fmt.Errorf("oauth2pw: Config.Scopes: %q is no scope: printable ASCII without space, quote and backslash", s)
+		}
+	}
+	for _, s := range p.defaults {
+		if !p.knows(s) {
+			return nil, fmt.Errorf("oauth2pw: Config.DefaultScopes: Config.Scopes does not name %q", s)
+		}
+	}
+	return p, nil
+}
+
+func (p *scopePolicy) knows(s string) bool {
+	_, known := p.all[s]
+	return known
+}
+
+// grant returns the scopes that a user gets through a client (nil: none named) that asked
+// for some. It refuses a request whole, or grants it whole; the defaults, which no client
+// asked for, are cut to the allowed ones.
+func (p *scopePolicy) grant(ctx context.Context, u *User, client *Client, asked []string) ([]string, error) {
+	if p.ask != nil {
+		granted, err := p.askApp(ctx, u, client, asked)
 		if err != nil {
 			return nil, err
 		}
@@ -68,52 +101,56 @@ func (c *config) grantScopes(ctx context.Context, u *User, client *Client, asked
 		return granted, nil
 	}
 	if asked == nil {
-		return c.allowedScopes(u, client, c.DefaultScopes), nil
+		return p.allowed(u, client, p.defaults), nil
 	}
-	if allowed := c.allowedScopes(u, client, asked); len(allowed) < len(asked) {
+	if allowed := p.allowed(u, client, asked); len(allowed) < len(asked) {
 		return nil, errScopeNotAllowed
 	}
 	return asked, nil
 }
 
-// keepScopes returns those of the scopes of a session that user and client may
+// keep returns those of the scopes of a session that user and client may
 // still have.
-func (c *config) keepScopes(ctx context.Context, u *User, client *Client, scopes []string) ([]string, error) {
-	if c.GrantScopes == nil {
-		return c.allowedScopes(u, client, scopes), nil
+func (p *scopePolicy) keep(ctx context.Context, u *User, client *Client, scopes []string) ([]string, error) {
+	if p.ask == nil {
+		return p.allowed(u, client, scopes), nil
 	}
-	granted, err := c.askGrantScopes(ctx, u, client, scopes)
+	granted, err := p.askApp(ctx, u, client, scopes)
 	if err != nil {
 		return nil, err
 	}
 	return filter(scopes, func(s string) bool { return slices.Contains(granted, s) && client.mayHave(s) }), nil
 }
 
-// askGrantScopes asks the app's policy, which may grant only scopes that there
+// askApp asks the app's policy, which may grant only scopes that there
 // are.
-func (c *config) askGrantScopes(ctx context.Context, u *User, client *Client, asked []string) ([]string, error) {
-	granted, err := c.GrantScopes(ctx, u, client, asked)
+func (p *scopePolicy) askApp(ctx context.Context, u *User, client *Client, asked []string) ([]string, error) {
+	granted, err := p.ask(ctx, u, client, asked)
 	if err != nil {
-		return nil, plugError("Config.GrantScopes", err)
+		e := plugError("Config.GrantScopes", err)
+		if e.Code == errScopeNotAllowed.Code {
+			e = e.because(EventScopeRefused, "", err)
+		}
+		return nil, e
 	}
 	for _, s := range granted {
-		if !c.knowsScope(s) {
-			return nil, (&Error{Code: "server_error"}).because(EventUnavailable, "Config.GrantScopes",
+		if !p.knows(s) {
+			return nil, (&Error{Code: "server_error"}).failed(EventUnavailable, "Config.GrantScopes",
 				errors.New("it granted a scope that Config.Scopes does not name"))
 		}
 	}
 	return addScopes(nil, granted...), nil
 }
 
-// allowedScopes returns those of the scopes that a user may have through a client,
+// allowed returns those of the scopes that a user may have through a client,
 // without duplicates.
-func (c *config) allowedScopes(u *User, client *Client, scopes []string) []string {
+func (p *scopePolicy) allowed(u *User, client *Client, scopes []string) []string {
 	userMay := u.Scopes
 	if userMay == nil {
-		userMay = c.DefaultScopes
+		userMay = p.defaults
 	}
 	return filter(addScopes(nil, scopes...), func(s string) bool {
-		return c.knowsScope(s) && slices.Contains(userMay, s) && client.mayHave(s)
+		return p.knows(s) && slices.Contains(userMay, s) && client.mayHave(s)
 	})
 }
 
@@ -127,30 +164,4 @@ func filter(list []string, keep func(string) bool) []string {
 }
 
 var errScopeNotAllowed = (&Error{Code: "invalid_scope", Description: "A scope is unknown or not allowed."}).
-	because(EventScopeRefused, "not_allowed", nil)
-
-func (c *config) knowsScope(s string) bool {
-	_, known := c.Scopes[s]
-	return known
-}
-
-// setScopes checks the scopes of a Config and fills in Scopes.
-func (c *config) setScopes() error {
-	if c.Scopes == nil {
-		c.Scopes = make(map[string]string, len(c.DefaultScopes))
-		for _, s := range c.DefaultScopes {
-			c.Scopes[s] = ""
-		}
-	}
-	for s := range c.Scopes {
-		if !validScopeToken(s) {
-			return fmt.Errorf("oauth2pw: Config.Scopes: %q is no scope: printable ASCII without space, quote and backslash", s)
-		}
-	}
-	for _, s := range c.DefaultScopes {
-		if !c.knowsScope(s) {
-			return fmt.Errorf("oauth2pw: Config.DefaultScopes: Config.Scopes does not name %q", s)
-		}
-	}
-	return nil
-}
+	because(EventScopeRefused, "", nil)

@@ -360,7 +360,7 @@ func TestRaces(t *testing.T) {
 
 	t.Run("a custom grant beside a change", func(t *testing.T) {
 		a, s := newScriptedApp(t, func(c *oauth2pw.Config) {
-			c.Grants = map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error){
+			c.Grants = map[string]oauth2pw.GrantFunc{
 				"x": func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
 					return &oauth2pw.User{ID: "u1", Scopes: []string{"me"}}, nil
 				},

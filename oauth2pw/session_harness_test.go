@@ -121,13 +121,13 @@ func (a *sessionApp) sessionOf(p pair) *oauth2pw.Session {
 	return s
 }
 
-// saw requires that an event of a kind and a reason has happened since events were
+// saw requires that an event of a kind and a reason, or a plug, has happened since events were
 // last taken, and returns it.
-func (a *sessionApp) saw(kind, reason string) oauth2pw.Event {
+func (a *sessionApp) saw(kind oauth2pw.EventKind, reason oauth2pw.EventReason) oauth2pw.Event {
 	a.Helper()
 	events := a.takeEvents()
 	for _, e := range events {
-		if e.Kind == kind && e.Reason == reason {
+		if e.Kind == kind && (e.Reason == reason || e.Reason == "" && e.Plug == string(reason)) {
 			return e
 		}
 	}

@@ -278,7 +278,7 @@ func TestChangePassword(t *testing.T) {
 		require.NoError(t, err)
 		early, _, err := a.ring.Issue(t.Context(), oauth2pw.Principal{Subject: "u1", SessionID: sessionID(t, p.access), AuthTime: a.clock.Now().Add(-time.Minute)})
 		require.NoError(t, err)
-		for token, reason := range map[string]string{ended.access: "session_over", bare: "no_session", others: "session_over", gone: "session_over", early: "session_over"} {
+		for token, reason := range map[string]oauth2pw.EventReason{ended.access: "session_over", bare: "no_session", others: "session_over", gone: "session_over", early: "session_over"} {
 			a.takeEvents()
 			a.change(token, "secret", "fine").isError(t, 403, "access_denied")
 			a.saw(oauth2pw.EventPasswordRefused, reason)
@@ -335,7 +335,11 @@ func TestChangePassword(t *testing.T) {
 	t.Run("what it needs", func(t *testing.T) {
 		a := newSessionApp(t, func(c *oauth2pw.Config) { c.Users = struct{ oauth2pw.UserStore }{c.Users} })
 		_, err := a.auth.ChangePassword(formRequest(""), "secret", "x")
-		require.ErrorContains(t, err, "PasswordUpdater")
+		e := (*oauth2pw.Error)(nil)
+		require.ErrorAs(t, err, &e)
+		require.Equal(t, "server_error", e.Code)
+		require.ErrorContains(t, errors.Unwrap(err), "PasswordUpdater")
+		require.ErrorContains(t, a.saw(oauth2pw.EventUnavailable, "").Err, "PasswordUpdater")
 	})
 
 	t.Run("a plug that panics", func(t *testing.T) {
@@ -450,7 +454,7 @@ func TestSweepSessions(t *testing.T) {
 		require.ErrorIs(t, <-done, context.Canceled)
 		require.Equal(t, int32(3), passes.Load(), "at once, and each hour, failures or not")
 	})
-	require.Equal(t, "SessionStore.Sweep", a.saw(oauth2pw.EventUnavailable, "SessionStore.Sweep").Reason)
+	a.saw(oauth2pw.EventUnavailable, "SessionStore.Sweep")
 }
 
 // TestAuthorization: guessing an id ends nothing of others.

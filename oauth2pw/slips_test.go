@@ -69,7 +69,7 @@ func TestSlips(t *testing.T) {
 			{"a default scope that is misspelt", "Config.DefaultScopes", func(c *oauth2pw.Config) { c.DefaultScopes = []string{"mee"} }},
 			{"a grant of the app's own by a built-in name", "Config.Grants", func(c *oauth2pw.Config) { c.Grants = grantsNamed("password") }},
 			{"a nil grant", "Config.Grants", func(c *oauth2pw.Config) {
-				c.Grants = map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error){"x": nil}
+				c.Grants = map[string]oauth2pw.GrantFunc{"x": nil}
 			}},
 			{"everybody is a trusted proxy", "Config.TrustedProxies", func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} }},
 			{"a zero prefix", "Config.TrustedProxies", func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{{}} }},

@@ -5,7 +5,6 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"net/netip"
 	"time"
 )
@@ -90,30 +89,6 @@ const (
 	maxThrottleLimit      = 100_000
 	maxThrottleWindow     = 7 * 24 * time.Hour
 )
-
-func (c *config) setThrottle() error {
-	switch {
-	case c.ThrottleLimit < 0 || c.ThrottleWindow < 0:
-		return errors.New("oauth2pw: Config.ThrottleLimit and Config.ThrottleWindow must not be negative")
-	case c.ThrottleLimit > maxThrottleLimit || c.ThrottleWindow > maxThrottleWindow:
-		return errors.New("oauth2pw: Config.ThrottleLimit is at most 100000, and Config.ThrottleWindow at most a week")
-	case c.ThrottleWindow != 0 && c.ThrottleWindow < time.Second:
-		return errors.New("oauth2pw: Config.ThrottleWindow is under a second, which bounds nothing: write 15*time.Minute")
-	case c.Throttle != nil && isNil(c.Throttle):
-		return errors.New("oauth2pw: Config.Throttle is a nil pointer")
-	case c.InsecureNoThrottle && c.Throttle != nil:
-		return errors.New("oauth2pw: set one of Config.Throttle and Config.InsecureNoThrottle")
-	case c.Throttle != nil && (c.ThrottleLimit != 0 || c.ThrottleWindow != 0):
-		return errors.New("oauth2pw: Config.ThrottleLimit and Config.ThrottleWindow are those of the built-in throttle; Config.Throttle has its own")
-	case c.Throttle != nil:
-		c.throttle = plugThrottle{c.Throttle, c.timeout()}
-	case !c.InsecureNoThrottle:
-		c.throttle = newMemoryThrottle(
-			withDefault(c.ThrottleLimit, defaultThrottleLimit), withDefault(c.ThrottleWindow, defaultThrottleWindow), c.now)
-	}
-	c.tag = newAttemptTag(c.Secrets)
-	return nil
-}
 
 // newAttemptTag returns what makes the tags of attempts. Processes that share a
 // first refresh secret make the same.

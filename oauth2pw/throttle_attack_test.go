@@ -405,7 +405,7 @@ func TestConformance145(t *testing.T) {
 	a.from(home, right("johndoe"), "Sec-Fetch-Site: cross-site")
 	e := a.takeEvents()[0]
 	require.Equal(t, oauth2pw.EventRequestRefused, e.Kind)
-	require.Equal(t, "cross_site", e.Reason)
+	require.Equal(t, oauth2pw.ReasonCrossSite, e.Reason)
 	require.ErrorContains(t, e.Err, "Config.TrustedOrigins")
 
 	for _, origin := range []string{"", "null", "*", "https://*.example.com", "app.example.com", "https://app.example.com/", "https://app.example.com/x", "HTTPS://app.example.com", "https://App.example.com", "https://app.example.com:443", "http://x:80", "https://user@app.example.com", "https://", "https://a b", "https://x?y", "//app.example.com", "https://x:"} {
@@ -573,7 +573,7 @@ func TestTwiceTheLimit(t *testing.T) {
 func TestGuessesOfAGrant(t *testing.T) {
 	looked := 0
 	a := newApp(t, func(c *oauth2pw.Config) {
-		c.Grants = map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error){
+		c.Grants = map[string]oauth2pw.GrantFunc{
 			"otp": func(_ context.Context, r *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
 				for _, id := range []string{"u1", "u3"} {
 					if err := r.Guess(context.Background(), id); err != nil {
@@ -668,7 +668,7 @@ func TestClockBehindAChange(t *testing.T) {
 	// is no guess.
 	b := newApp(t, func(c *oauth2pw.Config) {
 		c.ThrottleLimit = 1
-		c.Grants = map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error){
+		c.Grants = map[string]oauth2pw.GrantFunc{
 			"x": func(ctx context.Context, r *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
 				if err := r.Guess(ctx, "u1"); err != nil {
 					return nil, err
@@ -725,7 +725,7 @@ func TestGuessingRun(t *testing.T) {
 // its guesses free.
 func TestConnectionReset(t *testing.T) {
 	a := newApp(t, func(c *oauth2pw.Config) {
-		c.Grants = map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error){
+		c.Grants = map[string]oauth2pw.GrantFunc{
 			"x": func(ctx context.Context, r *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
 				if err := r.Guess(ctx, "u1"); err != nil {
 					return nil, err

@@ -76,7 +76,7 @@ func TestConformanceThrottle(t *testing.T) {
 		require.Zero(t, a.hasher.take(), "no hash is computed")
 		for _, e := range a.takeEvents() {
 			require.Equal(t, oauth2pw.EventThrottled, e.Kind)
-			require.Equal(t, "password", e.Reason)
+			require.Equal(t, oauth2pw.EventReason("password"), e.Reason)
 			require.Equal(t, netip.MustParseAddr(home), e.Address)
 			require.Equal(t, "u1", e.UserID)
 		}
@@ -369,6 +369,9 @@ func TestConformanceThrottle(t *testing.T) {
 		// A hop that cannot be read: who is behind it nobody knows.
 		g := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
 		require.Equal(t, 200, g.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: unknown").StatusCode)
+		unreadable := g.takeEvents()[0]
+		require.Equal(t, oauth2pw.EventProxyHeader, unreadable.Kind, "the proxy is known")
+		require.Equal(t, oauth2pw.ReasonUnreadableHop, unreadable.Reason)
 		g.attackAccount("johndoe")
 		g.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: unknown").isThrottled(t)
 		// A proxy in front of the trusted one.
@@ -383,7 +386,8 @@ func TestConformanceThrottle(t *testing.T) {
 		})
 		require.Equal(t, 200, b.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1").StatusCode)
 		e := b.takeEvents()[0]
-		require.Equal(t, oauth2pw.EventUnknownProxy, e.Kind)
+		require.Equal(t, oauth2pw.EventProxyHeader, e.Kind)
+		require.Equal(t, oauth2pw.ReasonOtherHeader, e.Reason)
 		require.ErrorContains(t, e.Err, "Config.ProxyHeader")
 		b.attackAccount("johndoe")
 		b.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1").isThrottled(t)
@@ -548,7 +552,7 @@ func TestThrottleChangePassword(t *testing.T) {
 // counted is set; the code right-code is right.
 func grantApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
 	return newApp(t, append(edits, func(c *oauth2pw.Config) {
-		c.Grants = map[string]func(context.Context, *oauth2pw.TokenRequest) (*oauth2pw.User, error){
+		c.Grants = map[string]oauth2pw.GrantFunc{
 			"otp": func(ctx context.Context, r *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
 				if r.Param("counted") != "" {
 					if err := r.Guess(ctx, r.Param("whose")); err != nil && r.Param("stubborn") == "" {
@@ -838,7 +842,7 @@ func TestThrottlePlug(t *testing.T) {
 		a.from(home, form).isError(t, 503, "temporarily_unavailable")
 		events := a.takeEvents()
 		require.Equal(t, oauth2pw.EventUnavailable, events[0].Kind)
-		require.Equal(t, "Throttle.Begin", events[0].Reason)
+		require.Equal(t, "Throttle.Begin", events[0].Plug)
 	}
 	require.Zero(t, a.hasher.take())
 	require.Equal(t, oauth2pw.Attempt{
@@ -855,7 +859,7 @@ func TestThrottlePlug(t *testing.T) {
 
 	b.begin, b.after = nil, errors.New("the network is down")
 	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
-	require.Equal(t, "Throttle.Succeed", a.takeEvents()[0].Reason)
+	require.Equal(t, "Throttle.Succeed", a.takeEvents()[0].Plug)
 
 	// The client hangs up during its hash: what was right is taken back all the same.
 	ctx, cancel := context.WithCancel(t.Context())
@@ -885,14 +889,14 @@ func TestThrottlePlug(t *testing.T) {
 
 func TestThrottleConfig(t *testing.T) {
 	for want, edit := range map[string]func(c *oauth2pw.Config){
-		"ThrottleLimit":      func(c *oauth2pw.Config) { c.ThrottleLimit = -1 },
-		"ThrottleWindow":     func(c *oauth2pw.Config) { c.ThrottleWindow = -1 },
-		"under a second":     func(c *oauth2pw.Config) { c.ThrottleWindow = 15 },
-		"at most 100000":     func(c *oauth2pw.Config) { c.ThrottleLimit = 100_001 },
-		"at most a week":     func(c *oauth2pw.Config) { c.ThrottleWindow = 8 * 24 * time.Hour },
-		"nil pointer":        func(c *oauth2pw.Config) { c.Throttle = (*brokenThrottle)(nil) },
-		"InsecureNoThrottle": func(c *oauth2pw.Config) { c.Throttle = new(brokenThrottle); c.InsecureNoThrottle = true },
-		"has its own":        func(c *oauth2pw.Config) { c.Throttle = new(brokenThrottle); c.ThrottleLimit = 5 },
+		"ThrottleLimit":              func(c *oauth2pw.Config) { c.ThrottleLimit = -1 },
+		"ThrottleWindow":             func(c *oauth2pw.Config) { c.ThrottleWindow = -1 },
+		"under a second":             func(c *oauth2pw.Config) { c.ThrottleWindow = 15 },
+		"at most 100000":             func(c *oauth2pw.Config) { c.ThrottleLimit = 100_001 },
+		"at most a week":             func(c *oauth2pw.Config) { c.ThrottleWindow = 8 * 24 * time.Hour },
+		"Config.Throttle is a nil *": func(c *oauth2pw.Config) { c.Throttle = (*brokenThrottle)(nil) },
+		"InsecureNoThrottle":         func(c *oauth2pw.Config) { c.Throttle = new(brokenThrottle); c.InsecureNoThrottle = true },
+		"has its own":                func(c *oauth2pw.Config) { c.Throttle = new(brokenThrottle); c.ThrottleLimit = 5 },
 	} {
 		users, err := store.NewUsers()
 		require.NoError(t, err)

@@ -55,11 +55,11 @@ func (slowThrottle) Begin(ctx context.Context, _ oauth2pw.Attempt) (time.Duratio
 // 5 seconds.
 func TestStoreTimeout(t *testing.T) {
 	for name, edit := range map[string]func(c *oauth2pw.Config){
-		"":                       func(c *oauth2pw.Config) { c.Users = slowUpdater{c.Users.(*store.Users)} }, // an upgrade: the login goes on
-		"UserStore.UserByName":   func(c *oauth2pw.Config) { c.Users = slowUsers{c.Users} },
-		"ClientStore.ClientByID": func(c *oauth2pw.Config) { c.Clients = slowClients{} },
-		"SessionStore.Create":    func(c *oauth2pw.Config) { withSessions(c); c.Sessions = slowSessions{c.Sessions} },
-		"Throttle.Begin":         func(c *oauth2pw.Config) { c.Throttle = slowThrottle{} },
+		"PasswordUpdater.UpdatePasswordHash": func(c *oauth2pw.Config) { c.Users = slowUpdater{c.Users.(*store.Users)} }, // an upgrade: the login goes on
+		"UserStore.UserByName":               func(c *oauth2pw.Config) { c.Users = slowUsers{c.Users} },
+		"ClientStore.ClientByID":             func(c *oauth2pw.Config) { c.Clients = slowClients{} },
+		"SessionStore.Create":                func(c *oauth2pw.Config) { withSessions(c); c.Sessions = slowSessions{c.Sessions} },
+		"Throttle.Begin":                     func(c *oauth2pw.Config) { c.Throttle = slowThrottle{} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -90,13 +90,13 @@ func TestStoreTimeout(t *testing.T) {
 				w := httptest.NewRecorder()
 				began := time.Now()
 				auth.TokenHandler().ServeHTTP(w, r)
-				if name == "" {
+				if name == "PasswordUpdater.UpdatePasswordHash" {
 					require.Equal(t, 200, w.Code)
 				} else {
 					read(t, w.Result()).isError(t, 503, "temporarily_unavailable")
 				}
 				require.Equal(t, 5*time.Second, time.Since(began))
-				require.Equal(t, name, event.Reason)
+				require.Equal(t, name, event.Plug)
 				require.ErrorIs(t, event.Err, context.DeadlineExceeded)
 				require.Equal(t, "r-1", event.RequestID)
 			})

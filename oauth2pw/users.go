@@ -59,3 +59,31 @@ type PasswordHasher interface {
 	// it can read is outdated only where the password matches.
 	Verify(ctx context.Context, hash, password string) (ok, outdated bool, err error)
 }
+
+// dead says why something that a user has authenticated at a time does not hold any more,
+// "" if it does. A nil user is one that the store does not have.
+func (u *User) dead(authenticated time.Time) EventReason {
+	switch {
+	case u == nil:
+		return ReasonUserDeleted
+	case u.Disabled:
+		return ReasonUserDisabled
+	case authenticated.Before(u.SessionsValidFrom):
+		return ReasonPasswordChanged
+	}
+	return ""
+}
+
+// closed says why no password opens a user, "" if one does.
+func (u *User) closed() EventReason {
+	if reason := u.dead(maxTime); reason != "" {
+		return reason
+	}
+	if u.PasswordHash == "" {
+		return ReasonNoPassword
+	}
+	return ""
+}
+
+// maxTime is later than any SessionsValidFrom.
+var maxTime = time.Unix(1<<40, 0)

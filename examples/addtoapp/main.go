@@ -3,7 +3,6 @@ package main
 
 import (
 	"database/sql"
-	"errors"
 	"fmt"
 	"log"
 	"net/http"
@@ -29,14 +28,20 @@ func main() {
 }
 
 func routes(db *sql.DB) (http.Handler, error) {
-	users, err1 := sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{
+	users, err := sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{
 		Table: "accounts", ID: "id", Username: "email", PasswordHash: "password", Disabled: "blocked",
 	})
-	jwt, err2 := tokens.Open("signing.jwk", "https://api.example.com", "api")
-	auth, err3 := oauth2pw.New(oauth2pw.Config{
+	if err != nil {
+		return nil, err
+	}
+	jwt, err := tokens.Open("signing.jwk", "https://api.example.com", "api")
+	if err != nil {
+		return nil, err
+	}
+	auth, err := oauth2pw.New(oauth2pw.Config{
 		Users: users, Hasher: hasher.Default(), Issuer: jwt, DefaultScopes: []string{"me"},
 	})
-	if err := errors.Join(err1, err2, err3); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()

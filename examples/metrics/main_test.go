@@ -92,7 +92,7 @@ func TestMetrics(t *testing.T) {
 		`passwordflow_refreshes_total{outcome="refresh"} 3`,
 		`passwordflow_refreshes_total{outcome="refresh_reuse"} 1`,
 		`passwordflow_sessions_ended_total{reason="reuse"} 1`,
-		`passwordflow_tokens_refused_total{reason="invalid"} 1`,
+		`passwordflow_tokens_refused_total{code="invalid_token"} 1`,
 		`passwordflow_client_failures_total{reason="unknown_client"} 1`,
 		`passwordflow_hash_slots 2`,
 		`passwordflow_hash_queue_waiting 0`,

@@ -41,18 +41,18 @@ func newMetrics(registry *prometheus.Registry, h *hasher.Hasher) *metrics {
 		logins:    vec("logins_total", "Logins, by how they ended.", "grant", "client_id", "outcome"),
 		refreshes: vec("refreshes_total", "Refreshes, by how they ended.", "outcome"),
 		ended:     vec("sessions_ended_total", "Sessions that ended, by why.", "reason"),
-		tokens:    vec("tokens_refused_total", "Bearer tokens that were refused, by why.", "reason"),
+		tokens:    vec("tokens_refused_total", "Bearer tokens that were refused, by the error code.", "code"),
 		throttle:  vec("throttled_total", "Attempts that were blocked, by what was guessed at.", "kind"),
 		clients:   vec("client_failures_total", "Clients that were not who they said, by why.", "reason"),
 		failures:  vec("failures_total", "Plugs that failed.", "kind", "plug"),
 		upgrades:  vec("hash_upgrades_total", "Outdated hashes that a login replaced, or could not.", "outcome"),
 		proxies: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "passwordflow", Name: "unknown_proxy_total",
-			Help: "Hours in which a forwarding header came from no trusted proxy."}),
+			Help: "Hours in which many clients may have shared an address, because of a proxy."}),
 	}
 	registry.MustRegister(m.proxies)
 	// What is alerted on begins at zero, so that its first increase is one.
-	m.refreshes.WithLabelValues(oauth2pw.EventRefreshReuse)
-	m.refreshes.WithLabelValues(oauth2pw.EventStoreRollback)
+	m.refreshes.WithLabelValues(string(oauth2pw.EventRefreshReuse))
+	m.refreshes.WithLabelValues(string(oauth2pw.EventStoreRollback))
 	return m
 }
 
@@ -62,22 +62,22 @@ func (m *metrics) event(_ context.Context, e oauth2pw.Event) {
 	case oauth2pw.EventLogin:
 		m.logins.WithLabelValues(e.Grant, e.ClientID, "ok").Inc()
 	case oauth2pw.EventLoginFailed, oauth2pw.EventScopeRefused:
-		m.logins.WithLabelValues(e.Grant, e.ClientID, e.Kind).Inc()
+		m.logins.WithLabelValues(e.Grant, e.ClientID, string(e.Kind)).Inc()
 	case oauth2pw.EventRefresh, oauth2pw.EventRefreshRepeat, oauth2pw.EventRefreshReuse, oauth2pw.EventRefreshFailed, oauth2pw.EventStoreRollback:
-		m.refreshes.WithLabelValues(e.Kind).Inc()
+		m.refreshes.WithLabelValues(string(e.Kind)).Inc()
 	case oauth2pw.EventSessionEnded:
-		m.ended.WithLabelValues(e.Reason).Inc()
+		m.ended.WithLabelValues(string(e.Reason)).Inc()
 	case oauth2pw.EventTokenRefused:
-		m.tokens.WithLabelValues(e.Reason).Inc()
+		m.tokens.WithLabelValues(e.Code).Inc()
 	case oauth2pw.EventThrottled:
-		m.throttle.WithLabelValues(e.Reason).Inc()
+		m.throttle.WithLabelValues(string(e.Reason)).Inc()
 	case oauth2pw.EventClientFailed:
-		m.clients.WithLabelValues(e.Reason).Inc()
+		m.clients.WithLabelValues(string(e.Reason)).Inc()
 	case oauth2pw.EventOverload, oauth2pw.EventUnavailable, oauth2pw.EventPanic:
-		m.failures.WithLabelValues(e.Kind, e.Reason).Inc()
+		m.failures.WithLabelValues(string(e.Kind), e.Plug).Inc()
 	case oauth2pw.EventHashUpgraded, oauth2pw.EventUpgradeFailed:
-		m.upgrades.WithLabelValues(e.Kind).Inc()
-	case oauth2pw.EventUnknownProxy:
+		m.upgrades.WithLabelValues(string(e.Kind)).Inc()
+	case oauth2pw.EventUnknownProxy, oauth2pw.EventProxyHeader:
 		m.proxies.Inc()
 	}
 }

@@ -23,7 +23,7 @@ func (a *app) listSessions(w http.ResponseWriter, r *http.Request) {
 	p, _ := oauth2pw.PrincipalFrom(r.Context())
 	list, err := a.sessions.List(r.Context(), p.Subject, time.Now())
 	if err != nil {
-		oauth2pw.WriteError(w, r, err)
+		a.auth.WriteError(w, r, err)
 		return
 	}
 	sessions := make([]session, 0, len(list))
@@ -49,7 +49,7 @@ func (a *app) endSessions(w http.ResponseWriter, r *http.Request) {
 	p, _ := oauth2pw.PrincipalFrom(r.Context())
 	_, err := a.auth.EndAllSessions(r.Context(), p.Subject, "ended_by_user")
 	if err != nil {
-		oauth2pw.WriteError(w, r, err)
+		a.auth.WriteError(w, r, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -61,7 +61,7 @@ func (a *app) endSession(w http.ResponseWriter, r *http.Request) {
 	ended, err := a.auth.EndSession(r.Context(), p.Subject, r.PathValue("id"), "ended_by_user")
 	switch {
 	case err != nil:
-		oauth2pw.WriteError(w, r, err)
+		a.auth.WriteError(w, r, err)
 	case !ended:
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusNotFound)
@@ -79,16 +79,16 @@ func (a *app) changePassword(w http.ResponseWriter, r *http.Request) {
 		New *string `json:"new_password"`
 	}
 	if p, _ := oauth2pw.PrincipalFrom(r.Context()); p.SessionID == "" {
-		oauth2pw.WriteError(w, r, &oauth2pw.Error{Code: "access_denied", Description: "The token has no session."})
+		a.auth.WriteError(w, r, &oauth2pw.Error{Code: "access_denied", Description: "The token has no session."})
 		return
 	}
 	if readJSON(w, r, &body) != nil || body.Old == nil || body.New == nil {
-		oauth2pw.WriteError(w, r, &oauth2pw.Error{Code: "invalid_request", Description: "The body must be JSON with old_password and new_password."})
+		a.auth.WriteError(w, r, &oauth2pw.Error{Code: "invalid_request", Description: "The body must be JSON with old_password and new_password."})
 		return
 	}
 	tokens, err := a.auth.ChangePassword(r, *body.Old, *body.New)
 	if err != nil {
-		oauth2pw.WriteError(w, r, err)
+		a.auth.WriteError(w, r, err)
 		return
 	}
 	tokens.Write(w)

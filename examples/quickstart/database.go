@@ -92,13 +92,7 @@ func seed(ctx context.Context, db *sql.DB, h *hasher.Hasher) error {
 		return err
 	}
 
-	for _, u := range []struct {
-		name, fullName, password string
-		disabled                 bool
-	}{
-		{"johndoe", "John Doe", "secret", false},
-		{"alice", "Alice Wonderson", "secret2", true},
-	} {
+	for _, u := range demo {
 		hash, err := h.Hash(ctx, u.password)
 		if err != nil {
 			return err
@@ -121,6 +115,36 @@ func seed(ctx context.Context, db *sql.DB, h *hasher.Hasher) error {
 		}
 	}
 	return tx.Commit()
+}
+
+// demo are the users of FastAPI's tutorial.
+var demo = []struct {
+	name, fullName, password string
+	disabled                 bool
+}{
+	{"johndoe", "John Doe", "secret", false},
+	{"alice", "Alice Wonderson", "secret2", true},
+}
+
+// demoUsers says how the demo users can log in, as far as they are still there.
+func demoUsers(ctx context.Context, db *sql.DB) string {
+	text, label := "", "users: "
+	for _, u := range demo {
+		var disabled, changed bool
+		err := db.QueryRowContext(ctx, "SELECT disabled, sessions_from IS NOT NULL FROM users WHERE username = ?", u.name).Scan(&disabled, &changed)
+		if err != nil {
+			continue // deleted
+		}
+		text += label + u.name + " / " + u.password
+		if changed {
+			text += " at first; the password has been changed: write the new one into the lines below"
+		}
+		if disabled {
+			text += " (disabled)"
+		}
+		text, label = text+"\n", "       "
+	}
+	return text
 }
 
 // sum is for the public secrets of a demo: a real one is random, from

@@ -101,7 +101,7 @@ func (a *app) routes(issuer string, publicKeys bool) http.Handler {
 	protect("DELETE /sessions", a.endSessions, "me")
 	protect("DELETE /sessions/{id}", a.endSession, "me")
 	protect("POST /password", a.changePassword, "me")
-	mux.Handle("GET /{$}", oauth2pw.OptionalBearer(a.auth)(http.HandlerFunc(a.home)))
+	mux.Handle("GET /{$}", a.auth.OptionalBearer()(http.HandlerFunc(a.home)))
 	mux.HandleFunc("GET /healthz", a.healthz)
 	return mux
 }
@@ -133,7 +133,7 @@ func (a *app) me(w http.ResponseWriter, r *http.Request) {
 		err = &oauth2pw.Error{Code: "invalid_token"}
 	}
 	if err != nil {
-		oauth2pw.WriteError(w, r, err)
+		a.auth.WriteError(w, r, err)
 		return
 	}
 	writeJSON(w, profile)

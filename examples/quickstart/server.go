@@ -78,7 +78,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Serve(listener) }()
 	warn(o, stderr)
-	greet(stdout, url, o.tlsCert)
+	greet(stdout, url, o.tlsCert, demoUsers(ctx, db))
 	select {
 	case err := <-stopped:
 		return err
@@ -123,7 +123,7 @@ func listen(o *options) (net.Listener, string, error) {
 	}
 	l, err := net.Listen("tcp", o.addr)
 	if err != nil {
-		return nil, "", err
+		return nil, "", fmt.Errorf("-addr %s: %w", o.addr, err)
 	}
 	url := scheme + "://" + l.Addr().String()
 	if a, ok := l.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() && o.issuer == "" {
@@ -163,7 +163,7 @@ func openSecrets(o *options) ([]oauth2pw.Secret, error) {
 }
 
 // greet prints what a new user copies.
-func greet(w io.Writer, url, cert string) {
+func greet(w io.Writer, url, cert, users string) {
 	curl := "curl -s"
 	if cert != "" {
 		curl += " --cacert '" + cert + "'"
@@ -171,9 +171,7 @@ func greet(w io.Writer, url, cert string) {
 	login := curl + " -d grant_type=password -d username=johndoe -d password=secret -d 'scope=me items' " + url + "/token"
 	fmt.Fprintf(w, `listening on %[1]s
 
-users: johndoe / secret
-       alice / secret2 (disabled)
-
+%[4]s
 log in:
   %[2]s
 
@@ -181,5 +179,5 @@ call a protected route:
   %[3]s -H "Authorization: Bearer $(%[2]s | sed 's/.*"access_token":"\([^"]*\)".*/\1/')" %[1]s/users/me
 
 stop: Ctrl-C
-`, url, login, curl)
+`, url, login, curl, users)
 }

@@ -10,8 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"time"
 )
 
 const (
@@ -20,14 +18,51 @@ const (
 	headerForwardedProto = "X-Forwarded-Proto" // read beside any header but Forwarded
 )
 
-// transport knows how requests reach the app: who the client is, whether it came by
-// HTTPS, and whether a page of another site has sent it.
-type transport struct {
+// proxies knows how requests reach the app: the client's address, the HTTPS rule, and
+// the pages that may send forms.
+type proxies struct {
 	trusted   []netip.Prefix
 	trustUnix bool
 	header    string // canonical
 	allowHTTP bool
 	origins   []string
+
+	events *reporter
+	told   hourly // EventUnknownProxy and EventProxyHeader
+}
+
+func newProxies(c *Config, events *reporter) (*proxies, error) {
+	header := http.CanonicalHeaderKey(c.ProxyHeader)
+	if header == "" {
+		header = headerForwardedFor
+	}
+	if header == "Host" || strings.ContainsFunc(header, notInFieldName) {
+		return nil, fmt.Errorf("oauth2pw: Config.ProxyHeader: %q is no header in which a proxy names its client", c.ProxyHeader)
+	}
+	for _, p := range c.TrustedProxies {
+		if !p.IsValid() {
+			return nil, errors.New("oauth2pw: Config.TrustedProxies holds an invalid prefix")
+		}
+		if p.Addr().Is4In6() {
+			return nil, fmt.Errorf("oauth2pw: Config.TrustedProxies: write %s as an IPv4 prefix", p)
+		}
+		if p.Addr().Is4() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 7 {
+			return nil, fmt.Errorf("oauth2pw: Config.TrustedProxies: %s is not the network of a proxy: anybody could name any address", p)
+		}
+	}
+	for _, o := range c.TrustedOrigins {
+		if !isOrigin(o) {
+			return nil, fmt.Errorf("oauth2pw: Config.TrustedOrigins: %q is no origin such as https://app.example.com", o)
+		}
+	}
+	return &proxies{
+		trusted: slices.Clone(c.TrustedProxies), trustUnix: c.TrustUnixSocket, header: header,
+		allowHTTP: c.InsecureAllowHTTP, origins: slices.Clone(c.TrustedOrigins), events: events,
+	}, nil
+}
+
+func notInFieldName(r rune) bool {
+	return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
 // peer is who holds the other end of the connection.
@@ -63,23 +98,23 @@ func (p peer) String() string {
 // local reports whether a peer is on this machine.
 func (p peer) local() bool { return p.unix || p.address.IsLoopback() }
 
-func (t *transport) trustsPeer(p peer) bool {
-	return p.unix && t.trustUnix || t.trusts(p.address)
+func (x *proxies) trustsPeer(p peer) bool {
+	return p.unix && x.trustUnix || x.trusts(p.address)
 }
 
-func (t *transport) trusts(a netip.Addr) bool {
-	return slices.ContainsFunc(t.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
+func (x *proxies) trusts(a netip.Addr) bool {
+	return slices.ContainsFunc(x.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // requireHTTPS refuses a request that came over plain HTTP from another machine
 // (RFC 6749, section 3.2). A header that says http counts, whoever sent it; one
 // that says https counts from a trusted proxy.
-func (t *transport) requireHTTPS(r *http.Request) error {
-	if t.allowHTTP {
+func (x *proxies) requireHTTPS(r *http.Request) error {
+	if x.allowHTTP {
 		return nil
 	}
 	refused := func(format string, args ...any) error {
-		return badRequest("HTTPS is required here.").because("", "plain_http", fmt.Errorf("oauth2pw: "+format, args...))
+		return badRequest("HTTPS is required here.").because("", ReasonPlainHTTP, fmt.Errorf("oauth2pw: "+format, args...))
 	}
 	protos := listMembers(r.Header[headerForwardedProto])
 	forwarded := forwardedValues(r.Header[headerForwarded], "proto")
@@ -93,14 +128,14 @@ func (t *transport) requireHTTPS(r *http.Request) error {
 		return nil
 	}
 	p := peerOf(r)
-	if t.header == headerForwarded {
+	if x.header == headerForwarded {
 		protos = forwarded
 	}
 	switch {
-	case p.local(), t.trustsPeer(p) && says(protos, "https"):
+	case p.local(), x.trustsPeer(p) && says(protos, "https"):
 		return nil
-	case t.trustsPeer(p):
-		return refused("the trusted proxy %s does not say https in %s", p, t.protoHeader())
+	case x.trustsPeer(p):
+		return refused("the trusted proxy %s does not say https in %s", p, x.protoHeader())
 	case says(protos, "https"):
 		return refused("%s says https, and is none of Config.TrustedProxies", p)
 	default:
@@ -108,24 +143,24 @@ func (t *transport) requireHTTPS(r *http.Request) error {
 	}
 }
 
-func (t *transport) protoHeader() string {
-	if t.header == headerForwarded {
+func (x *proxies) protoHeader() string {
+	if x.header == headerForwarded {
 		return headerForwarded
 	}
 	return headerForwardedProto
 }
 
 var errCrossSite = (&Error{Code: "access_denied", Description: "A page of another site sent this request."}).
-	because("", "cross_site", errors.New("oauth2pw: Sec-Fetch-Site is cross-site, and the Origin is none of Config.TrustedOrigins"))
+	because("", ReasonCrossSite, errors.New("oauth2pw: Sec-Fetch-Site is cross-site, and the Origin is none of Config.TrustedOrigins"))
 
 // requireSameSite refuses a form that a page of another site has sent, as far as the
 // browser says so: it must not guess passwords from the address of whoever reads the
 // page. Programs and old browsers send no Sec-Fetch-Site.
-func (t *transport) requireSameSite(r *http.Request) error {
+func (x *proxies) requireSameSite(r *http.Request) error {
 	crossSite := slices.ContainsFunc(listMembers(r.Header["Sec-Fetch-Site"]), func(s string) bool {
 		return equalFold(s, "cross-site")
 	})
-	if origin := r.Header["Origin"]; crossSite && (len(origin) != 1 || !slices.Contains(t.origins, origin[0])) {
+	if origin := r.Header["Origin"]; crossSite && (len(origin) != 1 || !slices.Contains(x.origins, origin[0])) {
 		return errCrossSite
 	}
 	return nil
@@ -141,53 +176,60 @@ func isOrigin(s string) bool {
 		!(scheme == "https" && u.Port() == "443" || scheme == "http" && u.Port() == "80") && !strings.HasSuffix(host, ":")
 }
 
-// Why the address of a client may be that of many.
+// sharedAddress says why many clients may share an address.
+type sharedAddress struct {
+	kind   EventKind
+	reason EventReason
+	err    error
+}
+
 var (
-	errForgottenProxy = errors.New("oauth2pw: a forwarding header came from a peer that is none of Config.TrustedProxies: if it is a proxy of yours, all its clients have one address")
-	errForgottenUnix  = errors.New("oauth2pw: a forwarding header came through a Unix socket: if it is a proxy of yours, set Config.TrustUnixSocket")
-	errWrongHeader    = errors.New("oauth2pw: a trusted proxy names its client in another header than Config.ProxyHeader: all its clients have one address")
-	errUnreadableHop  = errors.New("oauth2pw: a trusted proxy names a client whose address cannot be read")
+	sharedPeer   = &sharedAddress{EventUnknownProxy, ReasonUntrustedPeer, errors.New("oauth2pw: a forwarding header came from a peer that is none of Config.TrustedProxies: if it is a proxy of yours, all its clients have one address")}
+	sharedSocket = &sharedAddress{EventUnknownProxy, ReasonUntrustedSocket, errors.New("oauth2pw: a forwarding header came through a Unix socket: if it is a proxy of yours, set Config.TrustUnixSocket")}
+	sharedHop    = &sharedAddress{EventUnknownProxy, ReasonUntrustedHop, errors.New("oauth2pw: a trusted proxy got the request from a peer that is none of Config.TrustedProxies and sent a forwarding header: if it is a proxy of yours, all its clients have one address")}
+	sharedHeader = &sharedAddress{EventProxyHeader, ReasonOtherHeader, errors.New("oauth2pw: a trusted proxy names its client in another header than Config.ProxyHeader: all its clients have one address")}
+	sharedByHop  = &sharedAddress{EventProxyHeader, ReasonUnreadableHop, errors.New("oauth2pw: a trusted proxy names a client whose address cannot be read in Config.ProxyHeader: all such clients have one address")}
 )
 
 // clientAddress is the peer's, or, behind a trusted proxy, the one that the
 // operator's header names: read from the right, trusted hops skipped. A hop that
-// cannot be read ends the walk at the last good one. doubt says why the address may be
-// that of many clients; nil: it is one client's own.
-func (t *transport) clientAddress(r *http.Request) (address netip.Addr, doubt error) {
-	if t == nil {
+// cannot be read ends the walk at the last good one. shared says why many clients may
+// share the address; nil: it is one client's own.
+func (x *proxies) clientAddress(r *http.Request) (address netip.Addr, shared *sharedAddress) {
+	if x == nil {
 		return netip.Addr{}, nil
 	}
 	p := peerOf(r)
 	address = p.address
 	names := func(header string) bool { return len(r.Header[header]) > 0 }
 	others := func() bool { return slices.ContainsFunc(clientHeaders, names) }
-	if !t.trustsPeer(p) {
+	if !x.trustsPeer(p) {
 		switch {
-		case !names(t.header) && !others():
+		case !names(x.header) && !others():
 			return address, nil
 		case p.unix:
-			return address, errForgottenUnix
+			return address, sharedSocket
 		}
-		return address, errForgottenProxy
+		return address, sharedPeer
 	}
-	if !names(t.header) && others() {
-		return address, errWrongHeader
+	if !names(x.header) && others() {
+		return address, sharedHeader
 	}
 	var hops []string
-	if t.header == headerForwarded {
-		hops = forwardedValues(r.Header[t.header], "for")
+	if x.header == headerForwarded {
+		hops = forwardedValues(r.Header[x.header], "for")
 	} else {
-		hops = listMembers(r.Header[t.header])
+		hops = listMembers(r.Header[x.header])
 	}
 	for i, hop := range slices.Backward(hops) {
 		next := parseHop(hop)
 		if !next.IsValid() {
-			return address, errUnreadableHop
+			return address, sharedByHop
 		}
 		address = next
-		if !t.trusts(address) {
+		if !x.trusts(address) {
 			if i > 0 {
-				return address, errForgottenProxy
+				return address, sharedHop
 			}
 			return address, nil
 		}
@@ -198,21 +240,28 @@ func (t *transport) clientAddress(r *http.Request) (address netip.Addr, doubt er
 // clientHeaders are headers in which proxies name the client.
 var clientHeaders = []string{headerForwardedFor, headerForwarded, "X-Real-Ip", "Cf-Connecting-Ip", "True-Client-Ip", "Fly-Client-Ip", "X-Client-Ip"}
 
-// noteProxy tells the event hook, once an hour at most, that a client's address may be
-// that of many: either a client sends a forwarding header, or the operator has
+// withAddress returns the context of a request with the address of its client in it.
+func (x *proxies) withAddress(r *http.Request) context.Context {
+	s := newState(r.Context())
+	s.address, s.shared = x.clientAddress(r)
+	return s
+}
+
+// note tells the event hook, once an hour at most, that many clients may share the
+// address of a request: the client has sent a forwarding header, or the operator has
 // forgotten a proxy.
-func (c *config) noteProxy(ctx context.Context) {
-	if doubt := stateFrom(ctx).doubt; doubt != nil && c.proxyTold.due(c.now()) {
-		c.emit(ctx, Event{Kind: EventUnknownProxy, Err: doubt})
+func (x *proxies) note(ctx context.Context) {
+	if shared := stateFrom(ctx).shared; shared != nil && x.told.due(x.events.clock()) {
+		x.events.emit(ctx, Event{Kind: shared.kind, Reason: shared.reason, Err: shared.err})
 	}
 }
 
-// hourly is due once an hour at most.
-type hourly struct{ last atomic.Int64 } // in nanoseconds; 0: never
-
-func (h *hourly) due(now time.Time) bool {
-	at, last := now.UnixNano(), h.last.Load()
-	return (last == 0 || at-last >= int64(time.Hour) || at < last) && h.last.CompareAndSwap(last, at)
+// ClientAddress returns the address of the client of any request, by
+// [Config.TrustedProxies]: for handlers without the middleware, such as a sign-up. The
+// zero Addr: the client has none.
+func (a *Auth) ClientAddress(r *http.Request) netip.Addr {
+	address, _ := a.proxies.clientAddress(r)
+	return address
 }
 
 // parseHop reads an address with or without a port, in or out of brackets. The

@@ -1,0 +1,164 @@
+package oauth2pw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// GrantFunc is a grant type of the app's own, in Config.Grants. It proves who the user
+// is and returns the user. It is called concurrently.
+type GrantFunc func(ctx context.Context, r *TokenRequest) (*User, error)
+
+// grant is an entry in the table of grants.
+type grant struct {
+	check  func(r *TokenRequest) error // its parameters; nil: none are required
+	tokens func(ctx context.Context, r *TokenRequest) (*Tokens, error)
+}
+
+// prover proves who a user is.
+type prover func(ctx context.Context, r *TokenRequest) (*proof, error)
+
+// newGrants returns the table: the built-in grants and the app's own.
+func newGrants(c *Config, passwords *passwords, logins *logins, refresher *refresher, guard *guard) (map[string]grant, error) {
+	for name, user := range c.Grants {
+		if name == "" || !onlyVSChar(name) || name == grantPassword || name == grantRefresh || user == nil {
+			return nil, fmt.Errorf("oauth2pw: Config.Grants: %q is nil, built in, or no grant type (RFC 6749, appendix A.10)", name)
+		}
+	}
+	grants := make(map[string]grant)
+	for _, name := range grantTypes(c) {
+		switch name {
+		case grantPassword:
+			grants[name] = grant{
+				check:  func(r *TokenRequest) error { return requirePassword(r.Param) },
+				tokens: logins.by(passwords.prove),
+			}
+		case grantRefresh:
+			grants[name] = grant{
+				check:  func(r *TokenRequest) error { return requireParam(r.Param, grantRefresh) },
+				tokens: refresher.tokens,
+			}
+		default:
+			grants[name] = grant{tokens: logins.by((&customGrant{name, c.Grants[name], guard}).prove)}
+		}
+	}
+	return grants, nil
+}
+
+// grantTypes lists what the token endpoint accepts: the built-in grants first.
+func grantTypes(c *Config) []string {
+	types := []string{}
+	if !c.DisablePasswordGrant {
+		types = append(types, grantPassword)
+	}
+	if c.Sessions != nil && !c.DisableRefresh {
+		types = append(types, grantRefresh)
+	}
+	return append(types, slices.Sorted(maps.Keys(c.Grants))...)
+}
+
+// by makes a grant of what proves who the user is.
+func (l *logins) by(prove prover) func(context.Context, *TokenRequest) (*Tokens, error) {
+	return func(ctx context.Context, r *TokenRequest) (*Tokens, error) {
+		p, err := prove(ctx, r)
+		if err != nil {
+			if name := r.Param("username"); name != "" && r.event.UserID == "" {
+				r.event.NameTag = l.events.nameTag(name)
+			}
+			return nil, err
+		}
+		return l.open(ctx, r, p)
+	}
+}
+
+// customGrant is a function of Config.Grants.
+type customGrant struct {
+	name  string
+	user  GrantFunc
+	guard *guard
+}
+
+// codeGuess is a call of TokenRequest.Guess.
+type codeGuess struct {
+	userID string
+	open   openAttempt
+}
+
+// prove makes a proof of what the function returns. The request counts for the
+// address alone: none of its parameters is believed to say whose secret it holds. The
+// function calls TokenRequest.Guess for a guess at a user.
+func (g *customGrant) prove(ctx context.Context, r *TokenRequest) (*proof, error) {
+	requestContext, plug := ctx, "Config.Grants: "+g.name
+	var u *User
+	err := g.guard.guess(ctx, g.guard.attempt(ctx, Attempt{Kind: AttemptGrant}, ""), func() (v verdict, userID string, err error) {
+		var codes []codeGuess
+		var blocked error
+		r.guess = func(ctx context.Context, userID string) error {
+			// Of the grant's context only the deadline counts: the address is the
+			// request's.
+			open, err := g.guard.begin(ctx, g.guard.attempt(requestContext, Attempt{Kind: AttemptCode, UserID: userID}, ""))
+			if err != nil {
+				blocked = err
+				return err
+			}
+			codes = append(codes, codeGuess{userID, open})
+			return nil
+		}
+		u, err = g.user(ctx, r)
+		r.guess = nil
+		if blocked != nil { // whatever it has checked in spite of it, or before
+			v, err = wrong, blocked
+			if len(codes) == 0 {
+				v = undecided
+			}
+		} else {
+			v, err = judge(ctx, plug, r, u, err)
+		}
+		if v == right {
+			userID = u.ID
+		}
+		for _, code := range codes {
+			if v == right && code.userID != userID {
+				continue // it did not open the user at whom it was a guess
+			}
+			g.guard.settle(ctx, code.open, v, userID)
+		}
+		return v, userID, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &proof{user: u, at: r.now, plug: plug}, nil
+}
+
+// judge reads what a plug says about somebody's secret. Only invalid_grant is a wrong
+// guess; any other answer of the plug, and its failure, is none. But a client that
+// disconnects must not make its guesses free.
+func judge(ctx context.Context, plug string, r *TokenRequest, u *User, err error) (verdict, error) {
+	if errors.Is(err, ErrNotFound) || err == nil && u == nil {
+		return wrong, errInvalidGrant.because(EventLoginFailed, ReasonRefused, err)
+	}
+	if err != nil {
+		e := plugError(plug, err)
+		switch {
+		case e.Code == errInvalidGrant.Code:
+			return wrong, e.because(EventLoginFailed, ReasonRefused, err)
+		case ctx.Err() != nil:
+			return wrong, e
+		}
+		return undecided, e
+	}
+	r.event.UserID = u.ID
+	switch reason := u.dead(r.now); { // what it has checked may be older than a change
+	case u.ID == "":
+		return undecided, plugError(plug, errNoUserID)
+	case reason == ReasonUserDisabled:
+		return wrong, errInvalidGrant.because(EventLoginFailed, reason, nil)
+	case reason != "":
+		return undecided, errInvalidGrant.because(EventLoginFailed, reason, nil)
+	}
+	return right, nil
+}
