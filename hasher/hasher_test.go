@@ -32,20 +32,25 @@ func newCheap(t testing.TB) *Hasher {
 	return h
 }
 
+// TestDefault: the cost and the form of a new hash.
+//
+// Conformance 113, 115.
 func TestDefault(t *testing.T) {
 	h := Default()
-	require.Equal(t, Params{Memory: 65536, Time: 3, Threads: 4}, h.params) // conformance 113
+	require.Equal(t, Params{Memory: 65536, Time: 3, Threads: 4}, h.params)
 	hash, err := h.Hash(t.Context(), "secret")
 	require.NoError(t, err)
-	require.Regexp(t, `^\$argon2id\$v=19\$m=65536,t=3,p=4\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}$`, hash) // conformance 115
+	require.Regexp(t, `^\$argon2id\$v=19\$m=65536,t=3,p=4\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}$`, hash)
 	ok, outdated, err := h.Verify(t.Context(), hash, "secret")
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.False(t, outdated)
 }
 
-// TestVectors: what the authors of the algorithms have published (conformance 115);
-// testdata/README.md says where.
+// TestVectors: what the authors of the algorithms have published; testdata/README.md says
+// where.
+//
+// Conformance 115.
 func TestVectors(t *testing.T) {
 	h, err := New(Config{InsecureParams: true, Params: Params{Memory: 19456, Time: 2, Threads: 1}, MaxMemory: 64 << 10})
 	require.NoError(t, err)
@@ -80,8 +85,9 @@ func TestVectors(t *testing.T) {
 	}, seen)
 }
 
-// TestLengths holds lines 13 and 119: a password of 1 to 1,024 bytes, with any
-// bytes in it, is hashed whole.
+// TestLengths: a password of 1 to 1,024 bytes, with any bytes in it, is hashed whole.
+//
+// Conformance 13, 119.
 func TestLengths(t *testing.T) {
 	h := newCheap(t)
 	calls, _ := count(h)
@@ -157,7 +163,9 @@ func count(h *Hasher) (calls *int, most *Params) {
 }
 
 // TestDummyWork: what ends early costs one computation at the configured cost, and
-// never matches. Conformance 27, 118, 119.
+// never matches.
+//
+// Conformance 27, 118, 119.
 func TestDummyWork(t *testing.T) {
 	h := newCheap(t)
 	good, err := h.Hash(t.Context(), "secret")
@@ -227,7 +235,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestConformance153 holds line 153: costs that protect nothing are refused without
+// TestConformance153: costs that protect nothing are refused without
 // InsecureParams, and so are those that no machine has the memory for.
 func TestConformance153(t *testing.T) {
 	for _, p := range []Params{{64, 1, 1}, {1024, 100, 1}, {7167, 5, 1}, {7168, 4, 1}, {9216, 3, 1}, {12288, 2, 1}, {19455, 2, 1}, {47103, 1, 4}, {65536, 0, 4}, {65536, 3, 0}, {0, 3, 4}} {
@@ -323,7 +331,9 @@ func waitForQueue(h *Hasher, n int) {
 	}
 }
 
-// TestSlots: conformance 120.
+// TestSlots: slots, then a queue, then ErrBusy.
+//
+// Conformance 120.
 func TestSlots(t *testing.T) {
 	h, started, finish := blocked(t, 2, 3)
 	var wg sync.WaitGroup
@@ -377,6 +387,8 @@ func TestSlotIsFreeAfterAPanic(t *testing.T) {
 }
 
 // TestQueueShare: one address may hold a quarter of the queue, loopback all of it.
+//
+// Conformance 120.
 func TestQueueShare(t *testing.T) {
 	h, started, finish := blocked(t, 1, 8)
 	var wg sync.WaitGroup
@@ -482,8 +494,10 @@ func foreignHashes(t testing.TB) string {
 	return string(data)
 }
 
-// TestForeignHashes: what passlib, Django, htpasswd and the argon2 command have
-// made (conformance 115); testdata/make.py says how.
+// TestForeignHashes: what passlib, Django, htpasswd and the argon2 command have made;
+// testdata/make.py says how.
+//
+// Conformance 114, 115.
 func TestForeignHashes(t *testing.T) {
 	h, err := New(Config{InsecureParams: true, Params: Params{Memory: 32 << 10, Time: 1, Threads: 2}})
 	require.NoError(t, err)
@@ -515,7 +529,9 @@ func TestForeignHashes(t *testing.T) {
 	require.Len(t, seen, 12)
 }
 
-// TestBcrypt holds line 116: 71, 72 and 73 bytes, NUL, and $2y$.
+// TestBcrypt: 71, 72 and 73 bytes, NUL, and $2y$.
+//
+// Conformance 116.
 func TestBcrypt(t *testing.T) {
 	h := newCheap(t)
 	for n := 71; n <= 73; n++ {
@@ -544,8 +560,10 @@ func TestBcrypt(t *testing.T) {
 	require.True(t, ok)
 }
 
-// TestAbsurdHashes holds line 118 for the other formats: what cannot be read, or
-// costs too much, fails, without a panic and without its memory.
+// TestAbsurdHashes: a hash of another format that cannot be read, or costs too much, fails,
+// without a panic and without its memory.
+//
+// Conformance 118.
 func TestAbsurdHashes(t *testing.T) {
 	h := newCheap(t)
 	calls, _ := count(h)

@@ -16,7 +16,9 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// TestPolicy holds line 122.
+// TestPolicy: which new passwords are good.
+//
+// Conformance 122.
 func TestPolicy(t *testing.T) {
 	user := &oauth2pw.User{Username: "Johnathan Doe"}
 	down := errors.New("down")
@@ -68,7 +70,9 @@ func TestPolicy(t *testing.T) {
 	require.Greater(t, len(commonSet()), 10_000)
 }
 
-// TestPepper holds line 121.
+// TestPepper: hashes with a pepper, without, and with one that is dropped.
+//
+// Conformance 121.
 func TestPepper(t *testing.T) {
 	pepper := func(id string) Pepper {
 		return Pepper{ID: id, Key: oauth2pw.Secret("CANARY" + strings.Repeat(id, 32))}

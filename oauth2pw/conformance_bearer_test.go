@@ -126,7 +126,7 @@ func TestConformanceBearer(t *testing.T) {
 	})
 }
 
-// TestConformance72HTTPS holds line 72 and the HTTPS rule of the token endpoint.
+// TestConformance72HTTPS: the token endpoint, as its siblings, needs HTTPS.
 func TestConformance72HTTPS(t *testing.T) {
 	proxy := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	for _, test := range []struct {
@@ -196,7 +196,9 @@ func TestConformance72HTTPS(t *testing.T) {
 	})
 }
 
-// TestClientAddress: line 127, as far as it does not concern the throttle.
+// TestClientAddress: the address by which the throttle counts.
+//
+// Conformance 127.
 func TestClientAddress(t *testing.T) {
 	for _, test := range []struct {
 		name, peer, header string

@@ -18,7 +18,7 @@ import (
 	"github.com/oauth2pw/passwordflow/tokens"
 )
 
-// TestConformanceRefresh holds lines 22, 48 to 60 and 73.
+// TestConformanceRefresh: refresh tokens, and the sessions that they keep.
 func TestConformanceRefresh(t *testing.T) {
 	t.Run("22_no_refresh_token", func(t *testing.T) {
 		a := newSessionApp(t)
@@ -498,7 +498,7 @@ func TestConformanceRefresh(t *testing.T) {
 		a.lives(p, true)
 	})
 
-	t.Run("100_sessions", func(t *testing.T) {
+	t.Run("sessions beyond the limit", func(t *testing.T) {
 		a := newSessionApp(t, func(c *oauth2pw.Config) { c.MaxSessions = 3 })
 		var logins []pair
 		for i := range 3 {
@@ -636,7 +636,7 @@ func TestConformance56Parallel(t *testing.T) {
 	}
 }
 
-// TestConformanceRevocation holds lines 75 to 84.
+// TestConformanceRevocation: the revocation endpoint.
 func TestConformanceRevocation(t *testing.T) {
 	t.Run("75_transport", func(t *testing.T) {
 		a := newSessionApp(t)
@@ -708,7 +708,7 @@ func TestConformanceRevocation(t *testing.T) {
 		a.refreshed(p.refresh)
 	})
 
-	t.Run("80_missing", func(t *testing.T) {
+	t.Run("80_88_missing", func(t *testing.T) {
 		a := newSessionApp(t)
 		for _, path := range []string{"/revoke", "/introspect"} {
 			for _, form := range []string{"", "token=", "token=a&token=b", "token=a&token=a"} {
@@ -754,7 +754,7 @@ func TestConformanceRevocation(t *testing.T) {
 	})
 }
 
-// TestConformanceIntrospection holds lines 85 to 91.
+// TestConformanceIntrospection: the introspection endpoint.
 func TestConformanceIntrospection(t *testing.T) {
 	t.Run("85_client", func(t *testing.T) {
 		a := newSessionApp(t)
@@ -798,7 +798,7 @@ func TestConformanceIntrospection(t *testing.T) {
 		require.Equal(t, `{"active":false}`, got.body)
 	})
 
-	t.Run("87_inactive", func(t *testing.T) {
+	t.Run("87_90_inactive", func(t *testing.T) {
 		a := newSessionApp(t)
 		backend := []string{"client_id=backend&client_secret=backend-secret"}
 		inactive := func(what, token string) {
@@ -860,7 +860,7 @@ func TestConformanceIntrospection(t *testing.T) {
 	})
 }
 
-// TestConformanceMetadata holds lines 93 to 97.
+// TestConformanceMetadata: the metadata document.
 func TestConformanceMetadata(t *testing.T) {
 	urls := oauth2pw.Metadata{
 		TokenEndpoint: issuer + "/token", RevocationEndpoint: issuer + "/revoke", IntrospectionEndpoint: issuer + "/introspect",

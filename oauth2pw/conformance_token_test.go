@@ -376,7 +376,7 @@ func (o oneClient) ClientByID(_ context.Context, id string) (*oauth2pw.Client, e
 	return &c, nil
 }
 
-// TestConformance150 holds line 150: with Clients a request must name one, unless the Config
+// TestConformance150: with Clients a request must name one, unless the Config
 // says else.
 func TestConformance150(t *testing.T) {
 	required := func(c *oauth2pw.Config) { c.AllowNoClient = false }
@@ -404,7 +404,7 @@ func TestConformance150(t *testing.T) {
 	require.Equal(t, `Basic realm="api"`, got.Header.Get("WWW-Authenticate"))
 }
 
-// TestConformance99 holds what line 99 says of Config.DefaultClientID: a request that names
+// TestConformance99: with Config.DefaultClientID a request that names
 // no client is that client, everywhere, sessions of no client included.
 func TestConformance99(t *testing.T) {
 	before := newSessionApp(t)

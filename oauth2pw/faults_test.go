@@ -147,7 +147,7 @@ func TestConformance30Faults(t *testing.T) {
 		}
 	}
 
-	t.Run("busy", func(t *testing.T) {
+	t.Run("120_busy", func(t *testing.T) {
 		a, f := newFaultyApp(t)
 		f.name, f.err = "HasherVerify", fmt.Errorf("no room: %w", oauth2pw.ErrBusy)
 		got := a.post(login)
@@ -386,7 +386,9 @@ func TestConformance112(t *testing.T) {
 	require.ErrorContains(t, a.takeEvents()[1].Err, "that of the client")
 }
 
-// TestHashUpgrade: line 117, as far as the core goes.
+// TestHashUpgrade: a login replaces an outdated hash, once.
+//
+// Conformance 117.
 func TestHashUpgrade(t *testing.T) {
 	a := newApp(t)
 	a.post("grant_type=password&username=old&password=wrong").isError(t, 400, "invalid_grant")
@@ -418,8 +420,10 @@ func (failingUpdater) UpdatePasswordHash(context.Context, string, string, string
 	return false, errReadOnly
 }
 
-// TestHashUpgradeFails: line 117. A store that cannot write costs nobody the login,
-// and the old hash goes on.
+// TestHashUpgradeFails: a store that cannot write costs nobody the login, and the old
+// hash goes on.
+//
+// Conformance 117.
 func TestHashUpgradeFails(t *testing.T) {
 	a := newApp(t, func(c *oauth2pw.Config) { c.Users = failingUpdater{c.Users.(*store.Users)} })
 	for range 2 {
@@ -454,6 +458,8 @@ func TestErrorBody(t *testing.T) {
 }
 
 // TestNothingLeaks: no event, log line, answer or printed value holds a secret.
+//
+// Conformance 129, 130.
 func TestNothingLeaks(t *testing.T) {
 	const canary = "CANARY"
 	var log bytes.Buffer

@@ -234,8 +234,8 @@ func (t *tee) Write(b []byte) (int, error) {
 	return t.ResponseWriter.Write(b)
 }
 
-// requireNoLeak holds line 129 for every flow of every test: no event and no log
-// line holds a secret.
+// requireNoLeak looks for secrets in the events and the log lines of every flow of every
+// test.
 func (a *app) requireNoLeak() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

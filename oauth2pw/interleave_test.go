@@ -296,7 +296,7 @@ func (w *world) end(ctx context.Context, process int) result {
 	return result{status: 200}
 }
 
-// TestInterleavings holds lines 136 and 146: whatever the order in which the store calls
+// TestInterleavings: whatever the order in which the store calls
 // of requests beside each other come, with one clock and with two that disagree by 20 ms,
 // no login with the old password outlives its change, the session that a change keeps
 // lives, and no copy of a token from before is worth anything.
@@ -304,6 +304,8 @@ func (w *world) end(ctx context.Context, process int) result {
 // It runs all orders of the small sets, and the first 15,000 of the largest that it runs.
 // The environment variable INTERLEAVINGS=all runs every order of all sets (make
 // interleavings).
+//
+// Conformance 136, 146.
 func TestInterleavings(t *testing.T) {
 	const everyClock, oneClock, never = 0, 1, 2 // what runs without INTERLEAVINGS
 	all, most := os.Getenv("INTERLEAVINGS") == "all", 15_000

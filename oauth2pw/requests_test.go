@@ -125,6 +125,8 @@ func TestRequestsOnTheWire(t *testing.T) {
 
 // TestLaxForm: what FastAPI's form takes, at the token endpoint and by
 // ParsePasswordRequestForm; the RFC's rules hold all the same.
+//
+// Conformance 3, 5.
 func TestLaxForm(t *testing.T) {
 	type field struct{ name, value string }
 	encode := func(edit func(w *multipart.Writer), fields ...field) (body, contentType string) {
@@ -227,6 +229,8 @@ func TestFormReadByOthers(t *testing.T) {
 }
 
 // TestContextPrintsNoToken: a context of a request is printed by loggers.
+//
+// Conformance 130.
 func TestContextPrintsNoToken(t *testing.T) {
 	a := newApp(t)
 	token := a.token("")

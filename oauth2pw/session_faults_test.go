@@ -139,6 +139,8 @@ func once(call string, n int, do func()) func(string) error {
 }
 
 // TestRaces: what happens between two calls of a store, at the worst place.
+//
+// Conformance 146.
 func TestRaces(t *testing.T) {
 	t.Run("a refresh does not revive what ends beside it", func(t *testing.T) {
 		a, s := newScriptedApp(t)

@@ -21,6 +21,8 @@ import (
 )
 
 // TestSessionCache: off, at every request, or remembered for a bounded time.
+//
+// Conformance 73.
 func TestSessionCache(t *testing.T) {
 	end := func(a *sessionApp, p pair) { // as another process would
 		_, err := a.sessions.End(t.Context(), oauth2pw.SessionFilter{UserID: "u1", ID: sessionID(t, p.access)}, "x", a.clock.Now())
@@ -404,6 +406,8 @@ func TestLogin(t *testing.T) {
 }
 
 // TestSweepSessions: a day after they are over, in batches, until the context ends.
+//
+// Conformance 131.
 func TestSweepSessions(t *testing.T) {
 	a, s := newScriptedApp(t)
 	now := a.clock.Now()
@@ -556,6 +560,8 @@ func TestThief(t *testing.T) {
 }
 
 // TestSessionsLeakNothing: no event and no printed value holds a token.
+//
+// Conformance 129, 130.
 func TestSessionsLeakNothing(t *testing.T) {
 	var shown strings.Builder
 	a := newSessionApp(t, func(c *oauth2pw.Config) {

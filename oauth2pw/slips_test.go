@@ -19,6 +19,8 @@ import (
 // and the other constructors, at wiring (a panic, as net/http's own), or at the first
 // request, by an answer that opens nothing and an event that names the setting. The table
 // stands in docs/slips.md.
+//
+// Conformance 153.
 func TestSlips(t *testing.T) {
 	base := newSessionApp(t)
 	key, _, err := tokens.NewKey("")

@@ -241,7 +241,7 @@ func (o oneUserOf) UserByID(context.Context, string) (*oauth2pw.User, error) {
 	return &u, nil
 }
 
-// TestConformance144 holds line 144: one account has one set of limits, whatever spelling
+// TestConformance144: one account has one set of limits, whatever spelling
 // the store takes for it; two have two.
 func TestConformance144(t *testing.T) {
 	spellings := func(name string) (all []string) {
@@ -357,7 +357,7 @@ func TestConformance144(t *testing.T) {
 	})
 }
 
-// TestConformance145 holds line 145: what a page of another site makes a browser send is
+// TestConformance145: what a page of another site makes a browser send is
 // refused before anything is counted.
 func TestConformance145(t *testing.T) {
 	a := newApp(t, func(c *oauth2pw.Config) {
@@ -421,8 +421,10 @@ func (a *app) config() oauth2pw.Config {
 	return oauth2pw.Config{Users: a.users, Hasher: a.hasher, Issuer: a.ring, DefaultScopes: []string{"me"}}
 }
 
-// TestUnixSocket holds lines 140 and 141, over a real socket: callers without an address
-// share no counter, and what such a proxy says is believed where that is configured.
+// TestUnixSocket: over a real socket callers without an address share no counter, and what
+// such a proxy says is believed where that is configured.
+//
+// Conformance 140, 141.
 func TestUnixSocket(t *testing.T) {
 	start := func(t *testing.T, edit func(*oauth2pw.Config)) (a *app, post func(form string, headers ...string) answer) {
 		a = newApp(t, edit)

@@ -59,9 +59,9 @@ func (a answer) isThrottled(t *testing.T) time.Duration {
 
 const home, away = "192.0.2.1", "203.0.113.9"
 
-// TestConformanceThrottle holds lines 123 to 128, the numbers by default.
+// TestConformanceThrottle: the built-in throttle with its default numbers.
 func TestConformanceThrottle(t *testing.T) {
-	t.Run("123 too many failures, right and wrong told apart by nothing", func(t *testing.T) {
+	t.Run("123_too many failures, right and wrong told apart by nothing", func(t *testing.T) {
 		a := newApp(t)
 		for i := range 10 {
 			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
@@ -83,7 +83,7 @@ func TestConformanceThrottle(t *testing.T) {
 		require.Equal(t, 200, a.from(away, right("johndoe")).StatusCode, "another address")
 		require.Equal(t, 400, a.from(home, wrong("alice", 0)).StatusCode, "another account")
 	})
-	t.Run("132 Retry-After is true", func(t *testing.T) {
+	t.Run("132_Retry-After is true", func(t *testing.T) {
 		for _, limits := range [][]oauth2pw.Config{{{}}, {{ThrottleLimit: 3, ThrottleWindow: 2 * time.Second}}} {
 			a := newApp(t, func(c *oauth2pw.Config) {
 				c.ThrottleLimit, c.ThrottleWindow = limits[0].ThrottleLimit, limits[0].ThrottleWindow
@@ -98,7 +98,7 @@ func TestConformanceThrottle(t *testing.T) {
 			require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
 		}
 	})
-	t.Run("132 at t-1, t and t+1", func(t *testing.T) {
+	t.Run("132_at t-1, t and t+1", func(t *testing.T) {
 		for offset, status := range map[time.Duration]int{-1: 429, 0: 200, 1: 200} {
 			a := newApp(t)
 			for i := range 10 {
@@ -108,7 +108,7 @@ func TestConformanceThrottle(t *testing.T) {
 			require.Equal(t, status, a.from(home, right("johndoe")).StatusCode, offset)
 		}
 	})
-	t.Run("124 unknown and disabled users count the same", func(t *testing.T) {
+	t.Run("124_unknown and disabled users count the same", func(t *testing.T) {
 		a := newApp(t)
 		for _, name := range []string{"johndoe", "nobody", "alice", "broken", "nopassword"} {
 			for i := range 10 {
@@ -118,7 +118,7 @@ func TestConformanceThrottle(t *testing.T) {
 		}
 		a.from(home, strings.ToUpper(wrong("x", 0))) // not a grant: not counted
 	})
-	t.Run("124 whatever the length of the password", func(t *testing.T) {
+	t.Run("124_whatever the length of the password", func(t *testing.T) {
 		for _, name := range []string{"johndoe", "nobody"} {
 			a := newApp(t)
 			for range 10 {
@@ -132,7 +132,7 @@ func TestConformanceThrottle(t *testing.T) {
 			a.from(home, wrong(name, 0)+strings.Repeat("x", 1025)).isThrottled(t)
 		}
 	})
-	t.Run("124 one address", func(t *testing.T) {
+	t.Run("124_one address", func(t *testing.T) {
 		a := newApp(t)
 		for i := range 100 {
 			a.from(home, wrong(fmt.Sprint("user", i), 0)).isError(t, 400, "invalid_grant")
@@ -140,7 +140,7 @@ func TestConformanceThrottle(t *testing.T) {
 		require.Equal(t, 15*time.Minute, a.from(home, right("johndoe")).isThrottled(t), "to whom it is not known")
 		require.Equal(t, 200, a.from(away, right("johndoe")).StatusCode)
 	})
-	t.Run("127 IPv6 by /64 and /48", func(t *testing.T) {
+	t.Run("127_IPv6 by /64 and /48", func(t *testing.T) {
 		a := newApp(t)
 		for i := range 10 {
 			a.from(fmt.Sprintf("2001:db8:1:1::%x", i), wrong("johndoe", i)).isError(t, 400, "invalid_grant")
@@ -163,7 +163,7 @@ func TestConformanceThrottle(t *testing.T) {
 		}
 		a.from("198.51.100.1", wrong("old", 10)).isThrottled(t)
 	})
-	t.Run("125 strangers do not lock a user out", func(t *testing.T) {
+	t.Run("125_strangers do not lock a user out", func(t *testing.T) {
 		a := newApp(t)
 		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
 		for i := range 30 {
@@ -178,7 +178,7 @@ func TestConformanceThrottle(t *testing.T) {
 		a.clock.Advance(time.Hour) // it ends by itself
 		require.Equal(t, 200, a.from(away+"9", right("johndoe")).StatusCode)
 	})
-	t.Run("125 for 30 days, and 8 addresses", func(t *testing.T) {
+	t.Run("125_for 30 days, and 8 addresses", func(t *testing.T) {
 		for days, status := range map[time.Duration]int{30*24*time.Hour - 1: 200, 30 * 24 * time.Hour: 429} {
 			a := newApp(t)
 			a.from(home, right("johndoe"))
@@ -198,7 +198,7 @@ func TestConformanceThrottle(t *testing.T) {
 			require.Equal(t, status, a.from(fmt.Sprintf("192.0.2.%d", i), right("johndoe")).StatusCode, i)
 		}
 	})
-	t.Run("125 an office of 200", func(t *testing.T) {
+	t.Run("125_an office of 200", func(t *testing.T) {
 		a := newApp(t)
 		users := a.addUsers("x", 200)
 		for _, name := range users {
@@ -210,7 +210,7 @@ func TestConformanceThrottle(t *testing.T) {
 			require.Equal(t, 200, a.from(home, right(name)).StatusCode)
 		}
 	})
-	t.Run("126 the same wrong password", func(t *testing.T) {
+	t.Run("126_the same wrong password", func(t *testing.T) {
 		a := newApp(t)
 		left := func() (n int) { // how many more may fail
 			for i := 0; a.from(home, wrong("johndoe", 1000+i)).StatusCode != 429; i++ {
@@ -264,7 +264,7 @@ func TestConformanceThrottle(t *testing.T) {
 		}
 		a.from(home, wrong("another", 0)).isThrottled(t)
 	})
-	t.Run("128 success clears the pair, and nothing else", func(t *testing.T) {
+	t.Run("128_success clears the pair, and nothing else", func(t *testing.T) {
 		a := newApp(t)
 		for i := range 9 {
 			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
@@ -322,7 +322,7 @@ func TestConformanceThrottle(t *testing.T) {
 		}
 		a.from(home, right("johndoe")).isThrottled(t)
 	})
-	t.Run("127 a spoofed header buys nothing", func(t *testing.T) {
+	t.Run("127_a spoofed header buys nothing", func(t *testing.T) {
 		for _, trusted := range []string{"", "10.0.0.0/8"} {
 			a := newApp(t, func(c *oauth2pw.Config) {
 				if trusted != "" {
@@ -425,8 +425,9 @@ func (a *app) attackAccount(name string) {
 	a.from("203.0.113.31", wrong(name, 31)).isThrottled(a.T)
 }
 
-// TestThrottleClients holds lines 42 and 92: client secrets, per client and
-// address, and per address.
+// TestThrottleClients: client secrets, per client and address.
+//
+// Conformance 42, 92.
 func TestThrottleClients(t *testing.T) {
 	backend := func(secret string) string { return "&client_id=backend&client_secret=" + secret }
 	for target, form := range map[string]string{
@@ -496,7 +497,7 @@ func TestThrottleClients(t *testing.T) {
 	require.Equal(t, 200, b.from(away, login+backend("backend-secret")).StatusCode)
 }
 
-// TestConformance149 holds line 149: bogus refresh tokens, of every kind, block no right
+// TestConformance149: bogus refresh tokens, of every kind, block no right
 // one, nor a password.
 func TestConformance149(t *testing.T) {
 	a := newSessionApp(t)
@@ -600,7 +601,7 @@ func TestThrottleGrants(t *testing.T) {
 		}
 		a.from(home, right("johndoe")).isThrottled(t)
 	})
-	t.Run("144 a parameter says nothing", func(t *testing.T) {
+	t.Run("144_a parameter says nothing", func(t *testing.T) {
 		a := grantApp(t)
 		for i := range 9 {
 			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
@@ -887,6 +888,9 @@ func TestThrottlePlug(t *testing.T) {
 	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode, "the server goes on")
 }
 
+// TestThrottleConfig: settings that New refuses.
+//
+// Conformance 153.
 func TestThrottleConfig(t *testing.T) {
 	for want, edit := range map[string]func(c *oauth2pw.Config){
 		"ThrottleLimit":              func(c *oauth2pw.Config) { c.ThrottleLimit = -1 },

@@ -372,9 +372,10 @@ func TestThrottleKeys(t *testing.T) {
 	require.NotZero(t, throttle.keys(at("2001:db8::1")).network)
 }
 
-// TestThrottleFlood holds line 131 and what the design says of it: whatever strangers
-// send at names, clients and users, what is right passes and is left counted nowhere, and
-// a user at home is not touched.
+// TestThrottleFlood: whatever strangers send at names, clients and users, what is right
+// passes and is left counted nowhere, and a user at home is not touched.
+//
+// Conformance 131.
 func TestThrottleFlood(t *testing.T) {
 	throttle, _ := newTestThrottle(10, 15*time.Minute)
 	begin := func(a Attempt) (openAttempt, bool) {

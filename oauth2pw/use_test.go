@@ -7,8 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSessionUse holds lines 54, 55 and 136 at every boundary: what a genuine refresh token
-// is good for.
+// TestSessionUse: what a genuine refresh token is good for, at every boundary.
+//
+// Conformance 54, 55, 136.
 func TestSessionUse(t *testing.T) {
 	const grace = 30 * time.Second
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

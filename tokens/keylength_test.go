@@ -72,7 +72,7 @@ func (v remoteOf) verify(token string) error {
 	return err
 }
 
-// TestConformance147 holds line 147: every member of a JWK of every kind, absent, empty, short,
+// TestConformance147: every member of a JWK of every kind, absent, empty, short,
 // long, and of another type: nothing panics, a length that is not the curve's is refused,
 // and the error names the key.
 func TestConformance147(t *testing.T) {

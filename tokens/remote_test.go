@@ -155,6 +155,8 @@ func TestRemote(t *testing.T) {
 }
 
 // TestRemoteForgeries: what is refused, and that none of it makes us ask for keys.
+//
+// Conformance 98, 100, 102, 103, 104, 108.
 func TestRemoteForgeries(t *testing.T) {
 	p := newProvider(t)
 	p.good(p.token("k1"))

@@ -55,6 +55,9 @@ func newRing(t testing.TB, jwk string, edits ...func(*Config)) (*Ring, *testCloc
 	return r, clock
 }
 
+// TestIssueAndVerify: what a token holds, and that it is read back.
+//
+// Conformance 98, 99.
 func TestIssueAndVerify(t *testing.T) {
 	for alg, jwk := range map[string]string{"HS256": hmacJWK, "EdDSA": rfc8037} {
 		r, clock := newRing(t, jwk)
@@ -72,7 +75,7 @@ func TestIssueAndVerify(t *testing.T) {
 		}
 		require.Equal(t, issued, got)
 
-		// RFC 9068, section 2; conformance 98 and 99.
+		// RFC 9068, section 2.
 		parts := strings.Split(token, ".")
 		header, err := base64.RawURLEncoding.DecodeString(parts[0])
 		require.NoError(t, err)
@@ -102,6 +105,9 @@ func TestRFC8037Vector(t *testing.T) {
 	require.Equal(t, "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg", encode(signature))
 }
 
+// TestTimes: the leeway at both ends of a token's life.
+//
+// Conformance 102.
 func TestTimes(t *testing.T) {
 	r, clock := newRing(t, hmacJWK)
 	token, issued, err := r.Issue(t.Context(), oauth2pw.Principal{Subject: "42"})
@@ -144,6 +150,9 @@ func payload(edits ...string) string {
 	return strings.NewReplacer(edits...).Replace(p)
 }
 
+// TestForgeries: tokens of another shape than the ring writes, most of them rightly signed.
+//
+// Conformance 98, 100, 102, 103, 104, 105, 107, 108, 109.
 func TestForgeries(t *testing.T) {
 	r, _ := newRing(t, hmacJWK)
 	good := sign(goodHeader, payload())
@@ -202,7 +211,7 @@ func TestForgeries(t *testing.T) {
 		require.ErrorIs(t, err, oauth2pw.ErrInvalidToken, name)
 	}
 
-	// HMAC keyed with the public key (conformance 100).
+	// HMAC keyed with the public key.
 	ed, _ := newRing(t, rfc8037)
 	public, err := base64url.DecodeString("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
 	require.NoError(t, err)
@@ -259,13 +268,15 @@ func TestSubjectsThatJSONWouldChange(t *testing.T) {
 }
 
 // TestKeys: what is refused says why, and quotes nothing of the key.
+//
+// Conformance 101.
 func TestKeys(t *testing.T) {
 	ec := `{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"}`
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	require.NoError(t, err)
 	weakPEM := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(weak)})
 	for _, test := range []struct{ says, data string }{
-		{"HS256 needs 32", `{"kty":"oct","k":"c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0cw"}`}, // conformance 101: 31 bytes
+		{"HS256 needs 32", `{"kty":"oct","k":"c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0cw"}`}, // 31 bytes
 		{"cannot have", strings.Replace(hmacJWK, `{`, `{"alg":"HS384",`, 1)},
 		{"cannot have", strings.Replace(hmacJWK, `{`, `{"alg":"none",`, 1)},
 		{"cannot have", strings.Replace(rfc8037, `{`, `{"alg":"ES256",`, 1)},
@@ -463,7 +474,9 @@ func TestPEM(t *testing.T) {
 }
 
 // TestRotation: a key is verified before it signs, signs, and is retired, while
-// others log in and call; with the cache and without. (Conformance 107; P10.)
+// others log in and call; with the cache and without. (P10 of docs/benchmarks.md.)
+//
+// Conformance 107.
 func TestRotation(t *testing.T) {
 	for _, size := range []int{0, -1} {
 		keys := make([]Key, 101)

@@ -62,8 +62,9 @@ func TestThrottle(t *testing.T) {
 	}
 }
 
-// TestCORS holds line 74: scripts of the listed origins may call every route, and
-// others may not.
+// TestCORS: scripts of the listed origins may call every route, and others may not.
+//
+// Conformance 74.
 func TestCORS(t *testing.T) {
 	const origin = "https://app.example.com"
 	p := start(t, cheapHash, "-cors="+origin+",http://localhost:3000,capacitor://localhost")

@@ -224,7 +224,9 @@ func TestRestart(t *testing.T) {
 	require.Equal(t, 401, status)
 }
 
-// TestAdministration: conformance 73, beside a running server.
+// TestAdministration: a user is disabled and deleted beside a running server.
+//
+// Conformance 73.
 func TestAdministration(t *testing.T) {
 	db := filepath.Join(t.TempDir(), "test.db")
 	p := start(t, cheapHash, "-db="+db)

@@ -95,7 +95,9 @@ func TestXOAuth2(t *testing.T) {
 
 // TestXOAuth2Throttle: golang.org/x/oauth2 in its default mode sends every failed
 // login twice. Under the default limit of 10 it may be wrong 9 times, and right the
-// tenth; a tenth wrong one is the last (lines 123 and 126).
+// tenth; a tenth wrong one is the last.
+//
+// Conformance 123, 126.
 func TestXOAuth2Throttle(t *testing.T) {
 	for wrong, want := range map[int]string{9: "", 10: "slow_down"} {
 		server := newServer(t)

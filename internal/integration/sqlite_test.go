@@ -74,7 +74,7 @@ func TestSQLiteConformance56Refreshes(t *testing.T) {
 	storetest.Refreshes(t, func(t *testing.T) oauth2pw.SessionStore { return openStore(t, openSQLite(t)).Sessions }, 200)
 }
 
-// TestSQLiteConformance152 holds line 152: a column that the table does not have is an error
+// TestSQLiteConformance152: a column that the table does not have is an error
 // that names it, and never somebody's id.
 func TestSQLiteConformance152(t *testing.T) {
 	db := openSQLite(t)
@@ -179,7 +179,7 @@ func TestSQLiteSlips(t *testing.T) {
 	require.NoError(t, st.Sessions.Check())
 }
 
-// TestSQLiteConformance148 holds line 148: a digest that is empty, or of another length, is no
+// TestSQLiteConformance148: a digest that is empty, or of another length, is no
 // public client's.
 func TestSQLiteConformance148(t *testing.T) {
 	db := openSQLite(t)
@@ -408,8 +408,10 @@ func TestUnreadableDatabase(t *testing.T) {
 	require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
 }
 
-// TestSQLiteHashUpgrade: line 117. Twenty logins at once of a user whose hash is
-// bcrypt's: all get in, and the hash is replaced once.
+// TestSQLiteHashUpgrade: twenty logins at once of a user whose hash is bcrypt's. All get
+// in, and the hash is replaced once.
+//
+// Conformance 117.
 func TestSQLiteHashUpgrade(t *testing.T) {
 	st := openStore(t, openSQLite(t))
 	old, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)

@@ -19,7 +19,7 @@ import (
 	"github.com/oauth2pw/passwordflow/tokens"
 )
 
-// BenchmarkTiming holds lines 27 and 123: what the time of an answer tells, in ratios
+// BenchmarkTiming measures what the time of an answer tells, in ratios
 // of medians of interleaved samples, at the default cost of a hash and over a real
 // SQLite file. An unknown and a disabled user should take what a wrong password
 // takes; while blocked, right what wrong takes.
