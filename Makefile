@@ -25,10 +25,11 @@ race: ## Test all modules with the race detector (needs cgo)
 	go test -race work
 
 .PHONY: lint
-lint: ## Check the format, go vet and staticcheck
+lint: ## Check the format, go vet, staticcheck and the conformance list
 	@files=$$(gofmt -l .); if [[ -n $$files ]]; then echo "gofmt these files:"; echo "$$files"; exit 1; fi
 	go vet work
 	@$(call each,go run $(STATICCHECK) ./...)
+	go test -count=1 -run TestConformance ./internal/integration
 
 .PHONY: interleavings
 interleavings: ## Run every order of store calls of parallel requests (takes long)
