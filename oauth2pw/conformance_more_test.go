@@ -83,7 +83,7 @@ func TestConformanceIntrospectionRequest(t *testing.T) {
 func TestConformance129(t *testing.T) {
 	a := newSessionApp(t, func(c *oauth2pw.Config) { c.ThrottleLimit = 3 })
 	post := func(form string) answer { return a.from(home, form) }
-	event := func(kind, reason string, do func()) oauth2pw.Event {
+	event := func(kind oauth2pw.EventKind, reason oauth2pw.EventReason, do func()) oauth2pw.Event {
 		t.Helper()
 		a.takeEvents()
 		do()
@@ -95,7 +95,7 @@ func TestConformance129(t *testing.T) {
 		}
 		require.NotEmpty(t, events)
 		last := events[len(events)-1] // before it come what the attempt has ended
-		require.Equal(t, kind+" "+reason, last.Kind+" "+last.Reason)
+		require.Equal(t, []any{kind, reason}, []any{last.Kind, last.Reason})
 		return last
 	}
 	var p pair
@@ -105,20 +105,23 @@ func TestConformance129(t *testing.T) {
 	for form, want := range map[string]oauth2pw.Event{
 		wrong("johndoe", 1):                    {Reason: "wrong_password", UserID: "u1"},
 		wrong("nobody", 1):                     {Reason: "unknown_user"},
-		wrong("alice", 1):                      {Reason: "disabled", UserID: "u2"},
+		wrong("alice", 1):                      {Reason: "user_disabled", UserID: "u2"},
 		wrong("nopassword", 1):                 {Reason: "no_password", UserID: "u5"},
 		wrong("broken", 1):                     {Reason: "unreadable_hash", UserID: "u4"},
-		right("johndoe") + "&scope=admin":      {Kind: oauth2pw.EventScopeRefused, Reason: "not_allowed", UserID: "u1"},
+		right("johndoe") + "&scope=admin":      {Kind: oauth2pw.EventScopeRefused, UserID: "u1"},
 		login + "&client_id=x&client_secret=x": {Kind: oauth2pw.EventClientFailed, Reason: "unknown_client"},
 		login + "&client_id=backend":           {Kind: oauth2pw.EventClientFailed, Reason: "wrong_secret"},
-		"grant_type=foo":                       {Kind: oauth2pw.EventRequestRefused, Reason: "unsupported_grant_type"},
-		"username=x":                           {Kind: oauth2pw.EventRequestRefused, Reason: "invalid_request"},
+		"grant_type=foo":                       {Kind: oauth2pw.EventRequestRefused, Code: "unsupported_grant_type"},
+		"username=x":                           {Kind: oauth2pw.EventRequestRefused, Code: "invalid_request"},
 	} {
 		if want.Kind == "" {
 			want.Kind = oauth2pw.EventLoginFailed
 		}
 		e := event(want.Kind, want.Reason, func() { require.GreaterOrEqual(t, post(form).StatusCode, 400, form) })
 		require.Equal(t, want.UserID, e.UserID, form)
+		if want.Code != "" {
+			require.Equal(t, want.Code, e.Code)
+		}
 		require.Equal(t, want.Reason == "unknown_user", e.NameTag != "", form)
 		require.NotContains(t, fmt.Sprintf("%+v", e), "nobody")
 	}
@@ -133,7 +136,7 @@ func TestConformance129(t *testing.T) {
 	}
 	event(oauth2pw.EventTokenRefused, "malformed", bearer("/me", "a,b"))
 	event(oauth2pw.EventTokenRefused, "invalid", bearer("/me", "x"))
-	event(oauth2pw.EventTokenRefused, "insufficient_scope", bearer("/items", p.access))
+	require.Equal(t, "insufficient_scope", event(oauth2pw.EventTokenRefused, "", bearer("/items", p.access)).Code)
 
 	refresh := func() { post("grant_type=refresh_token&client_id=webapp&refresh_token=" + p.refresh) }
 	e = event(oauth2pw.EventRefresh, "", refresh)

@@ -65,32 +65,32 @@ type EventReason string
 // The reasons of [Event].
 const (
 	// Of passwords and users.
-	ReasonUnknownUser     EventReason = "unknown_user"      // no user has the name
-	ReasonWrongPassword   EventReason = "wrong_password"    //
+	ReasonUnknownUser     EventReason = "unknown_user" // no user has the name
+	ReasonWrongPassword   EventReason = "wrong_password"
 	ReasonNoPassword      EventReason = "no_password"       // the user has no password
 	ReasonUnreadableHash  EventReason = "unreadable_hash"   // the hasher cannot read the stored hash
 	ReasonTooLongForHash  EventReason = "too_long_for_hash" // the password is longer than the format of its hash allows
 	ReasonMalformed       EventReason = "malformed"         // no name, password or token looks like this
 	ReasonRefused         EventReason = "refused"           // a grant of the app's own, or Config.Authenticate, said no
 	ReasonUserDeleted     EventReason = "user_deleted"      // no user has the ID any more
-	ReasonUserDisabled    EventReason = "user_disabled"     //
-	ReasonPasswordChanged EventReason = "password_changed"  // after the user last proved the old password
-	ReasonUnacceptable    EventReason = "unacceptable"      // the new password was refused
-	ReasonNoPrincipal     EventReason = "no_principal"      // the request carries no verified token
-	ReasonNoSession       EventReason = "no_session"        // the token has no session
-	ReasonSessionOver     EventReason = "session_over"      // the session of the token has ended or expired
+	ReasonUserDisabled    EventReason = "user_disabled"
+	ReasonPasswordChanged EventReason = "password_changed" // after the user last proved the old password
+	ReasonUnacceptable    EventReason = "unacceptable"     // the new password was refused
+	ReasonNoPrincipal     EventReason = "no_principal"     // the request carries no verified token
+	ReasonNoSession       EventReason = "no_session"       // the token has no session
+	ReasonSessionOver     EventReason = "session_over"     // the session of the token has ended or expired
 
 	// Of clients and requests.
-	ReasonUnknownClient   EventReason = "unknown_client"   //
-	ReasonNoClient        EventReason = "no_client"        // the request names no client, and must
-	ReasonWrongClient     EventReason = "wrong_client"     // the token belongs to another client
-	ReasonWrongSecret     EventReason = "wrong_secret"     //
-	ReasonUnknownScheme   EventReason = "unknown_scheme"   // the Authorization header is not Basic
-	ReasonMalformedBasic  EventReason = "malformed_basic"  //
+	ReasonUnknownClient   EventReason = "unknown_client"
+	ReasonNoClient        EventReason = "no_client"    // the request names no client, and must
+	ReasonWrongClient     EventReason = "wrong_client" // the token belongs to another client
+	ReasonWrongSecret     EventReason = "wrong_secret"
+	ReasonUnknownScheme   EventReason = "unknown_scheme" // the Authorization header is not Basic
+	ReasonMalformedBasic  EventReason = "malformed_basic"
 	ReasonNotConfidential EventReason = "not_confidential" // the client has no secret, and must
-	ReasonPlainHTTP       EventReason = "plain_http"       //
-	ReasonCrossSite       EventReason = "cross_site"       // a page of another site has sent the form
-	ReasonUnreadableBody  EventReason = "unreadable_body"  //
+	ReasonPlainHTTP       EventReason = "plain_http"
+	ReasonCrossSite       EventReason = "cross_site" // a page of another site has sent the form
+	ReasonUnreadableBody  EventReason = "unreadable_body"
 	ReasonInvalid         EventReason = "invalid"          // the verifier refused the token
 	ReasonUntrustedPeer   EventReason = "untrusted_peer"   // the peer is no trusted proxy
 	ReasonUntrustedSocket EventReason = "untrusted_socket" // the peer is on a Unix socket; see Config.TrustUnixSocket
@@ -100,21 +100,21 @@ const (
 
 	// Of refresh tokens and sessions.
 	ReasonUnknownSession           EventReason = "unknown_session"
-	ReasonUnknownSecret            EventReason = "unknown_secret"               // Config.Secrets has lost the one that made the token
-	ReasonForged                   EventReason = "forged"                       //
-	ReasonEnded                    EventReason = "ended"                        // the session had ended before
-	ReasonIdle                     EventReason = "idle"                         // Config.RefreshIdle
-	ReasonAge                      EventReason = "age"                          // Config.RefreshMax
-	ReasonSuperseded               EventReason = "superseded"                   // the token is from before a change of the password
-	ReasonEarly                    EventReason = "early"                        // the token was replaced in the future: a clock was set back
-	ReasonReuse                    EventReason = "reuse"                        // a replaced refresh token came again
-	ReasonRevoked                  EventReason = "revoked"                      // by RevokeHandler
-	ReasonLimit                    EventReason = "limit"                        // Config.MaxSessions
-	ReasonAbandoned                EventReason = "abandoned"                    // the login of the session failed at its end
-	ReasonSamePlace                EventReason = "same_place"                   // the address and the user agent of the login
-	ReasonOtherAddress             EventReason = "other_address"                //
-	ReasonOtherUserAgent           EventReason = "other_user_agent"             //
-	ReasonOtherAddressAndUserAgent EventReason = "other_address_and_user_agent" //
+	ReasonUnknownSecret            EventReason = "unknown_secret" // Config.Secrets has lost the one that made the token
+	ReasonForged                   EventReason = "forged"
+	ReasonEnded                    EventReason = "ended"      // the session had ended before
+	ReasonIdle                     EventReason = "idle"       // Config.RefreshIdle
+	ReasonAge                      EventReason = "age"        // Config.RefreshMax
+	ReasonSuperseded               EventReason = "superseded" // the token is from before a change of the password
+	ReasonEarly                    EventReason = "early"      // the token was replaced in the future: a clock was set back
+	ReasonReuse                    EventReason = "reuse"      // a replaced refresh token came again
+	ReasonRevoked                  EventReason = "revoked"    // by RevokeHandler
+	ReasonLimit                    EventReason = "limit"      // Config.MaxSessions
+	ReasonAbandoned                EventReason = "abandoned"  // the login of the session failed at its end
+	ReasonSamePlace                EventReason = "same_place" // the address and the user agent of the login
+	ReasonOtherAddress             EventReason = "other_address"
+	ReasonOtherUserAgent           EventReason = "other_user_agent"
+	ReasonOtherAddressAndUserAgent EventReason = "other_address_and_user_agent"
 )
 
 // eventReasons is the one table of kinds and their reasons.

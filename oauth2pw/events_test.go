@@ -40,8 +40,8 @@ func note(e oauth2pw.Event) {
 // appReasons are reasons that tests give to EndSession and the like.
 var appReasons = []oauth2pw.EventReason{"logout", "tidy", "one", "all"}
 
-// TestMain holds line 143 after all tests: every event has a kind and a reason of the
-// table, and the table has none that no test has seen.
+// TestMain compares the events of all tests with the table: every event has a kind and a
+// reason of the table, and the table has none that no test has seen.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
