@@ -45,6 +45,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -65,7 +66,7 @@ const MaxPassword = 1024
 
 // ErrPassword is wrapped by the error of Hash for a password that is empty or too
 // long.
-var ErrPassword = errors.New("a password has 1 to 1024 bytes")
+var ErrPassword error = &oauth2pw.Error{Code: "invalid_request", Status: http.StatusUnprocessableEntity, Description: "The password must have 1 to 1024 bytes."}
 
 // Params is a cost of argon2id. OWASP's minimum is m=19456, t=2, p=1.
 type Params struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -29,7 +30,7 @@ type Policy struct {
 }
 
 // Check returns nil for a good password. For one that is refused it returns an
-// *oauth2pw.Error with the code "invalid_request" that tells the user why; any
+// *oauth2pw.Error with the code "invalid_request" and the status 422 that tells the user why; any
 // other error is that of Breached. The user may be nil; a password that is the
 // user's name is refused.
 func (p Policy) Check(ctx context.Context, u *oauth2pw.User, password string) error {
@@ -63,7 +64,7 @@ func (p Policy) Check(ctx context.Context, u *oauth2pw.User, password string) er
 }
 
 func refused(description string) error {
-	return &oauth2pw.Error{Code: "invalid_request", Description: description}
+	return &oauth2pw.Error{Code: "invalid_request", Status: http.StatusUnprocessableEntity, Description: description}
 }
 
 //go:embed deny/passwords.txt
