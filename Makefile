@@ -1,43 +1,47 @@
-# Everything works over all modules of the workspace: the targets find them with
-# `go list -m`, so a new module needs a line in go.work and none here.
+# Short names for the steps of .ci/run, and what is run by hand. Everything works over all
+# modules of the workspace: a new module needs a line in go.work and none here.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
 FUZZTIME ?= 60000x
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-
-# each runs a command in the folder of every module, and stops at the first that
-# fails.
-each = dirs=$$(go list -m -f '{{.Dir}}'); for dir in $$dirs; do echo "== $$dir"; (cd "$$dir" && $(1)); done
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
 test: ## Test all modules
 	go test work
 
+.PHONY: ci
+ci: ## Everything that must pass before a change lands
+	.ci/run
+
 .PHONY: race
 race: ## Test all modules with the race detector (needs cgo)
-	go test -race work
+	.ci/run race
 
 .PHONY: lint
-lint: ## Check the format, go vet, staticcheck and the conformance list
-	@files=$$(gofmt -l .); if [[ -n $$files ]]; then echo "gofmt these files:"; echo "$$files"; exit 1; fi
-	go vet work
-	@$(call each,go run $(STATICCHECK) ./...)
-	go test -count=1 -run TestConformance ./internal/integration
+lint: ## Check the format, go vet, staticcheck, the conformance list and the prose
+	.ci/run lint
 
-.PHONY: interleavings
-interleavings: ## Run every order of store calls of parallel requests (takes long)
-	INTERLEAVINGS=all go test -run TestInterleavings -v -timeout 60m ./oauth2pw | grep -v '^=== '
+.PHONY: alone
+alone: ## Build, vet and test each module without the workspace
+	.ci/run alone
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (60000x, or 10m)
-	.ci/fuzz $(FUZZTIME)
+	FUZZ_BUDGET=$(FUZZTIME) .ci/run fuzz
+
+.PHONY: vulnerabilities
+vulnerabilities: ## Run govulncheck in each module
+	.ci/run vulnerabilities
+
+.PHONY: interleavings
+interleavings: ## Run every order of store calls of parallel requests (takes long)
+	INTERLEAVINGS=all go test -run TestInterleavings -v -timeout 120m ./oauth2pw | grep -v '^=== '
 
 .PHONY: bench
 bench: ## Run the benchmarks
@@ -45,8 +49,4 @@ bench: ## Run the benchmarks
 
 .PHONY: tidy
 tidy: ## Run go mod tidy in each module
-	@$(call each,go mod tidy)
-
-.PHONY: alone
-alone: ## Build, vet and test each module without the workspace
-	@$(call each,export GOWORK=off && go build ./... && go vet ./... && go test ./...)
+	@dirs=$$(go list -m -f '{{.Dir}}'); for dir in $$dirs; do echo "== $$dir"; (cd "$$dir" && go mod tidy); done

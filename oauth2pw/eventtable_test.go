@@ -50,7 +50,7 @@ func TestEventTable(t *testing.T) {
 	}
 	const file = "../docs/events.md"
 	if *update {
-		require.NoError(t, os.WriteFile(file, []byte(b.String()), 0o644)) //nolint:gosec // a document
+		require.NoError(t, os.WriteFile(file, []byte(b.String()), 0o644)) // a document
 	}
 	written, err := os.ReadFile(file)
 	require.NoError(t, err)

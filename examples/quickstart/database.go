@@ -74,7 +74,7 @@ func seed(ctx context.Context, db *sql.DB, h *hasher.Hasher) error {
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() //nolint:errcheck // does nothing after Commit
+	defer tx.Rollback() // does nothing after Commit
 	st, err := sqlstore.New(tx, sqlstore.Config{Dialect: sqlstore.SQLite})
 	if err != nil {
 		return err
@@ -168,7 +168,7 @@ func administer(ctx context.Context, o *options, stdout io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("the database %s: %w", o.db, err)
 	}
-	defer tx.Rollback() //nolint:errcheck // does nothing after Commit
+	defer tx.Rollback() // does nothing after Commit
 	statement := map[string]string{
 		"disable": "UPDATE users SET disabled = 1 WHERE username = ? RETURNING id",
 		"enable":  "UPDATE users SET disabled = 0 WHERE username = ? RETURNING id",

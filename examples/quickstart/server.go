@@ -63,7 +63,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	go app.auth.SweepSessions(ctx, time.Hour) //nolint:errcheck // it ends with ctx, and tells the events what failed
+	go app.auth.SweepSessions(ctx, time.Hour) // it ends with ctx, and tells the events what failed
 
 	server := &http.Server{
 		Handler:           allowOrigins(o.cors, app.routes(issuer, !strings.HasPrefix(keys[0].Algorithm(), "HS"))),

@@ -85,7 +85,7 @@ func (d database) each(ctx context.Context, f func(row *sql.Rows) error, query s
 	if err != nil {
 		return err
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err says what went wrong
+	defer rows.Close() // rows.Err says what went wrong
 	for rows.Next() {
 		if err := f(rows); err != nil {
 			return err
