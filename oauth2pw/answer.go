@@ -21,7 +21,7 @@ const defaultRealm = "api"
 
 // newAnswerer returns what answers outside of an Auth.
 func newAnswerer(realm string, body func(context.Context, *Error) any, onEvent func(context.Context, Event)) answerer {
-	return answerer{withDefault(realm, defaultRealm), body, newReporter(&Config{OnEvent: onEvent}, time.Now)}
+	return answerer{withDefault(realm, defaultRealm), body, newReporter(onEvent, nil, time.Now)}
 }
 
 var defaultAnswerer = newAnswerer("", nil, nil)

@@ -102,6 +102,8 @@ var errorCodes = map[string]struct {
 	"server_error":            {500, "", "An internal error occurred."},
 }
 
+var errInvalidGrant = &Error{Code: "invalid_grant"}
+
 func badRequest(description string) *Error {
 	return &Error{Code: "invalid_request", Description: description}
 }
@@ -194,6 +196,16 @@ func (e *Error) description() string {
 func onlyNQSChar(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// onlyVSChar reports whether s is *VSCHAR (RFC 6749, appendix A).
+func onlyVSChar(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
 			return false
 		}
 	}

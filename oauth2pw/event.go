@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 	"time"
 )
 
@@ -221,12 +220,6 @@ func logBroken() func(context.Context, Event) {
 	}
 }
 
-// clock tells the time.
-type clock func() time.Time
-
-// time returns the time as sessions keep it.
-func (c clock) time() time.Time { return c().UTC().Truncate(time.Microsecond) }
-
 // reporter completes events and hands them to the hook of the app.
 type reporter struct {
 	clock     clock
@@ -235,8 +228,8 @@ type reporter struct {
 	nameTag   func(name string) string
 }
 
-func newReporter(c *Config, now clock) *reporter {
-	r := &reporter{clock: now, hook: c.OnEvent, requestID: c.RequestID, nameTag: newNameTag()}
+func newReporter(hook func(context.Context, Event), requestID func(context.Context) string, now clock) *reporter {
+	r := &reporter{clock: now, hook: hook, requestID: requestID, nameTag: newNameTag()}
 	if r.hook == nil {
 		r.hook = logBroken()
 	}
@@ -260,12 +253,4 @@ func newNameTag() func(name string) string {
 		sum := mac(func(b []byte) []byte { return append(b, name...) })
 		return hex.EncodeToString(sum[:4])
 	}
-}
-
-// hourly is due once an hour at most.
-type hourly struct{ last atomic.Int64 } // in nanoseconds; 0: never
-
-func (h *hourly) due(now time.Time) bool {
-	at, last := now.UnixNano(), h.last.Load()
-	return (last == 0 || at-last >= int64(time.Hour) || at < last) && h.last.CompareAndSwap(last, at)
 }

@@ -2,15 +2,8 @@ package oauth2pw
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
 )
-
-// GrantFunc is a grant type of the app's own, in Config.Grants. It proves who the user
-// is and returns the user. It is called concurrently.
-type GrantFunc func(ctx context.Context, r *TokenRequest) (*User, error)
 
 // grant is an entry in the table of grants.
 type grant struct {
@@ -46,18 +39,6 @@ func newGrants(c *Config, passwords *passwords, logins *logins, refresher *refre
 		}
 	}
 	return grants, nil
-}
-
-// grantTypes lists what the token endpoint accepts: the built-in grants first.
-func grantTypes(c *Config) []string {
-	types := []string{}
-	if !c.DisablePasswordGrant {
-		types = append(types, grantPassword)
-	}
-	if c.Sessions != nil && !c.DisableRefresh {
-		types = append(types, grantRefresh)
-	}
-	return append(types, slices.Sorted(maps.Keys(c.Grants))...)
 }
 
 // by makes a grant of what proves who the user is.
@@ -132,33 +113,4 @@ func (g *customGrant) prove(ctx context.Context, r *TokenRequest) (*proof, error
 		return nil, err
 	}
 	return &proof{user: u, at: r.now, plug: plug}, nil
-}
-
-// judge reads what a plug says about somebody's secret. Only invalid_grant is a wrong
-// guess; any other answer of the plug, and its failure, is none. But a client that
-// disconnects must not make its guesses free.
-func judge(ctx context.Context, plug string, r *TokenRequest, u *User, err error) (verdict, error) {
-	if errors.Is(err, ErrNotFound) || err == nil && u == nil {
-		return wrong, errInvalidGrant.because(EventLoginFailed, ReasonRefused, err)
-	}
-	if err != nil {
-		e := plugError(plug, err)
-		switch {
-		case e.Code == errInvalidGrant.Code:
-			return wrong, e.because(EventLoginFailed, ReasonRefused, err)
-		case ctx.Err() != nil:
-			return wrong, e
-		}
-		return undecided, e
-	}
-	r.event.UserID = u.ID
-	switch reason := u.dead(r.now); { // what it has checked may be older than a change
-	case u.ID == "":
-		return undecided, plugError(plug, errNoUserID)
-	case reason == ReasonUserDisabled:
-		return wrong, errInvalidGrant.because(EventLoginFailed, reason, nil)
-	case reason != "":
-		return undecided, errInvalidGrant.because(EventLoginFailed, reason, nil)
-	}
-	return right, nil
 }

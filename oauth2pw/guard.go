@@ -6,23 +6,6 @@ import (
 	"time"
 )
 
-// throttle is a [Throttle] as the core asks it: an attempt that was counted is settled
-// through what begin returns.
-type throttle interface {
-	// begin is Throttle.Begin. open is nil if the attempt is blocked, or if there is
-	// nothing to settle.
-	begin(ctx context.Context, a Attempt) (open openAttempt, wait time.Duration, err error)
-}
-
-// openAttempt is an attempt that was counted and is not settled yet. One that failed
-// is left as it is.
-type openAttempt interface {
-	// succeed is Throttle.Succeed. userID is the user of an attempt that did not
-	// know it.
-	succeed(ctx context.Context, userID string) error
-	cancel(ctx context.Context) error
-}
-
 // guard bounds guessing: it counts each attempt before it is checked.
 type guard struct {
 	throttle throttle // nil: none
@@ -119,4 +102,33 @@ func (g *guard) settle(ctx context.Context, open openAttempt, v verdict, userID 
 	if err != nil {
 		g.answers.tell(ctx, asError(err), Event{})
 	}
+}
+
+// judge reads what a plug says about somebody's secret. Only invalid_grant is a wrong
+// guess; any other answer of the plug, and its failure, is none. But a client that
+// disconnects must not make its guesses free.
+func judge(ctx context.Context, plug string, r *TokenRequest, u *User, err error) (verdict, error) {
+	if errors.Is(err, ErrNotFound) || err == nil && u == nil {
+		return wrong, errInvalidGrant.because(EventLoginFailed, ReasonRefused, err)
+	}
+	if err != nil {
+		e := plugError(plug, err)
+		switch {
+		case e.Code == errInvalidGrant.Code:
+			return wrong, e.because(EventLoginFailed, ReasonRefused, err)
+		case ctx.Err() != nil:
+			return wrong, e
+		}
+		return undecided, e
+	}
+	r.event.UserID = u.ID
+	switch reason := u.dead(r.now); { // what it has checked may be older than a change
+	case u.ID == "":
+		return undecided, plugError(plug, errNoUserID)
+	case reason == ReasonUserDisabled:
+		return wrong, errInvalidGrant.because(EventLoginFailed, reason, nil)
+	case reason != "":
+		return undecided, errInvalidGrant.because(EventLoginFailed, reason, nil)
+	}
+	return right, nil
 }

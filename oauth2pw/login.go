@@ -18,16 +18,6 @@ type logins struct {
 	events   *reporter
 }
 
-// proof is what a login has proved.
-type proof struct {
-	user *User
-	at   time.Time // since when: a change of the password after it ends the login
-	// holds decides, by the user's record of now, whether the proof still holds; nil: the
-	// time alone does.
-	holds func(ctx context.Context, u *User) (bool, error)
-	plug  string // the plug that has found the user, where it is not Config.Users; "": it is
-}
-
 // Login logs a user in whom the app has identified in its own way: right after a
 // sign-up, say. It returns the tokens that a login at the token endpoint would
 // give; r is the request that the user made, for its address and user agent, and
@@ -200,11 +190,4 @@ func authTime(at, validFrom time.Time) time.Time {
 		t = t.Add(time.Second)
 	}
 	return t
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
 }

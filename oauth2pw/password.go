@@ -7,12 +7,8 @@ import (
 	"time"
 )
 
-const grantPassword = "password"
-
 // maxPassword is the length of the longest password that is looked at, in bytes.
 const maxPassword = 1024
-
-var errInvalidGrant = &Error{Code: "invalid_grant"}
 
 // passwords proves who a user is by a name and a password.
 type passwords struct {

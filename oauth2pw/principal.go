@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -44,51 +43,6 @@ func (p Principal) Claims(v any) error {
 		return errors.New("oauth2pw: the principal has no claims: Principal.Payload is empty")
 	}
 	return json.Unmarshal([]byte(p.Payload), v)
-}
-
-// requestState is a request's context together with what this package keeps in it:
-// one allocation for both.
-type requestState struct {
-	context.Context
-	address   netip.Addr
-	shared    *sharedAddress // nil: the address is one client's own
-	principal Principal
-	present   bool     // whether there is a principal
-	verifier  any      // the mark of what verified it; nil for WithPrincipal's
-	token     string   // what was verified
-	required  []string // scopes required so far, outermost first
-}
-
-// String and GoString keep the token out of what fmt prints of a context.
-func (s *requestState) String() string   { return fmt.Sprint(s.Context) + ".WithValue(oauth2pw)" }
-func (s *requestState) GoString() string { return s.String() }
-
-type stateKey struct{}
-
-// Value returns the state itself for its own key.
-func (s *requestState) Value(key any) any {
-	if key == (stateKey{}) {
-		return s
-	}
-	return s.Context.Value(key)
-}
-
-var noState requestState
-
-// stateFrom returns the innermost state of a context. It is not written to.
-func stateFrom(ctx context.Context) *requestState {
-	if s, ok := ctx.Value(stateKey{}).(*requestState); ok {
-		return s
-	}
-	return &noState
-}
-
-// newState returns a context with a state of its own, which begins as a copy of
-// that of ctx.
-func newState(ctx context.Context) *requestState {
-	s := *stateFrom(ctx)
-	s.Context = ctx
-	return &s
 }
 
 // PrincipalFrom returns the principal that the middleware around a handler has

@@ -176,13 +176,6 @@ func isOrigin(s string) bool {
 		!(scheme == "https" && u.Port() == "443" || scheme == "http" && u.Port() == "80") && !strings.HasSuffix(host, ":")
 }
 
-// sharedAddress says why many clients may share an address.
-type sharedAddress struct {
-	kind   EventKind
-	reason EventReason
-	err    error
-}
-
 var (
 	sharedPeer   = &sharedAddress{EventUnknownProxy, ReasonUntrustedPeer, errors.New("oauth2pw: a forwarding header came from a peer that is none of Config.TrustedProxies: if it is a proxy of yours, all its clients have one address")}
 	sharedSocket = &sharedAddress{EventUnknownProxy, ReasonUntrustedSocket, errors.New("oauth2pw: a forwarding header came through a Unix socket: if it is a proxy of yours, set Config.TrustUnixSocket")}

@@ -7,8 +7,6 @@ import (
 	"time"
 )
 
-const grantRefresh = "refresh_token"
-
 // refreshAttempts is how often a refresh decides anew because another one was
 // first. Each time it knows more, so that a second time is rare.
 const refreshAttempts = 4

@@ -154,11 +154,6 @@ func (p *scopePolicy) allowed(u *User, client *Client, scopes []string) []string
 	})
 }
 
-// mayHave reports whether a client, nil for none, may have a scope.
-func (c *Client) mayHave(scope string) bool {
-	return c == nil || c.Scopes == nil || slices.Contains(c.Scopes, scope)
-}
-
 func filter(list []string, keep func(string) bool) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !keep(s) })
 }

@@ -84,14 +84,6 @@ func newSessions(c *Config, plugs *plugs, clients *clients, events *reporter) (*
 	return s, nil
 }
 
-func withDefault[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
-}
-
 // on reports whether there are sessions.
 func (x *sessions) on() bool { return x.plugs.sessions != nil }
 

@@ -83,6 +83,23 @@ type Throttle interface {
 	Forget(ctx context.Context, a Attempt) error
 }
 
+// throttle is a [Throttle] as the core asks it: an attempt that was counted is settled
+// through what begin returns.
+type throttle interface {
+	// begin is Throttle.Begin. open is nil if the attempt is blocked, or if there is
+	// nothing to settle.
+	begin(ctx context.Context, a Attempt) (open openAttempt, wait time.Duration, err error)
+}
+
+// openAttempt is an attempt that was counted and is not settled yet. One that failed
+// is left as it is.
+type openAttempt interface {
+	// succeed is Throttle.Succeed. userID is the user of an attempt that did not
+	// know it.
+	succeed(ctx context.Context, userID string) error
+	cancel(ctx context.Context) error
+}
+
 const (
 	defaultThrottleLimit  = 10
 	defaultThrottleWindow = 15 * time.Minute

@@ -66,3 +66,17 @@ func (r *TokenRequest) Guess(ctx context.Context, userID string) error {
 	}
 	return r.guess(ctx, userID)
 }
+
+// GrantFunc is a grant type of the app's own, in Config.Grants. It proves who the user
+// is and returns the user. It is called concurrently.
+type GrantFunc func(ctx context.Context, r *TokenRequest) (*User, error)
+
+// proof is what a login has proved.
+type proof struct {
+	user *User
+	at   time.Time // since when: a change of the password after it ends the login
+	// holds decides, by the user's record of now, whether the proof still holds; nil: the
+	// time alone does.
+	holds func(ctx context.Context, u *User) (bool, error)
+	plug  string // the plug that has found the user, where it is not Config.Users; "": it is
+}

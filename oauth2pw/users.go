@@ -84,6 +84,3 @@ func (u *User) closed() EventReason {
 	}
 	return ""
 }
-
-// maxTime is later than any SessionsValidFrom.
-var maxTime = time.Unix(1<<40, 0)
