@@ -1,80 +1,12 @@
 package tokens
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
-
-// claims is the payload of our tokens (RFC 9068, section 2.2).
-type claims struct {
-	Issuer    string `json:"iss"`
-	Subject   string `json:"sub"`
-	Audience  string `json:"aud"`
-	ExpiresAt int64  `json:"exp"`
-	IssuedAt  int64  `json:"iat"`
-	TokenID   string `json:"jti"`
-	AuthTime  int64  `json:"auth_time,omitempty"`
-	ClientID  string `json:"client_id,omitempty"`
-	Scope     string `json:"scope,omitempty"`
-	SessionID string `json:"sid,omitempty"`
-}
-
-// reserved are the names that a ClaimsFunc may not use: those that the token
-// itself uses, and those that say something about a token wherever they stand.
-var reserved = []string{
-	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "auth_time", "client_id", "scope", "sid", "cnf", "act",
-}
-
-// plain reports whether encoding/json keeps s as it is.
-func plain(s string) bool { return utf8.ValidString(s) }
-
-func encodeClaims(p oauth2pw.Principal) ([]byte, error) {
-	c := claims{
-		Issuer: p.Issuer, Subject: p.Subject, Audience: p.Audience, TokenID: p.TokenID,
-		ExpiresAt: p.ExpiresAt.Unix(), IssuedAt: p.IssuedAt.Unix(),
-		ClientID: p.ClientID, Scope: p.Scope, SessionID: p.SessionID,
-	}
-	if !p.AuthTime.IsZero() {
-		c.AuthTime = p.AuthTime.Unix()
-	}
-	return json.Marshal(c)
-}
-
-// addClaims appends the members of the object extra to the object payload. Each
-// name is decoded, compared and encoded again, so that none can smuggle another
-// in.
-func addClaims(payload []byte, extra json.RawMessage) ([]byte, error) {
-	out := bytes.NewBuffer(payload[:len(payload)-1])
-	err := eachMember(string(extra), func(name, value string) error {
-		for _, r := range reserved {
-			// Readers that fold case must not be fooled either.
-			if strings.EqualFold(name, r) {
-				return fmt.Errorf("the claim %q is reserved", r)
-			}
-		}
-		key, err := json.Marshal(name)
-		if err != nil {
-			return err
-		}
-		out.WriteByte(',')
-		out.Write(key)
-		out.WriteByte(':')
-		out.WriteString(value)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("tokens: Config.Claims: %w", err)
-	}
-	out.WriteByte('}')
-	return out.Bytes(), nil
-}
 
 var errTime = errors.New("a time is missing or out of range")
 

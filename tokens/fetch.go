@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -143,4 +144,32 @@ func (f *fetcher) get(ctx context.Context, from string) ([]byte, error) {
 		return nil, errors.New("the answer is larger than 512 KiB")
 	}
 	return data, nil
+}
+
+// issuerDocument is what we read of an issuer's metadata.
+type issuerDocument struct {
+	Issuer  string `json:"issuer"`
+	JWKSURI string `json:"jwks_uri"`
+}
+
+func parseDocument(data []byte, issuer string) (jwksURL string, err error) {
+	var d issuerDocument
+	if err := json.Unmarshal(data, &d); err != nil {
+		return "", errors.New("the metadata is no JSON object")
+	}
+	if d.Issuer != issuer { // RFC 8414, section 3.3
+		return "", errors.New("the metadata is that of another issuer")
+	}
+	if err := checkFetchURL("jwks_uri", d.JWKSURI); err != nil {
+		return "", err
+	}
+	return d.JWKSURI, nil
+}
+
+func checkFetchURL(name, s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
+		return fmt.Errorf("tokens: %s must be an https URL, not %q", name, s)
+	}
+	return nil
 }

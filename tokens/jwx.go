@@ -4,25 +4,17 @@ package tokens
 // of this file alone.
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/sha512"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"hash"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
@@ -41,129 +33,6 @@ type keyMaterial struct {
 // minRSA is the length of the shortest RSA key, in bits (RFC 7518, section 3.3);
 // maxRSA bounds the work that a foreign key can ask for.
 const minRSA, maxRSA = 2048, 8192
-
-// maxKeys is how many keys of a set are looked at.
-const maxKeys = 100
-
-// parseKeys reads what a key file may hold: a JWK, a JWK set, or PEM.
-func parseKeys(data []byte) ([]*keyMaterial, error) {
-	data = bytes.TrimSpace(data)
-	if bytes.HasPrefix(data, []byte("-----BEGIN")) {
-		return parsePEM(data)
-	}
-	set, isSet, err := keysOf(data)
-	if err != nil {
-		return nil, errors.New("no key: neither PEM nor a JSON object") // the cause would quote it
-	}
-	if !isSet {
-		m, err := parseJWK(data)
-		return []*keyMaterial{m}, err
-	}
-	if len(set) == 0 || len(set) > maxKeys {
-		return nil, fmt.Errorf("the JWK set has %d keys; 1 to %d are allowed", len(set), maxKeys)
-	}
-	var keys []*keyMaterial
-	for i, one := range set {
-		m, err := parseJWK(one)
-		if err != nil {
-			return nil, fmt.Errorf("key %d of the set: %w", i+1, err)
-		}
-		keys = append(keys, m)
-	}
-	return keys, nil
-}
-
-// keysOf returns the keys of a JWK set (RFC 7517, section 5); false for an object that is
-// none.
-func keysOf(data []byte) (keys []json.RawMessage, isSet bool, err error) {
-	err = eachMember(string(data), func(name, value string) error {
-		if name != "keys" {
-			return nil
-		}
-		isSet = true
-		return json.Unmarshal([]byte(value), &keys)
-	})
-	return keys, isSet, err
-}
-
-// parseForeignKeys reads the JWK set of another issuer. What is no public key for
-// signatures, or is weak, is left out; if nothing is left, the error says why.
-func parseForeignKeys(data []byte) ([]*keyMaterial, error) {
-	set, isSet, err := keysOf(data)
-	if err != nil || !isSet {
-		return nil, errors.New("no JWK set")
-	}
-	if len(set) > maxKeys {
-		return nil, fmt.Errorf("the JWK set has %d keys; %d are allowed", len(set), maxKeys)
-	}
-	var keys []*keyMaterial
-	var left []error
-	for _, one := range set {
-		m, err := parseJWK(one)
-		switch {
-		case err != nil:
-			left = append(left, err)
-		case m.sign == nil && m.jwk != nil:
-			keys = append(keys, m)
-		}
-	}
-	if len(keys) == 0 {
-		return nil, errors.Join(append([]error{errors.New("the JWK set has no key that can be used")}, left...)...)
-	}
-	return keys, nil
-}
-
-func parsePEM(data []byte) ([]*keyMaterial, error) {
-	var keys []*keyMaterial
-	for len(data) > 0 {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			return nil, errors.New("the PEM is malformed")
-		}
-		data = bytes.TrimSpace(data)
-		if block.Type == "EC PARAMETERS" { // which openssl writes before an EC key
-			continue
-		}
-		raw, err := parseDER(block)
-		if err != nil {
-			return nil, err
-		}
-		m, err := materialOf(raw, "", "")
-		if err != nil {
-			return nil, err
-		}
-		if keys = append(keys, m); len(keys) > maxKeys {
-			return nil, fmt.Errorf("over %d keys", maxKeys)
-		}
-	}
-	if keys == nil {
-		return nil, errors.New("the PEM holds no key")
-	}
-	return keys, nil
-}
-
-func parseDER(block *pem.Block) (raw any, err error) {
-	switch {
-	case block.Headers["DEK-Info"] != "" || block.Type == "ENCRYPTED PRIVATE KEY":
-		return nil, errors.New("the PEM is encrypted; decrypt it first (openssl pkey -in FILE)")
-	case block.Type == "PRIVATE KEY":
-		raw, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	case block.Type == "RSA PRIVATE KEY":
-		raw, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	case block.Type == "EC PRIVATE KEY":
-		raw, err = x509.ParseECPrivateKey(block.Bytes)
-	case block.Type == "PUBLIC KEY":
-		raw, err = x509.ParsePKIXPublicKey(block.Bytes)
-	case block.Type == "RSA PUBLIC KEY":
-		raw, err = x509.ParsePKCS1PublicKey(block.Bytes)
-	default:
-		return nil, fmt.Errorf("the PEM holds a %q, and no key", block.Type)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the PEM block %q holds no key of its kind, or a weak one", block.Type) // the cause may quote it
-	}
-	return raw, nil
-}
 
 // parseJWK reads a JWK (RFC 7517). The error names the key by its kid.
 func parseJWK(data []byte) (m *keyMaterial, err error) {
@@ -212,64 +81,6 @@ func parseJWK(data []byte) (m *keyMaterial, err error) {
 		}
 	}
 	return materialOf(raw, key.Algorithm().String(), key.KeyID())
-}
-
-// jwkMembers are the members of a JWK that are strings, by their exact names: encoding/json
-// would take "X" for "x", which jwx does not.
-type jwkMembers map[string]string
-
-func readJWKMembers(data []byte) (jwkMembers, error) {
-	m := make(jwkMembers)
-	var noString error // told at the end, when the kid is known
-	err := eachMember(string(data), func(name, value string) (err error) {
-		switch name {
-		case "kid", "kty", "crv", "x", "y", "d", "n", "e", "p", "q", "dp", "dq", "qi", "k":
-			if m[name], err = jsonString(value); err != nil && noString == nil {
-				noString = fmt.Errorf("the member %q is no string", name)
-			}
-		}
-		return nil
-	})
-	switch {
-	case errors.Is(err, errDuplicate):
-		return m, errors.New("the key has a member twice")
-	case errors.Is(err, errJSON), errors.Is(err, errTooMany), errors.Is(err, errTooDeep):
-		return m, errors.New("the key is no JWK")
-	case err != nil:
-		return m, err
-	}
-	return m, noString
-}
-
-// coordinates are how many bytes the parts of a key on a curve have: no more, no fewer (RFC
-// 7518, section 6.2.1.2; RFC 8037, section 2).
-var coordinates = map[string]int{"P-256": 32, "P-384": 48, "P-521": 66, "Ed25519": 32}
-
-func (m jwkMembers) checkLengths() error {
-	if m["kty"] == "RSA" {
-		for _, name := range []string{"n", "e", "d", "p", "q", "dp", "dq", "qi"} {
-			if len(m[name]) > base64url.EncodedLen(maxRSA/8+1) { // before anybody computes with it
-				return fmt.Errorf("the member %q of the RSA key has over %d bits", name, maxRSA)
-			}
-		}
-	}
-	size, known := coordinates[m["crv"]]
-	if !known || m["kty"] != "EC" && m["kty"] != "OKP" {
-		return nil // of another kind, or of none that is supported
-	}
-	for _, name := range []string{"x", "y", "d"} {
-		part, there := m[name]
-		switch {
-		case !there && (name == "x" || name == "y" && m["kty"] == "EC"):
-			return fmt.Errorf("the member %q of a key on the curve %s is missing", name, m["crv"])
-		case !there:
-			continue
-		}
-		if b, err := appendDecoded(nil, part); err != nil || len(b) != size {
-			return fmt.Errorf("the member %q has not the %d bytes that the curve %s wants, in base64url without padding", name, size, m["crv"])
-		}
-	}
-	return nil
 }
 
 // materialOf makes a key of what the standard library calls one. The algorithm is
@@ -405,39 +216,6 @@ func publicJWK(key jwk.Key, alg, kid string) (json.RawMessage, error) {
 		}
 	}
 	return json.Marshal(public)
-}
-
-var hmacs = map[string]func() hash.Hash{"HS256": sha256.New, "HS384": sha512.New384, "HS512": sha512.New}
-
-// newHMAC returns the functions of an HMAC key. They keep hashes that have taken
-// the key in already: it is most of the work for a short token.
-func newHMAC(alg string, secret []byte) (sign func([]byte) ([]byte, error), verify func(data, signature []byte) error) {
-	type state struct {
-		hash.Hash
-		sum []byte
-	}
-	states := sync.Pool{New: func() any { return &state{hmac.New(hmacs[alg], secret), make([]byte, 0, sha512.Size)} }}
-	digest := func(data []byte, use func(sum []byte)) {
-		s := states.Get().(*state)
-		s.Reset()
-		s.Write(data)
-		s.sum = s.Sum(s.sum[:0])
-		use(s.sum)
-		states.Put(s)
-	}
-	sign = func(data []byte) (signature []byte, _ error) {
-		digest(data, func(sum []byte) { signature = bytes.Clone(sum) })
-		return signature, nil
-	}
-	verify = func(data, signature []byte) error {
-		ok := false
-		digest(data, func(sum []byte) { ok = hmac.Equal(sum, signature) })
-		if !ok {
-			return errSignature
-		}
-		return nil
-	}
-	return sign, verify
 }
 
 var errSignature = errors.New("wrong signature")

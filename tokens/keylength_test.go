@@ -169,17 +169,6 @@ func TestKeyMembersByExactName(t *testing.T) {
 	}
 }
 
-// TestByIssuerRefuses what verifies nothing.
-func TestByIssuerRefuses(t *testing.T) {
-	ring, _ := newRing(t, hmacJWK)
-	for _, v := range []IssuerVerifier{nil, (*Ring)(nil), (*Remote)(nil), new(Ring), new(Remote)} {
-		_, err := ByIssuer(ring, v)
-		require.ErrorContains(t, err, "verifier 1", "%T", v)
-		_, err = ByIssuer(v)
-		require.ErrorContains(t, err, "verifier 0", "%T", v)
-	}
-}
-
 // FuzzJWK: no key panics where it is read, nor does a token that it has to verify.
 func FuzzJWK(f *testing.F) {
 	for _, alg := range []string{"EdDSA", "ES256", "ES512", "RS256", "HS256"} {

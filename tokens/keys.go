@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -83,4 +84,32 @@ func OpenKeys(file string) ([]Key, error) {
 		_, jwk, err := NewKey("")
 		return jwk, err
 	})
+}
+
+// parseKeys reads what a key file may hold: a JWK, a JWK set, or PEM.
+func parseKeys(data []byte) ([]*keyMaterial, error) {
+	data = bytes.TrimSpace(data)
+	if bytes.HasPrefix(data, []byte("-----BEGIN")) {
+		return parsePEM(data)
+	}
+	set, isSet, err := keysOf(data)
+	if err != nil {
+		return nil, errors.New("no key: neither PEM nor a JSON object") // the cause would quote it
+	}
+	if !isSet {
+		m, err := parseJWK(data)
+		return []*keyMaterial{m}, err
+	}
+	if len(set) == 0 || len(set) > maxKeys {
+		return nil, fmt.Errorf("the JWK set has %d keys; 1 to %d are allowed", len(set), maxKeys)
+	}
+	var keys []*keyMaterial
+	for i, one := range set {
+		m, err := parseJWK(one)
+		if err != nil {
+			return nil, fmt.Errorf("key %d of the set: %w", i+1, err)
+		}
+		keys = append(keys, m)
+	}
+	return keys, nil
 }

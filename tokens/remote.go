@@ -3,11 +3,8 @@ package tokens
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -86,13 +83,6 @@ type Remote struct {
 	failures int
 }
 
-// remoteState is one set of keys.
-type remoteState struct {
-	keys    []*keyMaterial
-	fetched time.Time
-	cache   *cache
-}
-
 const (
 	remoteFresh    = 5 * time.Minute
 	remoteInterval = 30 * time.Second
@@ -151,24 +141,6 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 
 var asymmetric = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
-func checkFetchURL(name, s string) error {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
-		return fmt.Errorf("tokens: %s must be an https URL, not %q", name, s)
-	}
-	return nil
-}
-
-// shortType is a typ without "application/", which RFC 7515, section 4.1.9, lets
-// people leave out, in lower case.
-func shortType(t string) string {
-	t = strings.ToLower(t)
-	if short, ok := strings.CutPrefix(t, "application/"); ok && !strings.Contains(short, "/") {
-		return short
-	}
-	return t
-}
-
 // Issuer returns the iss of the tokens.
 func (r *Remote) Issuer() string { return r.c.Issuer }
 
@@ -178,12 +150,6 @@ func (r *Remote) Check() error {
 		return errors.New("tokens: a zero Remote: it is made by NewRemote")
 	}
 	return nil
-}
-
-// Refresh fetches the keys now, if none were tried within 30 seconds: for a start
-// that wants to know whether the issuer can be reached. It is never required.
-func (r *Remote) Refresh(ctx context.Context) error {
-	return r.refresh(ctx, true)
 }
 
 // Verify checks a token of the issuer. See oauth2pw.TokenVerifier.
@@ -197,11 +163,6 @@ func (r *Remote) Verify(ctx context.Context, token string) (oauth2pw.Principal, 
 	}
 	return oauth2pw.Principal{}, fmt.Errorf("tokens: %w: %w", err, oauth2pw.ErrInvalidToken)
 }
-
-// unavailableError says that a token could not be checked.
-type unavailableError struct{ cause error }
-
-func (e unavailableError) Error() string { return e.cause.Error() }
 
 func (r *Remote) verify(ctx context.Context, token string) (oauth2pw.Principal, error) {
 	if len(token) > maxToken {
@@ -243,43 +204,6 @@ func (r *Remote) verify(ctx context.Context, token string) (oauth2pw.Principal, 
 		state.cache.put(&digest, p, now)
 	}
 	return p, nil
-}
-
-// header is what we read of a JOSE header (RFC 7515, section 4). Keys and URLs in
-// it are never used.
-type header struct {
-	alg, kid, typ string
-	hasKid        bool
-}
-
-func readHeader(encoded string) (h header, err error) {
-	text, err := decodeText(encoded)
-	if err != nil {
-		return h, errors.New("the header is not base64url")
-	}
-	err = eachMember(text, func(name, value string) (err error) {
-		switch name {
-		case "alg":
-			h.alg, err = jsonString(value)
-		case "typ":
-			h.typ, err = jsonString(value)
-		case "kid":
-			h.hasKid = true
-			h.kid, err = jsonString(value)
-		case "crit", "b64":
-			err = errors.New("an extension that we do not know")
-		}
-		return err
-	})
-	if err != nil {
-		return h, fmt.Errorf("the header is malformed: %w", err)
-	}
-	return h, nil
-}
-
-func decodeText(encoded string) (string, error) {
-	b, err := appendDecoded(nil, encoded)
-	return string(b), err
 }
 
 // readClaims reads and checks the claims of a token whose signature nobody has
@@ -361,193 +285,4 @@ func (r *Remote) ourScopes(theirs []string) string {
 		}
 	}
 	return strings.Join(ours, " ")
-}
-
-// key returns the key of a token whose claims are good, fetching the keys if that
-// is allowed.
-func (r *Remote) key(ctx context.Context, h header) (*remoteState, *keyMaterial, error) {
-	now := r.c.Now()
-	state := r.state.Load()
-	if state != nil && now.Sub(state.fetched) >= r.c.MaxStale {
-		state = nil
-	}
-	key := state.find(h)
-	switch {
-	case state == nil || key == nil:
-		err := r.refresh(ctx, true)
-		if fresh := r.state.Load(); fresh != nil && now.Sub(fresh.fetched) < r.c.MaxStale {
-			state = fresh
-		}
-		if state == nil {
-			if err == nil {
-				err = errors.New("they are too old")
-			}
-			return nil, nil, unavailableError{err}
-		}
-		if key = state.find(h); key == nil && err != nil {
-			return nil, nil, unavailableError{err} // the issuer may have it
-		}
-		if key == nil {
-			return nil, nil, errors.New("an unknown key id")
-		}
-	case now.Sub(state.fetched) >= remoteFresh:
-		_ = r.refresh(ctx, false) // in the background
-	}
-	return state, key, nil
-}
-
-// find returns the key that a header names: by its kid or, without one, the only
-// one of its algorithm.
-func (s *remoteState) find(h header) (found *keyMaterial) {
-	if s == nil {
-		return nil
-	}
-	for _, key := range s.keys {
-		if key.alg != h.alg || h.hasKid && key.kid != h.kid {
-			continue
-		}
-		if found != nil {
-			return nil
-		}
-		found = key
-	}
-	return found
-}
-
-// refresh fetches the keys under a context of its own, if none is being fetched and
-// the last time is long enough ago. With wait it returns when the fetch that is
-// under way has ended, or ctx; the error is that of the last fetch.
-func (r *Remote) refresh(ctx context.Context, wait bool) error {
-	r.mu.Lock()
-	if r.flight == nil {
-		now := r.c.Now()
-		if !r.lastTry.IsZero() && now.Sub(r.lastTry) < r.pause() {
-			err := r.lastErr
-			r.mu.Unlock()
-			return err
-		}
-		r.lastTry = now
-		r.flight = make(chan struct{})
-		go r.fly()
-	}
-	flight := r.flight
-	r.mu.Unlock()
-	if !wait {
-		return nil
-	}
-	select {
-	case <-flight:
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return r.lastErr
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// pause is how long after one fetch the next may follow. Without any keys an
-// issuer that comes back is found sooner: after a second, two, four and so on. The
-// lock is held.
-func (r *Remote) pause() time.Duration {
-	if r.state.Load() != nil || r.failures == 0 {
-		return remoteInterval
-	}
-	return min(time.Second<<min(r.failures-1, 10), remoteInterval)
-}
-
-// fetchKeys fetches, in a goroutine of its own, in which nobody else recovers.
-func (r *Remote) fetchKeys(ctx context.Context) (keys []*keyMaterial, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("panic (%T)", v)
-		}
-	}()
-	return r.fetch(ctx)
-}
-
-// fly is one fetch.
-func (r *Remote) fly() {
-	ctx, cancel := context.WithTimeout(context.Background(), r.limit)
-	defer cancel()
-	keys, err := r.fetchKeys(ctx)
-	if err == nil {
-		r.state.Store(&remoteState{keys: keys, fetched: r.c.Now(), cache: newCache(r.c.Cache)})
-	}
-	r.mu.Lock()
-	if r.lastErr = err; err == nil {
-		r.failures = 0
-	} else {
-		r.failures++
-	}
-	close(r.flight)
-	r.flight = nil
-	r.mu.Unlock()
-	if err != nil && r.c.OnError != nil {
-		r.c.OnError(fmt.Errorf("tokens: the keys of %s: %w", r.c.Issuer, err))
-	}
-}
-
-// forbidden reports whether an address is one that nobody outside should be able
-// to make us ask.
-func forbidden(a netip.Addr) bool {
-	a = a.Unmap()
-	return !a.IsGlobalUnicast() || a.IsPrivate() || a.Is6() && !globalIPv6.Contains(a) || neverFetched(a) ||
-		slices.ContainsFunc(reservedNetworks, func(p netip.Prefix) bool { return p.Contains(a) })
-}
-
-// neverFetched reports whether an address is one that no issuer has, its own host
-// included: where clouds answer with the credentials of the machine.
-func neverFetched(a netip.Addr) bool {
-	return a.IsLinkLocalUnicast() || slices.Contains(metadataServices, a)
-}
-
-// metadataServices are those beside 169.254.0.0/16.
-var metadataServices = []netip.Addr{
-	netip.MustParseAddr("168.63.129.16"),   // Azure
-	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
-	netip.MustParseAddr("192.0.0.192"),     // Oracle Cloud
-	netip.MustParseAddr("fd00:ec2::254"),   // AWS
-	netip.MustParseAddr("fd20:ce::254"),    // Google Cloud
-	netip.MustParseAddr("fd00:42::42"),     // Scaleway
-}
-
-// globalIPv6 is all that is assigned as global unicast (RFC 4291, section 2.4): outside
-// of it are IPv4-compatible, -mapped and -translated addresses, NAT64, site-local ones.
-var globalIPv6 = netip.MustParsePrefix("2000::/3")
-
-// reservedNetworks are those that netip does not name (RFC 6890).
-var reservedNetworks = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"),
-	netip.MustParsePrefix("100.64.0.0/10"),
-	netip.MustParsePrefix("192.0.0.0/24"),
-	netip.MustParsePrefix("192.0.2.0/24"),
-	netip.MustParsePrefix("192.88.99.0/24"),
-	netip.MustParsePrefix("198.18.0.0/15"),
-	netip.MustParsePrefix("198.51.100.0/24"),
-	netip.MustParsePrefix("203.0.113.0/24"),
-	netip.MustParsePrefix("240.0.0.0/4"),
-	netip.MustParsePrefix("2001::/23"), // Teredo and ORCHID are of it
-	netip.MustParsePrefix("2001:db8::/32"),
-	netip.MustParsePrefix("2002::/16"), // 6to4
-	netip.MustParsePrefix("3fff::/20"),
-}
-
-// issuerDocument is what we read of an issuer's metadata.
-type issuerDocument struct {
-	Issuer  string `json:"issuer"`
-	JWKSURI string `json:"jwks_uri"`
-}
-
-func parseDocument(data []byte, issuer string) (jwksURL string, err error) {
-	var d issuerDocument
-	if err := json.Unmarshal(data, &d); err != nil {
-		return "", errors.New("the metadata is no JSON object")
-	}
-	if d.Issuer != issuer { // RFC 8414, section 3.3
-		return "", errors.New("the metadata is that of another issuer")
-	}
-	if err := checkFetchURL("jwks_uri", d.JWKSURI); err != nil {
-		return "", err
-	}
-	return d.JWKSURI, nil
 }

@@ -1,0 +1,49 @@
+package tokens
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// header is what we read of a JOSE header (RFC 7515, section 4). Keys and URLs in
+// it are never used.
+type header struct {
+	alg, kid, typ string
+	hasKid        bool
+}
+
+func readHeader(encoded string) (h header, err error) {
+	text, err := decodeText(encoded)
+	if err != nil {
+		return h, errors.New("the header is not base64url")
+	}
+	err = eachMember(text, func(name, value string) (err error) {
+		switch name {
+		case "alg":
+			h.alg, err = jsonString(value)
+		case "typ":
+			h.typ, err = jsonString(value)
+		case "kid":
+			h.hasKid = true
+			h.kid, err = jsonString(value)
+		case "crit", "b64":
+			err = errors.New("an extension that we do not know")
+		}
+		return err
+	})
+	if err != nil {
+		return h, fmt.Errorf("the header is malformed: %w", err)
+	}
+	return h, nil
+}
+
+// shortType is a typ without "application/", which RFC 7515, section 4.1.9, lets
+// people leave out, in lower case.
+func shortType(t string) string {
+	t = strings.ToLower(t)
+	if short, ok := strings.CutPrefix(t, "application/"); ok && !strings.Contains(short, "/") {
+		return short
+	}
+	return t
+}

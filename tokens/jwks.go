@@ -1,0 +1,36 @@
+package tokens
+
+import (
+	"crypto/sha256"
+	"net/http"
+	"strconv"
+)
+
+// JWKSHandler returns a handler of GET that answers with the public keys of the
+// ring as a JWK set (RFC 7517, section 5), which is empty for HMAC keys. Its usual
+// place is /.well-known/jwks.json. Others may keep the answer for five minutes: let
+// every process verify a key for as long before one signs with it.
+func (r *Ring) JWKSHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		h := w.Header()
+		h.Set("Content-Type", "application/json")
+		if req.Method != http.MethodGet && req.Method != http.MethodHead {
+			h.Set("Allow", "GET, HEAD")
+			h.Set("Cache-Control", "no-store")
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			_, _ = w.Write([]byte(`{"error":"invalid_request","error_description":"The method must be GET."}`))
+			return
+		}
+		keys := r.state.Load().publicKeys
+		digest := sha256.Sum256(keys)
+		tag := `"` + encode(digest[:12]) + `"`
+		h.Set("Cache-Control", "public, max-age=300")
+		h.Set("ETag", tag)
+		if req.Header.Get("If-None-Match") == tag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		h.Set("Content-Length", strconv.Itoa(len(keys)))
+		_, _ = w.Write(keys) // the client is gone; nobody is left to tell
+	})
+}

@@ -1,0 +1,150 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// remoteState is one set of keys.
+type remoteState struct {
+	keys    []*keyMaterial
+	fetched time.Time
+	cache   *cache
+}
+
+// Refresh fetches the keys now, if none were tried within 30 seconds: for a start
+// that wants to know whether the issuer can be reached. It is never required.
+func (r *Remote) Refresh(ctx context.Context) error {
+	return r.refresh(ctx, true)
+}
+
+// unavailableError says that a token could not be checked.
+type unavailableError struct{ cause error }
+
+func (e unavailableError) Error() string { return e.cause.Error() }
+
+// key returns the key of a token whose claims are good, fetching the keys if that
+// is allowed.
+func (r *Remote) key(ctx context.Context, h header) (*remoteState, *keyMaterial, error) {
+	now := r.c.Now()
+	state := r.state.Load()
+	if state != nil && now.Sub(state.fetched) >= r.c.MaxStale {
+		state = nil
+	}
+	key := state.find(h)
+	switch {
+	case state == nil || key == nil:
+		err := r.refresh(ctx, true)
+		if fresh := r.state.Load(); fresh != nil && now.Sub(fresh.fetched) < r.c.MaxStale {
+			state = fresh
+		}
+		if state == nil {
+			if err == nil {
+				err = errors.New("they are too old")
+			}
+			return nil, nil, unavailableError{err}
+		}
+		if key = state.find(h); key == nil && err != nil {
+			return nil, nil, unavailableError{err} // the issuer may have it
+		}
+		if key == nil {
+			return nil, nil, errors.New("an unknown key id")
+		}
+	case now.Sub(state.fetched) >= remoteFresh:
+		_ = r.refresh(ctx, false) // in the background
+	}
+	return state, key, nil
+}
+
+// find returns the key that a header names: by its kid or, without one, the only
+// one of its algorithm.
+func (s *remoteState) find(h header) (found *keyMaterial) {
+	if s == nil {
+		return nil
+	}
+	for _, key := range s.keys {
+		if key.alg != h.alg || h.hasKid && key.kid != h.kid {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = key
+	}
+	return found
+}
+
+// refresh fetches the keys under a context of its own, if none is being fetched and
+// the last time is long enough ago. With wait it returns when the fetch that is
+// under way has ended, or ctx; the error is that of the last fetch.
+func (r *Remote) refresh(ctx context.Context, wait bool) error {
+	r.mu.Lock()
+	if r.flight == nil {
+		now := r.c.Now()
+		if !r.lastTry.IsZero() && now.Sub(r.lastTry) < r.pause() {
+			err := r.lastErr
+			r.mu.Unlock()
+			return err
+		}
+		r.lastTry = now
+		r.flight = make(chan struct{})
+		go r.fly()
+	}
+	flight := r.flight
+	r.mu.Unlock()
+	if !wait {
+		return nil
+	}
+	select {
+	case <-flight:
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.lastErr
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// pause is how long after one fetch the next may follow. Without any keys an
+// issuer that comes back is found sooner: after a second, two, four and so on. The
+// lock is held.
+func (r *Remote) pause() time.Duration {
+	if r.state.Load() != nil || r.failures == 0 {
+		return remoteInterval
+	}
+	return min(time.Second<<min(r.failures-1, 10), remoteInterval)
+}
+
+// fetchKeys fetches, in a goroutine of its own, in which nobody else recovers.
+func (r *Remote) fetchKeys(ctx context.Context) (keys []*keyMaterial, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic (%T)", v)
+		}
+	}()
+	return r.fetch(ctx)
+}
+
+// fly is one fetch.
+func (r *Remote) fly() {
+	ctx, cancel := context.WithTimeout(context.Background(), r.limit)
+	defer cancel()
+	keys, err := r.fetchKeys(ctx)
+	if err == nil {
+		r.state.Store(&remoteState{keys: keys, fetched: r.c.Now(), cache: newCache(r.c.Cache)})
+	}
+	r.mu.Lock()
+	if r.lastErr = err; err == nil {
+		r.failures = 0
+	} else {
+		r.failures++
+	}
+	close(r.flight)
+	r.flight = nil
+	r.mu.Unlock()
+	if err != nil && r.c.OnError != nil {
+		r.c.OnError(fmt.Errorf("tokens: the keys of %s: %w", r.c.Issuer, err))
+	}
+}
