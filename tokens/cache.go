@@ -1,60 +1,92 @@
 package tokens
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
+	"hash/maphash"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// cache remembers verified tokens by their SHA-256, a bounded number of them. It
-// belongs to one set of keys, and is thrown away with it. A token has a few places
-// where it may stand, so that neither reading nor writing takes a lock. Nil
-// remembers nothing.
-type cache struct{ places []atomic.Pointer[verified] }
+const (
+	defaultCache = 4096 // tokens
+	// maxCached is the length of the longest token that a cache remembers, in bytes. An entry
+	// holds the token, its payload and the strings of its principal: less than 11 KiB together,
+	// or 45 MiB for 4096 entries.
+	maxCached = 4 << 10
+	// ways is the number of places for one token.
+	ways = 4
+)
+
+// cache remembers verified tokens, a bounded number of them. It belongs to one set of keys
+// of one verifier, and is dropped with that set. A nil cache remembers nothing.
+//
+// A token has a few places, chosen by its hash. Reading and writing take no lock. The hash
+// has a random seed, so nobody outside can choose tokens that share their places.
+type cache struct {
+	seed   maphash.Seed
+	places []atomic.Pointer[verified]
+}
 
 type verified struct {
-	digest    [sha256.Size]byte
+	hash      uint64
+	token     string
 	principal oauth2pw.Principal
 }
 
-// ways is the number of places of a token.
-const ways = 4
-
+// newCache returns a cache for size tokens; nil if size is not positive.
 func newCache(size int) *cache {
 	if size <= 0 {
 		return nil
 	}
-	return &cache{make([]atomic.Pointer[verified], size)}
+	return &cache{maphash.MakeSeed(), make([]atomic.Pointer[verified], size)}
 }
 
-func (c *cache) place(digest *[sha256.Size]byte, way uint64) *atomic.Pointer[verified] {
-	return &c.places[(binary.LittleEndian.Uint64(digest[:])+way)%uint64(len(c.places))]
+// get returns the principal of a token that was verified, or nil. The caller compares its
+// times at every hit.
+func (c *cache) get(token string) *oauth2pw.Principal {
+	if c == nil || len(token) > maxCached {
+		return nil
+	}
+	return c.find(maphash.String(c.seed, token), token)
 }
 
-// get returns what was verified, nil if it is not there. Its times are the caller's
-// to compare, at every hit.
-func (c *cache) get(digest *[sha256.Size]byte) *oauth2pw.Principal {
+// put remembers a verified token and its principal.
+func (c *cache) put(token string, p oauth2pw.Principal, now time.Time) {
+	if c == nil || len(token) > maxCached {
+		return
+	}
+	// The copy keeps nothing else of the request in memory.
+	c.store(&verified{maphash.String(c.seed, token), strings.Clone(token), p}, now)
+}
+
+// find compares the whole token, because two tokens may have one hash. The comparison need
+// not take constant time: it runs only after the hashes are equal, and the seed is secret.
+// A forged token, near to a real one or not, is compared once in 2^64 tries, so its author
+// learns nothing from the time.
+func (c *cache) find(hash uint64, token string) *oauth2pw.Principal {
 	for way := range uint64(ways) {
-		if v := c.place(digest, way).Load(); v != nil && v.digest == *digest {
+		if v := c.place(hash, way).Load(); v != nil && v.hash == hash && v.token == token {
 			return &v.principal
 		}
 	}
 	return nil
 }
 
-// put remembers a token: in a place that is free or holds one that has expired, or
-// else instead of another.
-func (c *cache) put(digest *[sha256.Size]byte, p oauth2pw.Principal, now time.Time) {
-	v := &verified{*digest, p}
+// store takes a place that is free, has the same token, or has an expired one; else it
+// replaces another token.
+func (c *cache) store(v *verified, now time.Time) {
 	for way := range uint64(ways) {
-		at := c.place(digest, way)
-		if old := at.Load(); old == nil || old.digest == *digest || now.After(old.principal.ExpiresAt) {
+		at := c.place(v.hash, way)
+		if old := at.Load(); old == nil || old.hash == v.hash && old.token == v.token || now.After(old.principal.ExpiresAt) {
 			at.Store(v)
 			return
 		}
 	}
-	c.place(digest, uint64(digest[8])%ways).Store(v)
+	c.place(v.hash, v.hash>>32%ways).Store(v)
+}
+
+func (c *cache) place(hash, way uint64) *atomic.Pointer[verified] {
+	return &c.places[(hash+way)%uint64(len(c.places))]
 }

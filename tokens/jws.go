@@ -1,7 +1,6 @@
 package tokens
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"strings"
@@ -12,14 +11,6 @@ import (
 type scratch struct{ token, signature, payload []byte }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
-
-// digestOf returns the SHA-256 of a token, without memory of its own.
-func digestOf(token string) [sha256.Size]byte {
-	s := scratches.Get().(*scratch)
-	defer scratches.Put(s)
-	s.token = append(s.token[:0], token...)
-	return sha256.Sum256(s.token)
-}
 
 // open checks the signature of a token, whose header ends at dot, and returns its
 // payload.

@@ -30,9 +30,8 @@
 // the signature checked, and only then are the claims read; duplicate members,
 // wrong types and trailing data are refused.
 //
-// Verified tokens are remembered, until they expire or the keys change, by their
-// SHA-256. That a session has ended is another question, which oauth2pw.Auth asks
-// each time.
+// A verifier remembers verified tokens until they expire or its keys change.
+// oauth2pw.Auth checks at each request, remembered or not, that the session has not ended.
 //
 // # Concurrency
 //
