@@ -3,56 +3,213 @@ package tokens
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-var errTime = errors.New("a time is missing or out of range")
+// claimSet is a set of the registered claims that this package reads.
+type claimSet uint16
 
-// decodeClaims reads a payload of ours strictly: our members have their types,
-// stand at most once and are spelled exactly; the others are left alone.
-func decodeClaims(payload string) (p oauth2pw.Principal, err error) {
-	var expires, issued, authenticated int64
-	err = eachMember(payload, func(name, value string) (err error) {
-		switch name {
-		case "iss":
-			p.Issuer, err = jsonString(value)
-		case "sub":
-			p.Subject, err = jsonString(value)
-		case "aud":
-			p.Audience, err = jsonString(value)
-		case "exp":
-			expires, err = jsonInt(value)
-		case "iat":
-			issued, err = jsonInt(value)
-		case "jti":
-			p.TokenID, err = jsonString(value)
-		case "auth_time":
-			authenticated, err = jsonInt(value)
-		case "client_id":
-			p.ClientID, err = jsonString(value)
-		case "scope":
-			p.Scope, err = jsonString(value)
-		case "sid":
-			p.SessionID, err = jsonString(value)
-		case "nbf", "cnf":
-			return fmt.Errorf("the claim %s is none of ours", name)
-		}
-		if err != nil {
-			return fmt.Errorf("the claim %s: %w", name, err)
-		}
-		return nil
-	})
-	if err != nil {
+const (
+	issClaim claimSet = 1 << iota
+	subClaim
+	audClaim
+	expClaim
+	nbfClaim
+	iatClaim
+	jtiClaim
+	authTimeClaim
+	clientIDClaim
+	sidClaim
+	cnfClaim
+)
+
+func claimOf(name string) claimSet {
+	switch name {
+	case "iss":
+		return issClaim
+	case "sub":
+		return subClaim
+	case "aud":
+		return audClaim
+	case "exp":
+		return expClaim
+	case "nbf":
+		return nbfClaim
+	case "iat":
+		return iatClaim
+	case "jti":
+		return jtiClaim
+	case "auth_time":
+		return authTimeClaim
+	case "client_id":
+		return clientIDClaim
+	case "sid":
+		return sidClaim
+	case "cnf":
+		return cnfClaim
+	}
+	return 0
+}
+
+// claimRules are the rules for one kind of token: its own, another issuer's, an old one. The
+// rules for types, duplicates, depth and times are the same for every kind. sub and exp are
+// always required, and a token with cnf is always refused (RFC 7800: it is bound to a key, so
+// it is no bearer token).
+type claimRules struct {
+	issuer   string // the iss that is required; "": none is
+	audience string // the aud that is required, alone or in a list; "": none is
+
+	refused claimSet // a token with one of these is refused
+	ignored claimSet // the token may use these for something else
+
+	// exact takes the values as a Ring writes them, and no others that RFC 7519 allows: aud and
+	// the scopes are strings, times are positive integers, and iat is required.
+	exact bool
+
+	scopeClaims []string                     // the claims with the scopes
+	scope       func(theirs []string) string // makes Principal.Scope; not used if exact
+}
+
+// ownClaims returns the rules for the tokens of a Ring.
+func ownClaims(issuer, audience string) *claimRules {
+	return &claimRules{issuer: issuer, audience: audience, refused: nbfClaim, exact: true, scopeClaims: []string{"scope"}}
+}
+
+// claimReader reads the members of one payload.
+type claimReader struct {
+	*claimRules
+	p                          oauth2pw.Principal
+	audiences                  []string // aud, if it is a list
+	scopes                     []string
+	expires, issued, notBefore int64
+	authenticated              int64
+}
+
+// read reads and checks the claims of a payload.
+func (r *claimRules) read(payload string, now time.Time) (oauth2pw.Principal, error) {
+	c := claimReader{claimRules: r}
+	if err := eachMember(payload, c.member); err != nil {
 		return oauth2pw.Principal{}, fmt.Errorf("the claims are malformed: %w", err)
 	}
-	if expires <= 0 || issued <= 0 || authenticated < 0 || expires > maxTime || issued > maxTime || authenticated > maxTime {
-		return oauth2pw.Principal{}, errTime
+	if err := c.check(now); err != nil {
+		return oauth2pw.Principal{}, err
 	}
-	p.ExpiresAt, p.IssuedAt, p.Payload = time.Unix(expires, 0), time.Unix(issued, 0), payload
-	if authenticated != 0 {
-		p.AuthTime = time.Unix(authenticated, 0)
+	p := &c.p
+	if !r.exact {
+		p.Scope = r.scope(c.scopes)
 	}
-	return p, nil
+	p.Audience, p.Payload = r.audience, payload
+	p.ExpiresAt, p.IssuedAt = time.Unix(c.expires, 0), time.Unix(c.issued, 0)
+	if c.authenticated != 0 {
+		p.AuthTime = time.Unix(c.authenticated, 0)
+	}
+	if err := checkTimes(p, now); err != nil {
+		return oauth2pw.Principal{}, err
+	}
+	return *p, nil
 }
+
+// member reads one claim.
+func (c *claimReader) member(name, value string) (err error) {
+	claim := claimOf(name) &^ c.ignored
+	switch {
+	case claim == cnfClaim:
+		err = errors.New("the token is bound to a key")
+	case claim&c.refused != 0:
+		err = errors.New("such a token has none")
+	default:
+		err = c.registered(claim, value)
+	}
+	if err == nil && slices.Contains(c.scopeClaims, name) {
+		err = c.scopeClaim(value)
+	}
+	if err != nil {
+		return fmt.Errorf("the claim %s: %w", name, err)
+	}
+	return nil
+}
+
+func (c *claimReader) registered(claim claimSet, value string) (err error) {
+	switch claim {
+	case issClaim:
+		c.p.Issuer, err = jsonString(value)
+	case subClaim:
+		c.p.Subject, err = jsonString(value)
+	case audClaim:
+		c.p.Audience, c.audiences, err = c.audienceClaim(value)
+	case expClaim:
+		c.expires, err = c.time(value)
+	case nbfClaim:
+		c.notBefore, err = c.time(value)
+	case iatClaim:
+		c.issued, err = c.time(value)
+	case jtiClaim:
+		c.p.TokenID, err = jsonString(value)
+	case authTimeClaim:
+		c.authenticated, err = c.time(value)
+	case clientIDClaim:
+		c.p.ClientID, err = jsonString(value)
+	case sidClaim:
+		c.p.SessionID, err = jsonString(value)
+	}
+	return err
+}
+
+// audienceClaim reads aud: a string, or a list of them unless exact (RFC 7519, section 4.1.3).
+func (c *claimReader) audienceClaim(value string) (one string, list []string, err error) {
+	if c.exact || !strings.HasPrefix(value, "[") {
+		one, err = jsonString(value)
+		return one, nil, err
+	}
+	list, err = jsonStrings(value)
+	return "", list, err
+}
+
+// scopeClaim reads a claim with scopes: a string with spaces between, or a list.
+func (c *claimReader) scopeClaim(value string) (err error) {
+	if c.exact {
+		c.p.Scope, err = jsonString(value)
+		return err
+	}
+	list, err := jsonStrings(value)
+	for _, s := range list {
+		c.scopes = append(c.scopes, strings.Fields(s)...)
+	}
+	return err
+}
+
+// time reads a NumericDate (RFC 7519, section 2) between 1970 and 9999.
+func (c *claimReader) time(value string) (n int64, err error) {
+	if c.exact {
+		n, err = jsonInt(value)
+	} else {
+		n, err = jsonTime(value)
+	}
+	if err == nil && (n < 0 || n > maxTime) {
+		err = errTime
+	}
+	return n, err
+}
+
+// check checks the values, but for the times that change while a token is remembered.
+func (c *claimReader) check(now time.Time) error {
+	switch {
+	case c.p.Issuer != c.issuer:
+		return wrongClaim("issuer", c.p.Issuer, c.issuer)
+	case c.p.Audience != c.audience && !slices.Contains(c.audiences, c.audience):
+		return wrongClaim("audience", strings.Join(append(c.audiences, c.p.Audience), " "), c.audience)
+	case c.p.Subject == "":
+		return errors.New("no subject")
+	case c.expires == 0 || c.exact && c.issued == 0:
+		return errTime
+	case time.Unix(c.notBefore, 0).After(now.Add(leeway)):
+		return errors.New("not valid yet")
+	}
+	return nil
+}
+
+var errTime = errors.New("a time is missing or out of range")

@@ -72,6 +72,7 @@ type RemoteConfig struct {
 type Remote struct {
 	c     RemoteConfig
 	types []string
+	rules *claimRules
 	fetch func(ctx context.Context) ([]*keyMaterial, error)
 	limit time.Duration               // of one fetch
 	state atomic.Pointer[remoteState] // nil: nothing was fetched yet
@@ -133,6 +134,7 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 		c.Now = time.Now
 	}
 	r := &Remote{c: c, fetch: newFetcher(c).keys, limit: remoteTimeout}
+	r.rules = &claimRules{issuer: c.Issuer, audience: c.Audience, scopeClaims: c.ScopeClaims, scope: r.ourScopes}
 	for _, t := range c.Types {
 		r.types = append(r.types, shortType(t))
 	}
@@ -203,74 +205,14 @@ func (r *Remote) verify(ctx context.Context, token string) (oauth2pw.Principal, 
 	return p, nil
 }
 
-// readClaims reads and checks the claims of a token whose signature nobody has
-// looked at yet.
-func (r *Remote) readClaims(token string, dot int, now time.Time) (p oauth2pw.Principal, err error) {
+// readClaims reads and checks the claims of a token. Its signature is not checked yet.
+func (r *Remote) readClaims(token string, dot int, now time.Time) (oauth2pw.Principal, error) {
 	encoded, _, _ := strings.Cut(token[dot+1:], ".")
 	payload, err := decodeText(encoded)
 	if err != nil {
-		return p, errors.New("the payload is not base64url")
+		return oauth2pw.Principal{}, errors.New("the payload is not base64url")
 	}
-	var audiences, scopes []string
-	var expires, issued, authenticated, notBefore int64
-	err = eachMember(payload, func(name, value string) (err error) {
-		switch name {
-		case "iss":
-			p.Issuer, err = jsonString(value)
-		case "sub":
-			p.Subject, err = jsonString(value)
-		case "aud":
-			audiences, err = jsonStrings(value)
-		case "exp":
-			expires, err = jsonTime(value)
-		case "iat":
-			issued, err = jsonTime(value)
-		case "nbf":
-			notBefore, err = jsonTime(value)
-		case "auth_time":
-			authenticated, err = jsonTime(value)
-		case "jti":
-			p.TokenID, err = jsonString(value)
-		case "client_id":
-			p.ClientID, err = jsonString(value)
-		case "sid":
-			p.SessionID, err = jsonString(value)
-		case "cnf": // RFC 7800: it is bound to a key, and no bearer token
-			err = errors.New("the token is bound to a key")
-		}
-		if err == nil && slices.Contains(r.c.ScopeClaims, name) {
-			var list []string
-			list, err = jsonStrings(value)
-			for _, s := range list {
-				scopes = append(scopes, strings.Fields(s)...)
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("the claim %s: %w", name, err)
-		}
-		return nil
-	})
-	if err != nil {
-		return p, fmt.Errorf("the claims are malformed: %w", err)
-	}
-	switch {
-	case p.Issuer != r.c.Issuer:
-		return p, wrongClaim("issuer", p.Issuer, r.c.Issuer)
-	case !slices.Contains(audiences, r.c.Audience):
-		return p, wrongClaim("audience", strings.Join(audiences, " "), r.c.Audience)
-	case p.Subject == "":
-		return p, errors.New("no subject")
-	case expires == 0:
-		return p, errTime
-	case time.Unix(notBefore, 0).After(now.Add(leeway)):
-		return p, errors.New("not valid yet")
-	}
-	p.Audience, p.Scope, p.Payload = r.c.Audience, r.ourScopes(scopes), payload
-	p.ExpiresAt, p.IssuedAt = time.Unix(expires, 0), time.Unix(issued, 0)
-	if authenticated != 0 {
-		p.AuthTime = time.Unix(authenticated, 0)
-	}
-	return p, checkTimes(&p, now)
+	return r.rules.read(payload, now)
 }
 
 // ourScopes returns what their scopes mean, without duplicates.

@@ -34,6 +34,7 @@ type Config struct {
 // Ring signs tokens and verifies its own.
 type Ring struct {
 	c     Config // without the keys
+	rules *claimRules
 	state atomic.Pointer[ringState]
 }
 
@@ -82,7 +83,7 @@ func New(c Config) (*Ring, error) {
 	}
 	keys := c.Keys
 	c.Keys = nil
-	r := &Ring{c: c}
+	r := &Ring{c: c, rules: ownClaims(c.Issuer, c.Audience)}
 	return r, r.SetKeys(keys...)
 }
 
@@ -165,20 +166,7 @@ func (r *Ring) verify(token string) (oauth2pw.Principal, error) {
 	if err != nil {
 		return oauth2pw.Principal{}, err
 	}
-	p, err := decodeClaims(payload)
-	if err != nil {
-		return oauth2pw.Principal{}, err
-	}
-	switch {
-	case p.Issuer != r.c.Issuer:
-		err = wrongClaim("issuer", p.Issuer, r.c.Issuer)
-	case p.Audience != r.c.Audience:
-		err = wrongClaim("audience", p.Audience, r.c.Audience)
-	case p.Subject == "":
-		err = errors.New("no subject")
-	default:
-		err = checkTimes(&p, now)
-	}
+	p, err := r.rules.read(payload, now)
 	if err != nil {
 		return oauth2pw.Principal{}, err
 	}
