@@ -195,7 +195,7 @@ func TestSlips(t *testing.T) {
 		base.takeEvents()
 		base.get("/status", token).isError(t, 401, "invalid_token")
 		e := base.saw(oauth2pw.EventTokenRefused, "invalid")
-		require.ErrorContains(t, e.Err, `has "account", want "api"`)
+		require.ErrorContains(t, e.Err, "has audience account, want api")
 	})
 }
 

@@ -37,6 +37,7 @@ func TestAttackList(t *testing.T) {
 				require.ErrorIs(t, err, oauth2pw.ErrInvalidToken, what)
 				require.ErrorContains(t, err, says, what)
 				require.NotContains(t, err.Error(), body, "the error shows the token")
+				requireShort(t, err)
 			}
 			header := func(text string) string { return encode([]byte(text)) }
 			ours := fmt.Sprintf(`{"alg":%q,"kid":%q,"typ":"at+jwt"}`, alg, key.kid)
@@ -67,16 +68,20 @@ func TestAttackList(t *testing.T) {
 				refused(what, signed(header(strings.Replace(ours, "{", "{"+edit, 1)), body), noHeader)
 			}
 			for what, text := range map[string]string{
-				"kid that walks":    strings.Replace(ours, key.kid, "../../dev/null", 1),
-				"kid with SQL":      strings.Replace(ours, key.kid, "' OR 1=1 --", 1),
-				"kid of another":    strings.Replace(ours, key.kid, "other", 1),
-				"no kid":            strings.Replace(ours, fmt.Sprintf(`"kid":%q,`, key.kid), "", 1),
-				"ID token":          strings.Replace(ours, "at+jwt", "JWT", 1),
-				"another spelling":  strings.Replace(ours, "at+jwt", "application/at+jwt", 1),
-				"no typ":            strings.Replace(ours, `,"typ":"at+jwt"`, "", 1),
-				"another algorithm": strings.Replace(ours, alg, "HS512", 1),
+				"kid that walks: an unknown key id":                                strings.Replace(ours, key.kid, "../../dev/null", 1),
+				"kid with SQL: an unknown key id":                                  strings.Replace(ours, key.kid, "' OR 1=1 --", 1),
+				"kid of another: an unknown key id":                                strings.Replace(ours, key.kid, "other", 1),
+				"no kid: an unknown key id":                                        strings.Replace(ours, fmt.Sprintf(`"kid":%q,`, key.kid), "", 1),
+				"ID token: has typ JWT, want at+jwt":                               strings.Replace(ours, "at+jwt", "JWT", 1),
+				"another spelling: has typ application/at+jwt, want at+jwt":        strings.Replace(ours, "at+jwt", "application/at+jwt", 1),
+				"no typ: has no typ, want at+jwt":                                  strings.Replace(ours, `,"typ":"at+jwt"`, "", 1),
+				"another algorithm: has alg HS512, want " + alg:                    strings.Replace(ours, alg, "HS512", 1),
+				"long: not a header":                                               strings.Replace(ours, "at+jwt", strings.Repeat("J", 2000), 1),
+				"not printable: has typ J?\"???" + strings.Repeat("x", 58) + "...": strings.Replace(ours, "at+jwt", `J\n\"é\u0000`+strings.Repeat("x", 100), 1),
 			} {
+				_, says, _ := strings.Cut(what, ": ")
 				refused(what, signed(header(text), body), noHeader)
+				refused(what, signed(header(text), body), says)
 			}
 
 			// HMAC, keyed with what everybody knows of the key.
@@ -121,9 +126,9 @@ func TestAttackList(t *testing.T) {
 			_, err = r.Verify(t.Context(), signed(head, claims()))
 			require.NoError(t, err)
 			for _, test := range []struct{ what, edit, to, says string }{
-				{"issuer", "api.example.com", "other.example.com", "wrong issuer"},
-				{"audience", `"api"`, `"other"`, "wrong audience"},
-				{"no issuer", `"iss":"https://api.example.com",`, "", "wrong issuer"},
+				{"issuer", "api.example.com", "other.example.com", "has issuer https://other.example.com, want https://api.example.com"},
+				{"audience", `"api"`, `"account"`, "has audience account, want api"},
+				{"no issuer", `"iss":"https://api.example.com",`, "", "has no issuer, want https://api.example.com"},
 				{"duplicate", `"jti"`, `"sub":"1","jti"`, "duplicate"},
 				{"escaped duplicate", `"jti"`, `"\u0073ub":"1","jti"`, "duplicate"},
 				{"bound to a key", `"jti"`, `"cnf":{"jkt":"x"},"jti"`, "cnf"},
@@ -140,6 +145,13 @@ func TestAttackList(t *testing.T) {
 			refused("flipped", head+"."+encode([]byte(strings.Replace(string(mustDecode(t, body)), `"42"`, `"43"`, 1)))+"."+signature, "wrong signature")
 		})
 	}
+}
+
+// requireShort: what a token says is shown cut, and as printable ASCII.
+func requireShort(t testing.TB, err error) {
+	t.Helper()
+	require.Less(t, len(err.Error()), 512)
+	require.NotRegexp(t, `[^ -~]`, err.Error())
 }
 
 func withDefaultJWK(jwk json.RawMessage) json.RawMessage {

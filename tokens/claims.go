@@ -89,7 +89,8 @@ type claimReader struct {
 	authenticated              int64
 }
 
-// read reads and checks the claims of a payload.
+// read reads and checks the claims of a payload. The error is ErrExpired if nothing else is
+// wrong with them.
 func (r *claimRules) read(payload string, now time.Time) (oauth2pw.Principal, error) {
 	c := claimReader{claimRules: r}
 	if err := eachMember(payload, c.member); err != nil {
@@ -199,9 +200,9 @@ func (c *claimReader) time(value string) (n int64, err error) {
 func (c *claimReader) check(now time.Time) error {
 	switch {
 	case c.p.Issuer != c.issuer:
-		return wrongClaim("issuer", c.p.Issuer, c.issuer)
+		return mismatch("issuer", []string{c.p.Issuer}, []string{c.issuer})
 	case c.p.Audience != c.audience && !slices.Contains(c.audiences, c.audience):
-		return wrongClaim("audience", strings.Join(append(c.audiences, c.p.Audience), " "), c.audience)
+		return mismatch("audience", append(c.audiences, c.p.Audience), []string{c.audience})
 	case c.p.Subject == "":
 		return errors.New("no subject")
 	case c.expires == 0 || c.exact && c.issued == 0:

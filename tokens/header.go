@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// ownType is the typ of the tokens of a Ring (RFC 9068, section 2.1).
+const ownType = "at+jwt"
+
 // header is what we read of a JOSE header (RFC 7515, section 4). Keys and URLs in
 // it are never used.
 type header struct {

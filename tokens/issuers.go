@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
@@ -48,11 +50,11 @@ type byIssuer map[string]IssuerVerifier
 func (b byIssuer) Verify(ctx context.Context, token string) (oauth2pw.Principal, error) {
 	issuer, err := issuerOf(token)
 	if err != nil {
-		return oauth2pw.Principal{}, fmt.Errorf("tokens: %w: %w", err, oauth2pw.ErrInvalidToken)
+		return oauth2pw.Principal{}, refused(err)
 	}
 	v, known := b[issuer]
 	if !known {
-		return oauth2pw.Principal{}, fmt.Errorf("tokens: an unknown issuer: %w", oauth2pw.ErrInvalidToken)
+		return oauth2pw.Principal{}, refused(mismatch("issuer", []string{issuer}, slices.Sorted(maps.Keys(b))))
 	}
 	return v.Verify(ctx, token)
 }

@@ -75,7 +75,7 @@ func (l *legacy) Issuer() string { return "" }
 func (l *legacy) Verify(ctx context.Context, token string) (oauth2pw.Principal, error) {
 	p, err := l.verify(token)
 	if err != nil {
-		return oauth2pw.Principal{}, fmt.Errorf("tokens: %w: %w", err, oauth2pw.ErrInvalidToken)
+		return oauth2pw.Principal{}, refused(err)
 	}
 	id, err := l.c.Subject(ctx, p.Subject)
 	if errors.Is(err, oauth2pw.ErrNotFound) || err == nil && id == "" {
@@ -101,8 +101,13 @@ func (l *legacy) verify(token string) (p oauth2pw.Principal, err error) {
 	if err != nil {
 		return p, err
 	}
-	if h.alg != "HS256" || h.typ != "JWT" || h.hasKid {
-		return p, errors.New("not a header of an old token")
+	switch {
+	case h.alg != "HS256":
+		return p, mismatch("alg", []string{h.alg}, []string{"HS256"})
+	case h.typ != "JWT":
+		return p, mismatch("typ", []string{h.typ}, []string{"JWT"})
+	case h.hasKid:
+		return p, errors.New("a kid, which an old token has not")
 	}
 	payload, err := open(l.key, token, dot)
 	if err != nil {

@@ -163,7 +163,7 @@ func (r *Remote) Verify(ctx context.Context, token string) (oauth2pw.Principal, 
 	if unavailable := (unavailableError{}); errors.As(err, &unavailable) {
 		return oauth2pw.Principal{}, fmt.Errorf("tokens: the keys of %s cannot be had: %w", r.c.Issuer, unavailable.cause)
 	}
-	return oauth2pw.Principal{}, fmt.Errorf("tokens: %w: %w", err, oauth2pw.ErrInvalidToken)
+	return oauth2pw.Principal{}, refused(err)
 }
 
 func (r *Remote) verify(ctx context.Context, token string) (oauth2pw.Principal, error) {
@@ -185,12 +185,15 @@ func (r *Remote) verify(ctx context.Context, token string) (oauth2pw.Principal, 
 		return oauth2pw.Principal{}, err
 	}
 	if !slices.Contains(r.c.Algorithms, header.alg) {
-		return oauth2pw.Principal{}, errors.New("an algorithm that is not allowed")
+		return oauth2pw.Principal{}, mismatch("alg", []string{header.alg}, r.c.Algorithms)
 	}
 	if !slices.Contains(r.types, shortType(header.typ)) {
-		return oauth2pw.Principal{}, wrongClaim("type", header.typ, strings.Join(r.c.Types, " or "))
+		return oauth2pw.Principal{}, mismatch("typ", []string{header.typ}, r.c.Types)
 	}
 	p, err := r.readClaims(token, dot, now)
+	if errors.Is(err, ErrExpired) {
+		return oauth2pw.Principal{}, r.expired(header, token, dot, now)
+	}
 	if err != nil {
 		return oauth2pw.Principal{}, err
 	}
@@ -204,6 +207,25 @@ func (r *Remote) verify(ctx context.Context, token string) (oauth2pw.Principal, 
 	state.cache.put(token, p, now)
 	return p, nil
 }
+
+// expired returns the error for a token whose only fault so far is its expiry: ErrExpired if
+// its signature is right. It fetches no keys.
+func (r *Remote) expired(h header, token string, dot int, now time.Time) error {
+	state := r.state.Load()
+	if state == nil || now.Sub(state.fetched) >= r.c.MaxStale {
+		return errExpiredUnchecked
+	}
+	key := state.find(h)
+	if key == nil {
+		return errExpiredUnchecked
+	}
+	if _, err := open(key, token, dot); err != nil {
+		return err
+	}
+	return ErrExpired
+}
+
+var errExpiredUnchecked = errors.New("expired, and without a key at hand to check its signature")
 
 // readClaims reads and checks the claims of a token. Its signature is not checked yet.
 func (r *Remote) readClaims(token string, dot int, now time.Time) (oauth2pw.Principal, error) {

@@ -125,6 +125,7 @@ func (p *provider) bad(token, says string) {
 	_, err := p.verify(token)
 	require.ErrorIs(p, err, oauth2pw.ErrInvalidToken)
 	require.ErrorContains(p, err, says)
+	requireShort(p, err)
 }
 
 func (p *provider) unavailable(token, says string) {
@@ -163,20 +164,21 @@ func TestRemoteForgeries(t *testing.T) {
 	_ = stranger
 	p.keys["k1b"] = p.keys["k2"]
 	for _, test := range []struct{ name, token, says string }{
-		{"ID token", p.token("k1", typ, `"typ":"JWT"`), "type"},
-		{"no typ", p.token("k1", ","+typ, ""), "type"},
-		{"alg none", strings.TrimRight(p.token("k1", "ES256", "none"), "x"), "algorithm"},
-		{"alg NONE", p.token("k1", "ES256", "NONE"), "algorithm"},
-		{"HMAC", p.token("k1", "ES256", "HS256"), "algorithm"},
-		{"not allowed", p.token("k1", "ES256", "ES384"), "algorithm"},
+		{"ID token", p.token("k1", typ, `"typ":"JWT"`), "has typ JWT, want at+jwt"},
+		{"no typ", p.token("k1", ","+typ, ""), "has no typ, want at+jwt"},
+		{"alg none", strings.TrimRight(p.token("k1", "ES256", "none"), "x"), "has alg none, want RS256 or PS256 or ES256 or EdDSA"},
+		{"alg NONE", p.token("k1", "ES256", "NONE"), "has alg "},
+		{"HMAC", p.token("k1", "ES256", "HS256"), "has alg "},
+		{"not allowed", p.token("k1", "ES256", "ES384"), "has alg "},
 		{"another of the allowed", p.token("k1", "ES256", "RS256"), "key id"},
 		{"crit", p.token("k1", typ, typ+`,"crit":["exp"]`), "extension"},
 		{"b64", p.token("k1", typ, typ+`,"b64":false`), "extension"},
 		{"duplicate alg", p.token("k1", typ, typ+`,"alg":"ES256"`), "duplicate"},
-		{"wrong issuer", p.token("k1", p.server.URL, "https://evil.example"), "issuer"},
-		{"issuer with a slash", p.token("k1", p.server.URL, p.server.URL+"/"), "issuer"},
-		{"wrong audience", p.token("k1", `"api"`, `"apis"`), "audience"},
-		{"no audience", p.token("k1", `"aud":["other","api"],`, ""), "audience"},
+		{"wrong issuer", p.token("k1", p.server.URL, "https://evil.example"), "has issuer https://evil.example, want " + p.server.URL},
+		{"issuer with a slash", p.token("k1", p.server.URL, p.server.URL+"/"), "has issuer " + p.server.URL + "/, want " + p.server.URL + ":"},
+		{"wrong audience", p.token("k1", `"api"`, `"apis"`), "has audience other apis, want api"},
+		{"no audience", p.token("k1", `"aud":["other","api"],`, ""), "has no audience, want api"},
+		{"many audiences", p.token("k1", `"other","api"`, `"a","b","c","d\ne","f","g"`), "has audience a b c d?e ..., want api"},
 		{"audience of numbers", p.token("k1", `"api"`, `1`), "wrong type"},
 		{"no subject", p.token("k1", sub+",", ""), "subject"},
 		{"no exp", p.token("k1", `"exp"`, `"expired"`), "time"},

@@ -50,7 +50,7 @@ func (r *Remote) key(ctx context.Context, h header) (*remoteState, *keyMaterial,
 			return nil, nil, unavailableError{err} // the issuer may have it
 		}
 		if key == nil {
-			return nil, nil, errors.New("an unknown key id")
+			return nil, nil, errUnknownKey
 		}
 	case now.Sub(state.fetched) >= remoteFresh:
 		_ = r.refresh(ctx, false) // in the background

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -114,7 +116,7 @@ func (r *Ring) SetKeys(keys ...Key) error {
 			Alg string `json:"alg"`
 			Kid string `json:"kid"`
 			Typ string `json:"typ"`
-		}{m.alg, m.kid, "at+jwt"})
+		}{m.alg, m.kid, ownType})
 		if err != nil {
 			return fmt.Errorf("tokens: %w", err)
 		}
@@ -138,12 +140,12 @@ func (r *Ring) SetKeys(keys ...Key) error {
 // Issuer returns the iss of the ring's tokens.
 func (r *Ring) Issuer() string { return r.c.Issuer }
 
-// Verify checks a token of this ring. The error wraps oauth2pw.ErrInvalidToken
-// and says what is wrong.
+// Verify checks a token of this ring. The error wraps oauth2pw.ErrInvalidToken and names the
+// fault; it is ErrExpired if the expiry is the only one.
 func (r *Ring) Verify(_ context.Context, token string) (oauth2pw.Principal, error) {
 	p, err := r.verify(token)
 	if err != nil {
-		return oauth2pw.Principal{}, fmt.Errorf("tokens: %w: %w", err, oauth2pw.ErrInvalidToken)
+		return oauth2pw.Principal{}, refused(err)
 	}
 	return p, nil
 }
@@ -160,7 +162,7 @@ func (r *Ring) verify(token string) (oauth2pw.Principal, error) {
 	dot := strings.IndexByte(token, '.')
 	key := state.byHeader[token[:max(dot, 0)]]
 	if key == nil {
-		return oauth2pw.Principal{}, errors.New("not a header of this issuer")
+		return oauth2pw.Principal{}, state.explain(token[:max(dot, 0)])
 	}
 	payload, err := open(key.keyMaterial, token, dot)
 	if err != nil {
@@ -173,6 +175,36 @@ func (r *Ring) verify(token string) (oauth2pw.Principal, error) {
 	state.cache.put(token, p, now)
 	return p, nil
 }
+
+// explain names, for the operator, the fault of an encoded header that is none of the keys'.
+// It decides nothing: the token is already refused.
+func (s *ringState) explain(encoded string) error {
+	const text = "not a header of this issuer"
+	if len(encoded) > maxExplained {
+		return errors.New(text)
+	}
+	h, err := readHeader(encoded)
+	var algorithms []string
+	for _, key := range s.byHeader {
+		algorithms = append(algorithms, key.alg)
+	}
+	slices.Sort(algorithms)
+	switch {
+	case err != nil:
+	case h.typ != ownType:
+		err = mismatch("typ", []string{h.typ}, []string{ownType})
+	case !slices.Contains(algorithms, h.alg):
+		err = mismatch("alg", []string{h.alg}, slices.Compact(algorithms))
+	case !slices.ContainsFunc(slices.Collect(maps.Values(s.byHeader)), func(k *ringKey) bool { return k.kid == h.kid }):
+		err = errUnknownKey
+	default:
+		return errors.New(text)
+	}
+	return fmt.Errorf("%s: %w", text, err)
+}
+
+// maxExplained is the length of the longest encoded header that is read to explain it.
+const maxExplained = 1 << 10
 
 // Check reports that a Ring was not made by New or Open; see oauth2pw.Checker.
 func (r *Ring) Check() error {

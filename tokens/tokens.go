@@ -45,7 +45,6 @@ package tokens
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
@@ -64,25 +63,17 @@ const maxToken = 16 << 10
 // been issued so long in the future. Expiry has none.
 const leeway = 30 * time.Second
 
-// wrongClaim says for the operator what a token has, cut short, and what is wanted.
-func wrongClaim(what, has, want string) error {
-	return fmt.Errorf("wrong %s: has %.100q, want %q", what, has, want)
-}
-
-// checkTimes refuses a token that is not of this time. iat is cut to the second,
-// and so is exp: the last second of a token is whole, lest one that lives for a
-// second be dead at birth.
+// checkTimes compares the times that count at every use of a token, remembered or not. A
+// Ring cuts iat and exp to the second, so the last second of a token counts whole: otherwise
+// a one-second token would never be valid.
 func checkTimes(p *oauth2pw.Principal, now time.Time) error {
 	switch {
-	case !now.Before(p.ExpiresAt.Add(time.Second)):
-		return errExpired
 	case p.IssuedAt.After(now.Add(leeway)):
 		return errFuture
+	case !now.Before(p.ExpiresAt.Add(time.Second)):
+		return ErrExpired // the last check of all: nothing else is wrong
 	}
 	return nil
 }
 
-var (
-	errExpired = errors.New("expired")
-	errFuture  = errors.New("issued in the future")
-)
+var errFuture = errors.New("issued in the future")

@@ -1,0 +1,72 @@
+package tokens
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+)
+
+// ErrExpired is the error of every verifier for a token that has expired and has no other
+// fault: its signature, issuer, audience and type are right. It wraps
+// oauth2pw.ErrInvalidToken. A Remote returns it only if it has the key of the token: it
+// fetches no keys for an expired one.
+var ErrExpired = fmt.Errorf("tokens: the token has expired: %w", oauth2pw.ErrInvalidToken)
+
+// refused returns the error of a verifier for a refused token.
+func refused(reason error) error {
+	if errors.Is(reason, oauth2pw.ErrInvalidToken) {
+		return reason
+	}
+	return fmt.Errorf("tokens: %w: %w", reason, oauth2pw.ErrInvalidToken)
+}
+
+const (
+	maxShown      = 64 // bytes of a value
+	maxShownCount = 4  // values
+)
+
+// mismatch names a value of a token that is not one of those wanted: "has audience account,
+// want api". The values of the token come from outside: they are cut, and show nothing but
+// printable ASCII.
+func mismatch(what string, has, want []string) error {
+	shown := make([]string, 0, maxShownCount+1)
+	for _, s := range has {
+		if len(shown) == maxShownCount {
+			shown = append(shown, "...")
+			break
+		}
+		if s != "" {
+			shown = append(shown, printable(s))
+		}
+	}
+	if len(shown) == 0 {
+		shown = append(shown, "no "+what)
+	} else {
+		shown[0] = what + " " + shown[0]
+	}
+	all := make([]string, len(want))
+	for i, s := range want {
+		if all[i] = s; s == "" {
+			all[i] = "none"
+		}
+	}
+	return fmt.Errorf("has %s, want %s", strings.Join(shown, " "), strings.Join(all, " or "))
+}
+
+// printable returns the beginning of s, with a question mark for each byte that is a space
+// or not printable ASCII: the result is one word.
+func printable(s string) string {
+	cut := s[:min(len(s), maxShown)]
+	b := []byte(cut)
+	for i, c := range b {
+		if c <= ' ' || c > '~' {
+			b[i] = '?'
+		}
+	}
+	if len(cut) < len(s) {
+		b = append(b, "..."...)
+	}
+	return string(b)
+}
