@@ -32,31 +32,19 @@ func WithClaims[T any](f func(ctx context.Context, p oauth2pw.Principal) (T, err
 	}
 }
 
-// Issue makes a token that says what p says. See oauth2pw.TokenIssuer.
+// Issue makes a token of p; see oauth2pw.TokenIssuer. It signs nothing that the ring's own
+// Verify refuses. The error names the fault: p.Subject is empty, a field is not UTF-8,
+// p.ClientID is not printable ASCII (RFC 6749, appendix A.1), p.Scope is not scopes between
+// single spaces (section 3.3), a time is outside of 1970 to 9999, p.ExpiresAt is past,
+// Config.Claims failed, or the token is over 16 KiB.
 func (r *Ring) Issue(ctx context.Context, p oauth2pw.Principal) (string, oauth2pw.Principal, error) {
-	if p.Subject == "" || !plain(p.Subject) || !plain(p.ClientID) || !plain(p.Scope) || !plain(p.SessionID) {
-		return "", oauth2pw.Principal{}, errors.New("tokens: the subject is missing, or a claim is not UTF-8")
-	}
-	id := make([]byte, 20)
-	_, _ = rand.Read(id) // never fails (crypto/rand)
-	now := r.c.Now().Truncate(time.Second)
-	latest := p.ExpiresAt
-	p.Issuer, p.Audience, p.TokenID, p.IssuedAt, p.ExpiresAt = r.c.Issuer, r.c.Audience, encode(id), now, now.Add(r.c.TTL)
-	if !latest.IsZero() && latest.Before(p.ExpiresAt) {
-		p.ExpiresAt = latest.Truncate(time.Second)
-	}
-	payload, err := encodeClaims(p)
+	p, err := r.stamp(p)
 	if err != nil {
-		return "", oauth2pw.Principal{}, err
+		return "", oauth2pw.Principal{}, fmt.Errorf("tokens: %w", err)
 	}
-	if r.c.Claims != nil {
-		extra, err := r.c.Claims(ctx, p)
-		if err != nil {
-			return "", oauth2pw.Principal{}, fmt.Errorf("tokens: Config.Claims: %w", err)
-		}
-		if payload, err = addClaims(payload, extra); err != nil {
-			return "", oauth2pw.Principal{}, err
-		}
+	payload, err := r.payload(ctx, p)
+	if err != nil {
+		return "", oauth2pw.Principal{}, fmt.Errorf("tokens: %w", err)
 	}
 	key := r.state.Load().signer
 	signed := key.header + "." + encode(payload)
@@ -70,6 +58,86 @@ func (r *Ring) Issue(ctx context.Context, p oauth2pw.Principal) (string, oauth2p
 	}
 	p.Payload, p.User = string(payload), nil
 	return token, p, nil
+}
+
+// stamp checks the fields of p and sets those of the issuer.
+func (r *Ring) stamp(p oauth2pw.Principal) (oauth2pw.Principal, error) {
+	switch {
+	case p.Subject == "":
+		return p, errors.New("Principal.Subject is empty")
+	case !plain(p.Subject):
+		return p, errors.New("Principal.Subject is not UTF-8")
+	case !plain(p.SessionID):
+		return p, errors.New("Principal.SessionID is not UTF-8")
+	case !onlyASCII(p.ClientID, ' '):
+		return p, errors.New("Principal.ClientID is not printable ASCII")
+	case !validScope(p.Scope):
+		return p, errors.New("Principal.Scope is not scopes between single spaces (RFC 6749, section 3.3)")
+	}
+	id := make([]byte, 20)
+	_, _ = rand.Read(id) // never fails (crypto/rand)
+	now := r.c.Now()
+	latest := p.ExpiresAt
+	p.Issuer, p.Audience, p.TokenID = r.c.Issuer, r.c.Audience, encode(id)
+	p.IssuedAt = now.Truncate(time.Second)
+	p.ExpiresAt = p.IssuedAt.Add(r.c.TTL)
+	if !latest.IsZero() && latest.Before(p.ExpiresAt) {
+		p.ExpiresAt = latest.Truncate(time.Second)
+	}
+	p.AuthTime = p.AuthTime.Truncate(time.Second)
+	switch {
+	case !validTime(p.IssuedAt), !validTime(p.ExpiresAt):
+		return p, errors.New("the time of issue or expiry is outside of 1970 to 9999")
+	case !p.AuthTime.IsZero() && !validTime(p.AuthTime):
+		return p, errors.New("Principal.AuthTime is outside of 1970 to 9999")
+	}
+	if checkTimes(&p, now) != nil {
+		return p, errors.New("Principal.ExpiresAt is past")
+	}
+	return p, nil
+}
+
+// validTime reports whether a verifier takes a time. 0 is the value of a missing one.
+func validTime(t time.Time) bool { return 0 < t.Unix() && t.Unix() <= maxTime }
+
+// validScope reports whether s is empty or a scope (RFC 6749, section 3.3): scope tokens
+// between single spaces.
+func validScope(s string) bool {
+	if s == "" {
+		return true
+	}
+	for token := range strings.SplitSeq(s, " ") {
+		if token == "" || !onlyASCII(token, '!') || strings.ContainsAny(token, `"\`) {
+			return false
+		}
+	}
+	return true
+}
+
+// onlyASCII reports whether all bytes of s are between first and the tilde.
+func onlyASCII(s string, first byte) bool {
+	for i := range len(s) {
+		if s[i] < first || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// payload returns the claims of p and those of Config.Claims as JSON.
+func (r *Ring) payload(ctx context.Context, p oauth2pw.Principal) ([]byte, error) {
+	payload, err := encodeClaims(p)
+	if err != nil || r.c.Claims == nil {
+		return payload, err
+	}
+	extra, err := r.c.Claims(ctx, p)
+	if err == nil {
+		payload, err = addClaims(payload, extra)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("Config.Claims: %w", err)
+	}
+	return payload, nil
 }
 
 // claims is the payload of our tokens (RFC 9068, section 2.2).
@@ -92,6 +160,9 @@ var reserved = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "auth_time", "client_id", "scope", "sid", "cnf", "act",
 }
 
+// maxExtraClaims leaves room for the members of claims: a verifier takes maxMembers.
+const maxExtraClaims = maxMembers - 10
+
 // plain reports whether encoding/json keeps s as it is.
 func plain(s string) bool { return utf8.ValidString(s) }
 
@@ -112,12 +183,16 @@ func encodeClaims(p oauth2pw.Principal) ([]byte, error) {
 // in.
 func addClaims(payload []byte, extra json.RawMessage) ([]byte, error) {
 	out := bytes.NewBuffer(payload[:len(payload)-1])
+	left := maxExtraClaims
 	err := eachMember(string(extra), func(name, value string) error {
 		for _, r := range reserved {
 			// Readers that fold case must not be fooled either.
 			if strings.EqualFold(name, r) {
 				return fmt.Errorf("the claim %q is reserved", r)
 			}
+		}
+		if left--; left < 0 {
+			return fmt.Errorf("over %d claims", maxExtraClaims)
 		}
 		key, err := json.Marshal(name)
 		if err != nil {
@@ -130,7 +205,7 @@ func addClaims(payload []byte, extra json.RawMessage) ([]byte, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("tokens: Config.Claims: %w", err)
+		return nil, err
 	}
 	out.WriteByte('}')
 	return out.Bytes(), nil
