@@ -23,10 +23,10 @@ func TestCache(t *testing.T) {
 			p, err := r.Verify(t.Context(), token)
 			require.NoError(t, err)
 			require.Equal(t, fmt.Sprint(i), p.Subject)
-			require.NotNil(t, r.state.Load().cache.get(token), "the token just verified")
+			require.NotNil(t, r.state.Load().keys.cache.get(token), "the token just verified")
 			all = append(all, token)
 		}
-		require.Len(t, r.state.Load().cache.places, size)
+		require.Len(t, r.state.Load().keys.cache.places, size)
 		for i, token := range all { // remembered and forgotten ones
 			p, err := r.Verify(t.Context(), token)
 			require.NoError(t, err)
@@ -34,7 +34,7 @@ func TestCache(t *testing.T) {
 		}
 		last := all[len(all)-1]
 		clock.now = clock.now.Add(time.Hour)
-		require.NotNil(t, r.state.Load().cache.get(last), "a hit, whose times are still compared")
+		require.NotNil(t, r.state.Load().keys.cache.get(last), "a hit, whose times are still compared")
 		for _, token := range all {
 			_, err := r.Verify(t.Context(), token)
 			require.ErrorIs(t, err, oauth2pw.ErrInvalidToken)
@@ -125,8 +125,8 @@ func TestCacheApart(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.Verify(t.Context(), token)
 	require.NoError(t, err)
-	require.NotNil(t, r.state.Load().cache.get(token))
-	require.Nil(t, other.state.Load().cache.get(token))
+	require.NotNil(t, r.state.Load().keys.cache.get(token))
+	require.Nil(t, other.state.Load().keys.cache.get(token))
 	require.NoError(t, r.SetKeys(mustKeys(t, hmacJWK)...))
-	require.Nil(t, r.state.Load().cache.get(token))
+	require.Nil(t, r.state.Load().keys.cache.get(token))
 }

@@ -22,6 +22,12 @@ func refused(reason error) error {
 	return fmt.Errorf("tokens: %w: %w", reason, oauth2pw.ErrInvalidToken)
 }
 
+var (
+	errTooLong    = errors.New("too long")
+	errSignature  = errors.New("wrong signature")
+	errUnknownKey = errors.New("an unknown key id")
+)
+
 const (
 	maxShown      = 64 // bytes of a value
 	maxShownCount = 4  // values

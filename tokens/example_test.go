@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"net/http/httptest"
 	"time"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
@@ -48,6 +49,37 @@ func ExampleRing_SetKeys() {
 	// publish: true
 	// sign: true
 	// retire: false
+}
+
+// A service that only checks the tokens of another: it has the public keys in a file, and
+// asks nobody.
+func ExampleNewVerifier() {
+	key, _, err := tokens.NewKey("EdDSA")
+	if err != nil {
+		log.Fatal(err)
+	}
+	ring, err := tokens.New(tokens.Config{Keys: []tokens.Key{key}, Issuer: "https://api.example.com", Audience: "api"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, _, err := ring.Issue(context.Background(), oauth2pw.Principal{Subject: "1"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	published := httptest.NewRecorder() // curl https://api.example.com/.well-known/jwks.json > public.jwks
+	ring.JWKSHandler().ServeHTTP(published, httptest.NewRequest("GET", "/", nil))
+
+	keys, err := tokens.ParseKeys(published.Body.Bytes()) // tokens.ReadKeys("public.jwks")
+	if err != nil {
+		log.Fatal(err)
+	}
+	verifier, err := tokens.NewVerifier(tokens.VerifierConfig{Keys: keys, Issuer: "https://api.example.com", Audience: "api"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	p, err := verifier.Verify(context.Background(), token) // oauth2pw.RequireBearer(verifier, "me") does it
+	fmt.Println(p.Subject, err)
+	// Output: 1 <nil>
 }
 
 // Claims of the app's own.

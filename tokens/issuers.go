@@ -12,8 +12,8 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// IssuerVerifier is a verifier that knows whose tokens it verifies: a [Ring], a
-// [Remote], or what [InsecureLegacyHS256] returns, whose tokens name nobody.
+// IssuerVerifier is a verifier of one issuer's tokens: a [Ring], a [Verifier], a [Remote], or
+// the result of [InsecureLegacyHS256], whose tokens name no issuer.
 type IssuerVerifier interface {
 	oauth2pw.TokenVerifier
 	Issuer() string // the iss; "": tokens without one
@@ -62,7 +62,7 @@ func (b byIssuer) Verify(ctx context.Context, token string) (oauth2pw.Principal,
 // issuerOf returns the iss that a token claims, "" for one without.
 func issuerOf(token string) (issuer string, err error) {
 	if len(token) > maxToken {
-		return "", errors.New("too long")
+		return "", errTooLong
 	}
 	_, rest, _ := strings.Cut(token, ".")
 	encoded, _, found := strings.Cut(rest, ".")

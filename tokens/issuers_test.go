@@ -118,7 +118,7 @@ func TestByIssuer(t *testing.T) {
 // TestByIssuerRefuses what verifies nothing.
 func TestByIssuerRefuses(t *testing.T) {
 	ring, _ := newRing(t, hmacJWK)
-	for _, v := range []IssuerVerifier{nil, (*Ring)(nil), (*Remote)(nil), new(Ring), new(Remote)} {
+	for _, v := range []IssuerVerifier{nil, (*Ring)(nil), (*Remote)(nil), (*Verifier)(nil), new(Ring), new(Remote), new(Verifier)} {
 		_, err := ByIssuer(ring, v)
 		require.ErrorContains(t, err, "verifier 1", "%T", v)
 		_, err = ByIssuer(v)

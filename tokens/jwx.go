@@ -218,11 +218,6 @@ func publicJWK(key jwk.Key, alg, kid string) (json.RawMessage, error) {
 	return json.Marshal(public)
 }
 
-var (
-	errSignature  = errors.New("wrong signature")
-	errUnknownKey = errors.New("an unknown key id")
-)
-
 // newJWK makes a key for an algorithm and returns it as a private JWK.
 func newJWK(alg string) ([]byte, error) {
 	var raw any

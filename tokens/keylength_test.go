@@ -1,7 +1,6 @@
 package tokens
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/stretchr/testify/require"
 )
 
@@ -35,16 +35,22 @@ func tryJWK(t testing.TB, jwk []byte) (ring, remote error) {
 	now := func() time.Time { return time.Unix(1_700_000_000, 0) }
 	encoded := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 	claims := encoded(`{"iss":"https://issuer.example","sub":"1","aud":"api","exp":1700000100,"iat":1700000000}`)
-	verifyAll := func(v interface{ verify(string) error }, m *keyMaterial) {
+	verifyAll := func(v oauth2pw.TokenVerifier, m *keyMaterial) {
 		for _, signature := range []string{"", "AA", encoded(string(make([]byte, 64))), encoded(string(make([]byte, 256)))} {
 			header := encoded(fmt.Sprintf(`{"alg":%q,"kid":%q,"typ":"at+jwt"}`, m.alg, m.kid))
-			require.Error(t, v.verify(header+"."+claims+"."+signature))
+			_, err := v.Verify(t.Context(), header+"."+claims+"."+signature)
+			require.Error(t, err)
 		}
 	}
 	keys, ring := ParseKeys(jwk)
 	for _, key := range keys {
 		if r, err := New(Config{Keys: []Key{key}, Issuer: "https://issuer.example", Audience: "api", Now: now}); err == nil {
-			verifyAll(ringOf{r}, key.material)
+			verifyAll(r, key.material)
+		}
+		v, err := NewVerifier(VerifierConfig{Keys: []Key{key}, Issuer: "https://issuer.example", Audience: "api", Now: now})
+		require.Equal(t, key.material.sign == nil, err == nil, "a Verifier has public keys alone")
+		if err == nil {
+			verifyAll(v, key.material)
 		}
 	}
 	foreign, remote := parseForeignKeys([]byte(`{"keys":[` + string(jwk) + `]}`))
@@ -52,24 +58,13 @@ func tryJWK(t testing.TB, jwk []byte) (ring, remote error) {
 		r, err := NewRemote(RemoteConfig{Issuer: "https://issuer.example", Audience: "api", Algorithms: []string{m.alg}, Now: now, Cache: -1})
 		require.NoError(t, err)
 		r.state.Store(&remoteState{keys: foreign, fetched: now()})
-		verifyAll(remoteOf{r}, m)
+		verifyAll(r, m)
 		byIssuer, err := ByIssuer(r)
 		require.NoError(t, err)
 		_, err = byIssuer.Verify(t.Context(), encoded(fmt.Sprintf(`{"alg":%q,"typ":"at+jwt"}`, m.alg))+"."+claims+".AAAA")
 		require.Error(t, err)
 	}
 	return ring, remote
-}
-
-type (
-	ringOf   struct{ r *Ring }
-	remoteOf struct{ r *Remote }
-)
-
-func (v ringOf) verify(token string) error { _, err := v.r.verify(token); return err }
-func (v remoteOf) verify(token string) error {
-	_, err := v.r.verify(context.Background(), token)
-	return err
 }
 
 // TestConformance147: every member of a JWK of every kind, absent, empty, short,
@@ -194,4 +189,5 @@ func FuzzJWK(f *testing.F) {
 func TestZeroVerifiers(t *testing.T) {
 	require.ErrorContains(t, new(Ring).Check(), "zero Ring")
 	require.ErrorContains(t, new(Remote).Check(), "zero Remote")
+	require.ErrorContains(t, new(Verifier).Check(), "zero Verifier")
 }

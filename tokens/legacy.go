@@ -94,7 +94,7 @@ func (l *legacy) verify(token string) (p oauth2pw.Principal, err error) {
 		return p, errors.New("old tokens are no longer accepted")
 	}
 	if len(token) > maxToken {
-		return p, errors.New("too long")
+		return p, errTooLong
 	}
 	dot := strings.IndexByte(token, '.')
 	h, err := readHeader(token[:max(dot, 0)])

@@ -14,8 +14,6 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-var _ oauth2pw.TokenVerifier = (*Remote)(nil)
-
 // RemoteConfig has the settings of a Remote. Issuer and Audience are required.
 type RemoteConfig struct {
 	// Issuer is the iss of the tokens, byte for byte.
@@ -168,7 +166,7 @@ func (r *Remote) Verify(ctx context.Context, token string) (oauth2pw.Principal, 
 
 func (r *Remote) verify(ctx context.Context, token string) (oauth2pw.Principal, error) {
 	if len(token) > maxToken {
-		return oauth2pw.Principal{}, errors.New("too long")
+		return oauth2pw.Principal{}, errTooLong
 	}
 	now := r.c.Now()
 	if state := r.state.Load(); state != nil && now.Sub(state.fetched) < remoteFresh {

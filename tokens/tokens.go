@@ -51,9 +51,13 @@ import (
 )
 
 var (
-	_ oauth2pw.TokenIssuer   = (*Ring)(nil)
-	_ oauth2pw.TokenVerifier = (*Ring)(nil)
-	_ oauth2pw.Checker       = (*Ring)(nil)
+	_ oauth2pw.TokenIssuer = (*Ring)(nil)
+	_ IssuerVerifier       = (*Ring)(nil)
+	_ IssuerVerifier       = (*Verifier)(nil)
+	_ IssuerVerifier       = (*Remote)(nil)
+	_ oauth2pw.Checker     = (*Ring)(nil)
+	_ oauth2pw.Checker     = (*Verifier)(nil)
+	_ oauth2pw.Checker     = (*Remote)(nil)
 )
 
 // maxToken is the length of the longest token that is looked at, in bytes.
