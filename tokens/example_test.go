@@ -82,6 +82,16 @@ func ExampleNewVerifier() {
 	// Output: 1 <nil>
 }
 
+// An identity provider that names scopes as the app does.
+func ExampleSameScopes() {
+	provider, err := tokens.NewRemote(tokens.RemoteConfig{
+		Issuer: "https://login.example.com", Audience: "https://api.example.com",
+		Scopes: tokens.SameScopes("me", "items"),
+	})
+	fmt.Println(provider.Issuer(), err)
+	// Output: https://login.example.com <nil>
+}
+
 // Claims of the app's own.
 func ExampleWithClaims() {
 	key, _, err := tokens.NewKey("EdDSA")

@@ -32,8 +32,8 @@ type RemoteConfig struct {
 	// For a provider whose access tokens say "JWT", or nothing, name "JWT", or "",
 	// and be sure that its ID tokens have another audience.
 	Types []string
-	// Scopes says which scope of ours a scope of theirs means. What it does not
-	// name is dropped. Nil: nothing is granted.
+	// Scopes maps each scope of the issuer to a scope of the app; see SameScopes. A scope that
+	// it does not name is dropped. Nil: nothing is granted.
 	Scopes map[string]string
 	// ScopeClaims are the claims that hold scopes: a string with spaces between,
 	// or an array. Nil: "scope" and "scp". "permissions" and "roles" are others.
@@ -52,6 +52,16 @@ type RemoteConfig struct {
 	OnError func(err error)
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
+}
+
+// SameScopes returns RemoteConfig.Scopes for an issuer that names scopes as the app does: each
+// of these means itself, and every other scope is dropped.
+func SameScopes(scopes ...string) map[string]string {
+	same := make(map[string]string, len(scopes))
+	for _, s := range scopes {
+		same[s] = s
+	}
+	return same
 }
 
 // Remote verifies the tokens of another issuer, by the keys that it publishes.

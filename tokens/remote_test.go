@@ -221,6 +221,13 @@ func TestRemoteScopes(t *testing.T) {
 	p.bad(p.token("k1", `"scope":"read openid"`, `"scp":{"a":1}`), "scp")
 }
 
+func TestSameScopes(t *testing.T) {
+	require.Equal(t, map[string]string{"me": "me", "items": "items"}, SameScopes("me", "items"))
+	require.Empty(t, SameScopes())
+	p := newProvider(t, func(c *RemoteConfig) { c.Scopes = SameScopes("read", "write") })
+	require.Equal(t, "read", p.good(p.token("k1")).Scope, "openid is dropped")
+}
+
 // TestRemoteRotation: a key that is unknown is fetched, at most once in 30
 // seconds, and old keys go with the set.
 func TestRemoteRotation(t *testing.T) {
