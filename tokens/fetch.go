@@ -22,40 +22,20 @@ const maxDocument = 512 << 10 // bytes
 // fetcher gets the keys of an issuer.
 type fetcher struct {
 	issuer, jwksURL string
+	host            string // of the issuer
+	plainHost       string // see plainHostOf
 	client          *http.Client
 }
 
 func newFetcher(c RemoteConfig) *fetcher {
-	f := &fetcher{issuer: c.Issuer, jwksURL: c.JWKSURL}
-	issuerHost := ""
+	f := &fetcher{issuer: c.Issuer, jwksURL: c.JWKSURL, plainHost: plainHostOf(c.Issuer)}
 	if issuer, err := url.Parse(c.Issuer); err == nil {
-		issuerHost = issuer.Hostname()
+		f.host = issuer.Hostname()
 	}
-	dialer := &net.Dialer{Timeout: remoteTimeout}
 	f.client = &http.Client{
 		Transport: &http.Transport{
-			Proxy: nil, // it would resolve names in our place
-			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-				var own []netip.Addr
-				if host, _, err := net.SplitHostPort(address); err == nil && strings.EqualFold(host, issuerHost) {
-					own, _ = ctx.Value(ownKey{}).([]netip.Addr)
-				}
-				d := *dialer
-				// The address that is dialled is checked, not a name that may
-				// resolve to another the next time.
-				d.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
-					at, err := netip.ParseAddrPort(address)
-					if err != nil {
-						return err
-					}
-					a := at.Addr().Unmap().WithZone("")
-					if neverFetched(a) || forbidden(a) && !slices.Contains(own, a) {
-						return fmt.Errorf("%s is a private address, and not that of the issuer's own host", a)
-					}
-					return nil
-				}
-				return d.DialContext(ctx, network, address)
-			},
+			Proxy:                  nil, // it would resolve names instead of dial
+			DialContext:            f.dial,
 			TLSClientConfig:        &tls.Config{RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout:    remoteTimeout,
 			ResponseHeaderTimeout:  remoteTimeout,
@@ -67,6 +47,40 @@ func newFetcher(c RemoteConfig) *fetcher {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return f
+}
+
+// dial connects to an address. It checks the address at the connection itself: a name may
+// resolve to another one the next time.
+func (f *fetcher) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	own, _ := ctx.Value(ownKey{}).([]netip.Addr)
+	d := &net.Dialer{Timeout: remoteTimeout}
+	d.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		return f.checkAddress(host, own, at.Addr())
+	}
+	return d.DialContext(ctx, network, address)
+}
+
+// checkAddress refuses an address of a host: a private one, unless the host is the issuer's
+// own and has this address (own); any but loopback for an issuer without TLS, whatever its
+// name resolves to.
+func (f *fetcher) checkAddress(host string, own []netip.Addr, a netip.Addr) error {
+	a = a.Unmap().WithZone("")
+	isOwn := strings.EqualFold(host, f.host)
+	switch {
+	case neverFetched(a), forbidden(a) && !(isOwn && slices.Contains(own, a)):
+		return fmt.Errorf("%s is a private address, and not that of the issuer's own host", a)
+	case isOwn && f.plainHost != "" && !a.IsLoopback():
+		return fmt.Errorf("%s is not a loopback address, and the issuer is not https", a)
+	}
+	return nil
 }
 
 type ownKey struct{}
@@ -112,7 +126,7 @@ func (f *fetcher) discover(ctx context.Context, issuer *url.URL) (jwksURL string
 	} {
 		data, err := f.get(ctx, place)
 		if err == nil {
-			jwksURL, err = parseDocument(data, f.issuer)
+			jwksURL, err = f.parseDocument(data)
 		}
 		if err == nil {
 			return jwksURL, nil
@@ -152,24 +166,45 @@ type issuerDocument struct {
 	JWKSURI string `json:"jwks_uri"`
 }
 
-func parseDocument(data []byte, issuer string) (jwksURL string, err error) {
+func (f *fetcher) parseDocument(data []byte) (jwksURL string, err error) {
 	var d issuerDocument
 	if err := json.Unmarshal(data, &d); err != nil {
 		return "", errors.New("the metadata is no JSON object")
 	}
-	if d.Issuer != issuer { // RFC 8414, section 3.3
+	if d.Issuer != f.issuer { // RFC 8414, section 3.3
 		return "", errors.New("the metadata is that of another issuer")
 	}
-	if err := checkFetchURL("jwks_uri", d.JWKSURI); err != nil {
+	if err := checkFetchURL("jwks_uri", d.JWKSURI, f.plainHost); err != nil {
 		return "", err
 	}
 	return d.JWKSURI, nil
 }
 
-func checkFetchURL(name, s string) error {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
-		return fmt.Errorf("tokens: %s must be an https URL, not %q", name, s)
+// plainHostOf returns the host of an issuer that is http and on loopback, "" for any other
+// issuer. Its metadata and keys may be fetched without TLS, from this host alone.
+func plainHostOf(issuer string) string {
+	u, err := url.Parse(issuer)
+	if err != nil || u.Scheme != "http" || !isLoopback(u.Hostname()) {
+		return ""
 	}
-	return nil
+	return u.Hostname()
+}
+
+// isLoopback reports whether a host is localhost, in 127.0.0.0/8, or ::1.
+func isLoopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
+}
+
+// checkFetchURL refuses a URL that is not fetched: only https is, and http from plainHost.
+func checkFetchURL(name, s, plainHost string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "":
+	case u.Scheme == "https":
+		return nil
+	case u.Scheme == "http" && plainHost != "" && strings.EqualFold(u.Hostname(), plainHost):
+		return nil
+	}
+	return fmt.Errorf("tokens: %s must be an https URL, or http on the loopback host of the issuer, not %q", name, s)
 }

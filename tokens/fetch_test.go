@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
 // TestRemoteDiscovery: whose metadata is believed, and where keys may be.
@@ -121,6 +124,89 @@ func TestFetchedHosts(t *testing.T) {
 			conn.Close()
 		} else {
 			require.ErrorContains(t, err, "private address", "%+v", test)
+		}
+	}
+}
+
+// TestLoopbackIssuer: an issuer on loopback needs no TLS, for itself and its own keys alone.
+func TestLoopbackIssuer(t *testing.T) {
+	key := mustKeys(t, rfc8037)[0]
+	jwksURI := ""
+	var asked []string
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, server.URL, jwksURI)
+	})
+	mux.HandleFunc("/jwks", func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Host)
+		fmt.Fprintf(w, `{"keys":[%s]}`, key.material.jwk)
+	})
+	mux.HandleFunc("/away", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, server.URL+"/jwks", http.StatusFound)
+	})
+	port := strings.TrimPrefix(server.URL, "http://127.0.0.1:")
+	for _, test := range []struct{ name, jwksURI, says string }{
+		{"its own keys", server.URL + "/jwks", ""},
+		{"another name", "http://localhost:" + port + "/jwks", "https"},
+		{"another loopback address", "http://127.0.0.2:" + port + "/jwks", "https"},
+		{"another host", "http://keys.example/jwks", "https"},
+		{"a private network", "http://10.0.0.1/jwks", "https"},
+		{"the cloud's metadata", "http://169.254.169.254/jwks", "https"},
+		{"another name over TLS", "https://localhost:" + port + "/jwks", "private address"},
+		{"a redirect", server.URL + "/away", "302"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			jwksURI, asked = test.jwksURI, nil
+			r, err := NewRemote(RemoteConfig{Issuer: server.URL, Audience: "api"})
+			require.NoError(t, err)
+			err = r.Refresh(t.Context())
+			if test.says != "" {
+				require.ErrorContains(t, err, test.says)
+				require.Empty(t, asked)
+				return
+			}
+			require.NoError(t, err)
+			require.Len(t, asked, 1)
+			ring, err := New(Config{Keys: []Key{key}, Issuer: server.URL, Audience: "api"})
+			require.NoError(t, err)
+			token, _, err := ring.Issue(t.Context(), oauth2pw.Principal{Subject: "1"})
+			require.NoError(t, err)
+			_, err = r.Verify(t.Context(), token)
+			require.NoError(t, err)
+		})
+	}
+}
+
+// TestCheckAddress: the addresses that a fetch may connect to, by the name of the host.
+func TestCheckAddress(t *testing.T) {
+	const private, notLoopback = "private address", "not a loopback address"
+	for _, test := range []struct{ issuer, host, own, address, says string }{
+		{"https://issuer.example", "issuer.example", "8.8.8.8", "8.8.8.8", ""},
+		{"https://issuer.example", "keys.example", "8.8.8.8", "1.1.1.1", ""},
+		{"https://issuer.example", "issuer.example", "10.0.0.1", "10.0.0.1", ""}, // inside, as its keys
+		{"https://issuer.example", "ISSUER.example", "10.0.0.1", "::ffff:10.0.0.1", ""},
+		{"https://issuer.example", "issuer.example", "10.0.0.1", "10.0.0.2", private}, // it has changed since
+		{"https://issuer.example", "keys.example", "10.0.0.1", "10.0.0.1", private},
+		{"https://issuer.example", "issuer.example", "169.254.169.254", "169.254.169.254", private},
+		{"http://localhost", "localhost", "127.0.0.1", "127.0.0.1", ""},
+		{"http://localhost:8080", "LOCALHOST", "::1", "::1", ""},
+		{"http://127.0.0.9", "127.0.0.9", "127.0.0.9", "127.0.0.9", ""},
+		{"http://localhost", "localhost", "8.8.8.8", "8.8.8.8", notLoopback}, // a name server says so
+		{"http://localhost", "localhost", "10.0.0.1", "10.0.0.1", notLoopback},
+		{"http://localhost", "localhost", "127.0.0.1", "127.0.0.2", private},
+		{"http://localhost", "127.0.0.1", "127.0.0.1", "127.0.0.1", private},
+		{"http://localhost", "keys.example", "127.0.0.1", "1.1.1.1", ""}, // over TLS: checkFetchURL
+		{"http://localhost", "keys.example", "127.0.0.1", "127.0.0.1", private},
+		{"http://localhost", "localhost", "169.254.169.254", "169.254.169.254", private},
+	} {
+		f := newFetcher(RemoteConfig{Issuer: test.issuer})
+		err := f.checkAddress(test.host, []netip.Addr{netip.MustParseAddr(test.own)}, netip.MustParseAddr(test.address))
+		if test.says == "" {
+			require.NoError(t, err, "%+v", test)
+		} else {
+			require.ErrorContains(t, err, test.says, "%+v", test)
 		}
 	}
 }

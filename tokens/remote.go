@@ -16,11 +16,12 @@ import (
 
 // RemoteConfig has the settings of a Remote. Issuer and Audience are required.
 type RemoteConfig struct {
-	// Issuer is the iss of the tokens, byte for byte.
+	// Issuer is the iss of the tokens, byte for byte: an https URL, or an http URL on loopback
+	// (localhost, 127.0.0.0/8, ::1) for development.
 	Issuer string
-	// JWKSURL is where the issuer's keys are. Empty: where its metadata says,
-	// which is looked for at .well-known/openid-configuration below the issuer,
-	// and then at the place of RFC 8414.
+	// JWKSURL is the place of the issuer's keys: an https URL, or an http URL on the host of an
+	// http issuer. Empty: the jwks_uri of its metadata, at .well-known/openid-configuration
+	// below the issuer or else at the place of RFC 8414.
 	JWKSURL string
 	// Audience must be the aud of a token, or one of them.
 	Audience string
@@ -73,10 +74,10 @@ func SameScopes(scopes ...string) map[string]string {
 // serve for MaxStale; without any, and for an unknown kid, a token cannot be
 // verified then, which is a failure (503) and no bad token.
 //
-// Only https URLs are fetched, without redirects and proxies, within 5 seconds and
-// 512 KiB; no address that is private or loopback, unless the issuer's own host is
-// at that address. Of a set at most 100 keys are allowed; those for HMAC, for
-// another use than "sig", and RSA keys under 2,048 bits are left out.
+// Only https URLs are fetched, without redirects and proxies, within 5 seconds and 512 KiB.
+// Private and loopback addresses are not fetched. The issuer's own host name is exempt: it may
+// be at a private address, and on loopback it may be http. A set has 100 keys at most; HMAC
+// keys, keys with another use than "sig" and RSA keys under 2,048 bits are left out.
 type Remote struct {
 	c     RemoteConfig
 	types []string
@@ -102,11 +103,11 @@ const (
 // NewRemote returns a verifier of another issuer's tokens. It fetches nothing yet.
 // The error names the setting that is wrong.
 func NewRemote(c RemoteConfig) (*Remote, error) {
-	if err := checkFetchURL("RemoteConfig.Issuer", c.Issuer); err != nil {
+	if err := checkFetchURL("RemoteConfig.Issuer", c.Issuer, plainHostOf(c.Issuer)); err != nil {
 		return nil, err
 	}
 	if c.JWKSURL != "" {
-		if err := checkFetchURL("RemoteConfig.JWKSURL", c.JWKSURL); err != nil {
+		if err := checkFetchURL("RemoteConfig.JWKSURL", c.JWKSURL, plainHostOf(c.Issuer)); err != nil {
 			return nil, err
 		}
 	}

@@ -362,17 +362,35 @@ func (r *Remote) lastError() error {
 func TestRemoteConfig(t *testing.T) {
 	good := RemoteConfig{Issuer: "https://x.example", Audience: "api"}
 	for names, edit := range map[string]func(*RemoteConfig){
-		"Issuer":     func(c *RemoteConfig) { c.Issuer = "http://x.example" },
-		"JWKSURL":    func(c *RemoteConfig) { c.JWKSURL = "file:///etc/passwd" },
-		"Audience":   func(c *RemoteConfig) { c.Audience = "" },
-		"Algorithms": func(c *RemoteConfig) { c.Algorithms = []string{"HS256"} },
-		"MaxStale":   func(c *RemoteConfig) { c.MaxStale = -1 },
+		"Issuer": func(c *RemoteConfig) { c.Issuer = "http://x.example" },
+		"RemoteConfig.Issuer must be an https URL, or http on the loopback": func(c *RemoteConfig) { c.Issuer = "http://localhost.example" },
+		"not \"http://10.0.0.1\"":       func(c *RemoteConfig) { c.Issuer = "http://10.0.0.1" },
+		"not \"http://0.0.0.0:8080\"":   func(c *RemoteConfig) { c.Issuer = "http://0.0.0.0:8080" },
+		"not \"http://[::]\"":           func(c *RemoteConfig) { c.Issuer = "http://[::]" },
+		"not \"http://a@localhost\"":    func(c *RemoteConfig) { c.Issuer = "http://a@localhost" },
+		"not \"ftp://localhost\"":       func(c *RemoteConfig) { c.Issuer = "ftp://localhost" },
+		"JWKSURL must be an https":      func(c *RemoteConfig) { c.JWKSURL = "http://x.example/jwks" },
+		"not \"http://localhost/jwks\"": func(c *RemoteConfig) { c.JWKSURL = "http://localhost/jwks" }, // the issuer is https
+		"not \"http://127.0.0.1/jwks\"": func(c *RemoteConfig) { c.Issuer, c.JWKSURL = "http://localhost", "http://127.0.0.1/jwks" },
+		"not \"http://x.example/k\"":    func(c *RemoteConfig) { c.Issuer, c.JWKSURL = "http://localhost", "http://x.example/k" },
+		"JWKSURL":                       func(c *RemoteConfig) { c.JWKSURL = "file:///etc/passwd" },
+		"Audience":                      func(c *RemoteConfig) { c.Audience = "" },
+		"Algorithms":                    func(c *RemoteConfig) { c.Algorithms = []string{"HS256"} },
+		"MaxStale":                      func(c *RemoteConfig) { c.MaxStale = -1 },
 	} {
 		c := good
 		edit(&c)
 		_, err := NewRemote(c)
 		require.ErrorContains(t, err, names)
 	}
+	for _, issuer := range []string{"http://localhost", "http://localhost:8080/realms/x", "http://127.0.0.1:8080", "http://127.1.2.3", "http://[::1]:8080"} {
+		_, err := NewRemote(RemoteConfig{Issuer: issuer, Audience: "api"})
+		require.NoError(t, err, issuer)
+	}
+	_, err := NewRemote(RemoteConfig{Issuer: "http://localhost:8080", JWKSURL: "http://LOCALHOST:9090/jwks", Audience: "api"})
+	require.NoError(t, err)
+	_, err = NewRemote(RemoteConfig{Issuer: "http://localhost:8080", JWKSURL: "https://keys.example/jwks", Audience: "api"})
+	require.NoError(t, err)
 	var told atomic.Int32
 	good.OnError = func(err error) { told.Add(1) }
 	r, err := NewRemote(good)
