@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -25,139 +26,182 @@ import (
 func TestAttackList(t *testing.T) {
 	for _, alg := range []string{"RS256", "PS256", "ES256", "EdDSA", "HS256"} {
 		t.Run(alg, func(t *testing.T) {
-			r, clock := newRing(t, string(newKeys()[alg]))
-			key := r.state.Load().signer
-			good, _, err := r.Issue(t.Context(), oauth2pw.Principal{Subject: "42", Scope: "me"})
-			require.NoError(t, err)
-			head, rest, _ := strings.Cut(good, ".")
-			body, signature, _ := strings.Cut(rest, ".")
-			verifiers := []oauth2pw.TokenVerifier{r}
-			if key.jwk != nil {
-				verifiers = append(verifiers, newVerifier(t, r))
-			}
-			refused := func(what, token, says string) {
-				t.Helper()
-				for _, v := range verifiers {
-					_, err := v.Verify(t.Context(), token)
-					require.ErrorIs(t, err, oauth2pw.ErrInvalidToken, what)
-					require.ErrorContains(t, err, says, what)
-					require.NotContains(t, err.Error(), body, "the error shows the token")
-					requireShort(t, err)
-				}
-			}
-			accepted := func(token string) {
-				t.Helper()
-				for _, v := range verifiers {
-					_, err := v.Verify(t.Context(), token)
-					require.NoError(t, err, "the base of the others is good")
-				}
-			}
-			header := func(text string) string { return encode([]byte(text)) }
-			ours := fmt.Sprintf(`{"alg":%q,"kid":%q,"typ":"at+jwt"}`, alg, key.kid)
-			signed := func(header, body string) string {
-				s, err := key.sign([]byte(header + "." + body))
-				require.NoError(t, err)
-				return header + "." + body + "." + encode(s)
-			}
-			require.Equal(t, head, header(ours))
-			accepted(signed(head, body))
-
-			const noHeader = "not a header of this issuer"
-			for _, none := range []string{"none", "None", "NONE", "nOnE"} {
-				refused(none, header(strings.Replace(ours, alg, none, 1))+"."+body+".", noHeader)
-				refused(none, header(strings.Replace(ours, alg, none, 1))+"."+body+"."+signature, noHeader)
-			}
-			for what, edit := range map[string]string{
-				"jku":           `"jku":"https://evil.example/jwks",`,
-				"jwk":           `"jwk":` + string(withDefaultJWK(key.jwk)) + `,`,
-				"x5u":           `"x5u":"https://evil.example/cert",`,
-				"x5c":           `"x5c":["MIIB"],`,
-				"crit":          `"crit":["exp"],"exp":1,`,
-				"b64":           `"b64":false,"crit":["b64"],`,
-				"duplicate alg": `"alg":"none",`,
-				"a space":       ` `,
-			} {
-				refused(what, signed(header(strings.Replace(ours, "{", "{"+edit, 1)), body), noHeader)
-			}
-			for what, text := range map[string]string{
-				"kid that walks: an unknown key id":                                strings.Replace(ours, key.kid, "../../dev/null", 1),
-				"kid with SQL: an unknown key id":                                  strings.Replace(ours, key.kid, "' OR 1=1 --", 1),
-				"kid of another: an unknown key id":                                strings.Replace(ours, key.kid, "other", 1),
-				"no kid: an unknown key id":                                        strings.Replace(ours, fmt.Sprintf(`"kid":%q,`, key.kid), "", 1),
-				"ID token: has typ JWT, want at+jwt":                               strings.Replace(ours, "at+jwt", "JWT", 1),
-				"another spelling: has typ application/at+jwt, want at+jwt":        strings.Replace(ours, "at+jwt", "application/at+jwt", 1),
-				"no typ: has no typ, want at+jwt":                                  strings.Replace(ours, `,"typ":"at+jwt"`, "", 1),
-				"another algorithm: has alg HS512, want " + alg:                    strings.Replace(ours, alg, "HS512", 1),
-				"long: not a header":                                               strings.Replace(ours, "at+jwt", strings.Repeat("J", 2000), 1),
-				"not printable: has typ J?\"???" + strings.Repeat("x", 58) + "...": strings.Replace(ours, "at+jwt", `J\n\"é\u0000`+strings.Repeat("x", 100), 1),
-			} {
-				_, says, _ := strings.Cut(what, ": ")
-				refused(what, signed(header(text), body), noHeader)
-				refused(what, signed(header(text), body), says)
-			}
-
-			// HMAC, keyed with what everybody knows of the key.
-			public := [][]byte{nil, []byte(key.kid), key.jwk}
-			if key.jwk != nil {
-				keys, err := parseJWK(key.jwk)
-				require.NoError(t, err)
-				der, err := x509.MarshalPKIXPublicKey(keys.raw())
-				require.NoError(t, err)
-				asPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
-				public = append(public, der, asPEM, []byte(strings.TrimSpace(string(asPEM))))
-			}
-			for _, secret := range public {
-				for _, h := range []string{head, header(strings.Replace(ours, alg, "HS256", 1))} {
-					mac := hmac.New(sha256.New, secret)
-					mac.Write([]byte(h + "." + body))
-					refused("keyed with what is public", h+"."+body+"."+encode(mac.Sum(nil)), "")
-				}
-			}
-
-			// Encodings and shapes.
-			for what, token := range map[string]string{
-				"nothing": "", "one part": head, "four parts": good + ".x", "five parts": good + "..", "six parts": "a.b.c.d.e.f",
-				"two parts": head + "." + body, "no signature": head + "." + body + ".", "no payload": head + ".." + signature,
-				"padding": good + "=", "a space before": " " + good, "a space behind": good + " ", "a tab": head + "." + body + ".\t" + signature,
-				"a line end": head + "." + body + "." + signature + "\n", "a line end in the payload": head + "." + body[:8] + "\n" + body[8:] + "." + signature,
-				"standard base64": head + "." + body + "." + strings.NewReplacer("-", "+", "_", "/").Replace(signature) + "+",
-				"JSON":            `{"payload":"` + body + `","protected":"` + head + `","signature":"` + signature + `"}`,
-				"1 MiB":           head + "." + strings.Repeat("x", 1<<20) + "." + signature,
-				"a refresh token": "rt1." + strings.Repeat("A", 75),
-				"swapped":         body + "." + head + "." + signature,
-			} {
-				refused(what, token, "")
-			}
-
-			// Rightly signed, and not one of ours.
-			claims := func(edits ...string) string {
-				base := fmt.Sprintf(`{"iss":"https://api.example.com","sub":"42","aud":"api","exp":%d,"iat":%d,"jti":"x"}`, clock.now.Unix()+900, clock.now.Unix())
-				return encode([]byte(strings.NewReplacer(edits...).Replace(base)))
-			}
-			accepted(signed(head, claims()))
-			for _, test := range []struct{ what, edit, to, says string }{
-				{"issuer", "api.example.com", "other.example.com", "has issuer https://other.example.com, want https://api.example.com"},
-				{"audience", `"api"`, `"account"`, "has audience account, want api"},
-				{"no issuer", `"iss":"https://api.example.com",`, "", "has no issuer, want https://api.example.com"},
-				{"duplicate", `"jti"`, `"sub":"1","jti"`, "duplicate"},
-				{"escaped duplicate", `"jti"`, `"\u0073ub":"1","jti"`, "duplicate"},
-				{"bound to a key", `"jti"`, `"cnf":{"jkt":"x"},"jti"`, "cnf"},
-				{"no subject", `"42"`, `""`, "no subject"},
-				{"nested subject", `"42"`, `{"sub":"42"}`, "wrong type"},
-				{"expiry", `"exp":`, `"exp":-`, "out of range"},
-				{"expiry as text", `"exp":`, `"exp":"1","x":`, "wrong type"},
-				{"expiry as float", `"exp":`, `"exp":1e300,"x":`, "wrong type"},
-				{"nested deeply", `"jti"`, `"a":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `,"jti"`, "nested"},
-				{"trailing data", `"x"}`, `"x"}{}`, "no JSON object"},
-			} {
-				refused(test.what, signed(head, claims(test.edit, test.to)), test.says)
-			}
-			refused("flipped", head+"."+encode([]byte(strings.Replace(string(mustDecode(t, body)), `"42"`, `"43"`, 1)))+"."+signature, "wrong signature")
+			a := newAttack(t, alg)
+			a.noneAndForeignKeys()
+			a.otherHeaders()
+			a.keyedWithThePublic()
+			a.shapes()
+			a.claims()
 		})
 	}
 }
 
-// requireShort: what a token says is shown cut, and as printable ASCII.
+// attack has a good token, in parts, and the verifiers that accept it.
+type attack struct {
+	*testing.T
+	alg                         string
+	key                         *ringKey
+	now                         time.Time
+	verifiers                   []oauth2pw.TokenVerifier
+	text                        string // of the header
+	good, head, body, signature string
+}
+
+const noHeader = "not a header of this issuer"
+
+func newAttack(t *testing.T, alg string) *attack {
+	r, clock := newRing(t, string(newKeys()[alg]))
+	a := &attack{T: t, alg: alg, key: r.state.Load().signer, now: clock.now, verifiers: []oauth2pw.TokenVerifier{r}}
+	if a.key.jwk != nil {
+		a.verifiers = append(a.verifiers, newVerifier(t, r))
+	}
+	var err error
+	a.good, _, err = r.Issue(t.Context(), oauth2pw.Principal{Subject: "42", Scope: "me"})
+	require.NoError(t, err)
+	var rest string
+	a.head, rest, _ = strings.Cut(a.good, ".")
+	a.body, a.signature, _ = strings.Cut(rest, ".")
+	a.text = fmt.Sprintf(`{"alg":%q,"kid":%q,"typ":"at+jwt"}`, alg, a.key.kid)
+	require.Equal(t, a.head, encode([]byte(a.text)))
+	a.accepted(a.signed(a.head, a.body))
+	return a
+}
+
+func (a *attack) signed(header, body string) string {
+	s, err := a.key.sign([]byte(header + "." + body))
+	require.NoError(a, err)
+	return header + "." + body + "." + encode(s)
+}
+
+// header returns the encoded header with one edit.
+func (a *attack) header(from, to string) string {
+	return encode([]byte(strings.Replace(a.text, from, to, 1)))
+}
+
+func (a *attack) accepted(token string) {
+	a.Helper()
+	for _, v := range a.verifiers {
+		_, err := v.Verify(a.Context(), token)
+		require.NoError(a, err, "the base of the others is good")
+	}
+}
+
+func (a *attack) refused(what, token string, says ...string) {
+	a.Helper()
+	for _, v := range a.verifiers {
+		_, err := v.Verify(a.Context(), token)
+		require.ErrorIs(a, err, oauth2pw.ErrInvalidToken, what)
+		for _, s := range says {
+			require.ErrorContains(a, err, s, what)
+		}
+		require.NotContains(a, err.Error(), a.body, "the error shows the token")
+		requireShort(a, err)
+	}
+}
+
+func (a *attack) noneAndForeignKeys() {
+	for _, none := range []string{"none", "None", "NONE", "nOnE"} {
+		a.refused(none, a.header(a.alg, none)+"."+a.body+".", noHeader, "has alg "+none+", want "+a.alg)
+		a.refused(none, a.header(a.alg, none)+"."+a.body+"."+a.signature, noHeader)
+	}
+	for what, edit := range map[string]string{
+		"jku":           `"jku":"https://evil.example/jwks",`,
+		"jwk":           `"jwk":` + string(withDefaultJWK(a.key.jwk)) + `,`,
+		"x5u":           `"x5u":"https://evil.example/cert",`,
+		"x5c":           `"x5c":["MIIB"],`,
+		"crit":          `"crit":["exp"],"exp":1,`,
+		"b64":           `"b64":false,"crit":["b64"],`,
+		"duplicate alg": `"alg":"none",`,
+		"a space":       ` `,
+	} {
+		a.refused(what, a.signed(a.header("{", "{"+edit), a.body), noHeader)
+	}
+}
+
+func (a *attack) otherHeaders() {
+	for _, test := range []struct{ what, from, to, says string }{
+		{"kid that walks", a.key.kid, "../../dev/null", "an unknown key id"},
+		{"kid with SQL", a.key.kid, "' OR 1=1 --", "an unknown key id"},
+		{"kid of another", a.key.kid, "other", "an unknown key id"},
+		{"no kid", fmt.Sprintf(`"kid":%q,`, a.key.kid), "", "an unknown key id"},
+		{"ID token", "at+jwt", "JWT", "has typ JWT, want at+jwt"},
+		{"another spelling", "at+jwt", "application/at+jwt", "has typ application/at+jwt, want at+jwt"},
+		{"no typ", `,"typ":"at+jwt"`, "", "has no typ, want at+jwt"},
+		{"another algorithm", a.alg, "HS512", "has alg HS512, want " + a.alg},
+		{"long", "at+jwt", strings.Repeat("J", 2000), ""},
+		{"not printable", "at+jwt", `J\n\"é\u0000` + strings.Repeat("x", 100), `has typ J?"???` + strings.Repeat("x", 58) + "..., want"},
+	} {
+		a.refused(test.what, a.signed(a.header(test.from, test.to), a.body), noHeader, test.says)
+	}
+}
+
+// keyedWithThePublic: HMAC, keyed with what everybody knows of the key.
+func (a *attack) keyedWithThePublic() {
+	public := [][]byte{nil, []byte(a.key.kid), a.key.jwk}
+	if a.key.jwk != nil {
+		keys, err := parseJWK(a.key.jwk)
+		require.NoError(a, err)
+		der, err := x509.MarshalPKIXPublicKey(keys.raw())
+		require.NoError(a, err)
+		asPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+		public = append(public, der, asPEM, []byte(strings.TrimSpace(string(asPEM))))
+	}
+	for _, secret := range public {
+		for _, h := range []string{a.head, a.header(a.alg, "HS256")} {
+			mac := hmac.New(sha256.New, secret)
+			mac.Write([]byte(h + "." + a.body))
+			a.refused("keyed with what is public", h+"."+a.body+"."+encode(mac.Sum(nil)))
+		}
+	}
+}
+
+// shapes: other encodings, and other numbers of parts.
+func (a *attack) shapes() {
+	good, head, body, signature := a.good, a.head, a.body, a.signature
+	for what, token := range map[string]string{
+		"nothing": "", "one part": head, "four parts": good + ".x", "five parts": good + "..", "six parts": "a.b.c.d.e.f",
+		"two parts": head + "." + body, "no signature": head + "." + body + ".", "no payload": head + ".." + signature,
+		"padding": good + "=", "a space before": " " + good, "a space behind": good + " ", "a tab": head + "." + body + ".\t" + signature,
+		"a line end": head + "." + body + "." + signature + "\n", "a line end in the payload": head + "." + body[:8] + "\n" + body[8:] + "." + signature,
+		"standard base64": head + "." + body + "." + strings.NewReplacer("-", "+", "_", "/").Replace(signature) + "+",
+		"JSON":            `{"payload":"` + body + `","protected":"` + head + `","signature":"` + signature + `"}`,
+		"1 MiB":           head + "." + strings.Repeat("x", 1<<20) + "." + signature,
+		"a refresh token": "rt1." + strings.Repeat("A", 75),
+		"swapped":         body + "." + head + "." + signature,
+	} {
+		a.refused(what, token)
+	}
+}
+
+// claims: rightly signed, and not a token of the Ring.
+func (a *attack) claims() {
+	claims := func(edits ...string) string {
+		base := fmt.Sprintf(`{"iss":"https://api.example.com","sub":"42","aud":"api","exp":%d,"iat":%d,"jti":"x"}`, a.now.Unix()+900, a.now.Unix())
+		return encode([]byte(strings.NewReplacer(edits...).Replace(base)))
+	}
+	a.accepted(a.signed(a.head, claims()))
+	for _, test := range []struct{ what, edit, to, says string }{
+		{"issuer", "api.example.com", "other.example.com", "has issuer https://other.example.com, want https://api.example.com"},
+		{"audience", `"api"`, `"account"`, "has audience account, want api"},
+		{"no issuer", `"iss":"https://api.example.com",`, "", "has no issuer, want https://api.example.com"},
+		{"duplicate", `"jti"`, `"sub":"1","jti"`, "duplicate"},
+		{"escaped duplicate", `"jti"`, `"\u0073ub":"1","jti"`, "duplicate"},
+		{"bound to a key", `"jti"`, `"cnf":{"jkt":"x"},"jti"`, "cnf"},
+		{"no subject", `"42"`, `""`, "no subject"},
+		{"nested subject", `"42"`, `{"sub":"42"}`, "wrong type"},
+		{"expiry", `"exp":`, `"exp":-`, "out of range"},
+		{"expiry as text", `"exp":`, `"exp":"1","x":`, "wrong type"},
+		{"expiry as float", `"exp":`, `"exp":1e300,"x":`, "wrong type"},
+		{"nested deeply", `"jti"`, `"a":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `,"jti"`, "nested"},
+		{"trailing data", `"x"}`, `"x"}{}`, "no JSON object"},
+	} {
+		a.refused(test.what, a.signed(a.head, claims(test.edit, test.to)), test.says)
+	}
+	flipped := encode([]byte(strings.Replace(string(mustDecode(a.T, a.body)), `"42"`, `"43"`, 1)))
+	a.refused("flipped", a.head+"."+flipped+"."+a.signature, "wrong signature")
+}
+
+// requireShort: an error shows the values of a token cut, and as printable ASCII.
 func requireShort(t testing.TB, err error) {
 	t.Helper()
 	require.Less(t, len(err.Error()), 512)

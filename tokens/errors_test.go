@@ -1,7 +1,6 @@
 package tokens
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -108,31 +107,18 @@ func TestErrExpiredRemembered(t *testing.T) {
 }
 
 func TestErrExpiredLegacy(t *testing.T) {
-	clock := &testClock{time.Unix(1_700_000_000, 0)}
-	const secret = "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7"
-	old, err := InsecureLegacyHS256(LegacyConfig{
-		Secret: secret, Issuer: "x", Until: clock.now.Add(time.Hour), Now: clock.Now,
-		Subject: func(_ context.Context, sub string) (string, error) { return sub, nil },
-	})
+	a := newLegacy(t, &testClock{time.Unix(1_700_000_000, 0)})
+	const claims = `{"sub":"johndoe","exp":1700000060}`
+	good := a.token(legacyHeader, claims)
+	_, err := a.verifier.Verify(t.Context(), good)
 	require.NoError(t, err)
-	key := mustKeys(t, `{"kty":"oct","k":"`+encode([]byte(secret))+`"}`)[0]
-	token := func(header, payload string) string {
-		signed := encode([]byte(header)) + "." + encode([]byte(payload))
-		signature, err := key.material.sign([]byte(signed))
-		require.NoError(t, err)
-		return signed + "." + encode(signature)
-	}
-	const header = `{"alg":"HS256","typ":"JWT"}`
-	good := token(header, `{"sub":"johndoe","exp":1700000060}`)
-	_, err = old.Verify(t.Context(), good)
-	require.NoError(t, err)
-	clock.now = clock.now.Add(61 * time.Second)
-	requireExpired(t, old, good, true)
-	requireExpired(t, old, flipped(good), false)
-	requireExpired(t, old, token(`{"alg":"HS256","typ":"at+jwt"}`, `{"sub":"johndoe","exp":1700000060}`), false)
-	requireExpired(t, old, token(header, `{"sub":"johndoe","exp":1700000060,"iat":1700000600}`), false)
-	clock.now = clock.now.Add(time.Hour)
-	requireExpired(t, old, good, false) // no old token is accepted any more
+	a.clock.now = a.clock.now.Add(61 * time.Second)
+	requireExpired(t, a.verifier, good, true)
+	requireExpired(t, a.verifier, flipped(good), false)
+	requireExpired(t, a.verifier, a.token(`{"alg":"HS256","typ":"at+jwt"}`, claims), false)
+	requireExpired(t, a.verifier, a.token(legacyHeader, `{"sub":"johndoe","exp":1700000060,"iat":1700000600}`), false)
+	a.clock.now = a.clock.now.Add(time.Hour)
+	requireExpired(t, a.verifier, good, false) // no old token is accepted any more
 }
 
 // TestShownValues: no value of a token is shown whole if it is long, and none with anything

@@ -5,11 +5,24 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
+	"fmt"
 	"hash"
 	"sync"
 )
 
 var hmacs = map[string]func() hash.Hash{"HS256": sha256.New, "HS384": sha512.New384, "HS512": sha512.New}
+
+func hmacAlgorithms(secret []byte) (fits []string, err error) {
+	for _, alg := range []string{"HS256", "HS384", "HS512"} {
+		if len(secret) >= hmacs[alg]().Size() { // RFC 7518, section 3.2
+			fits = append(fits, alg)
+		}
+	}
+	if fits == nil {
+		err = fmt.Errorf("the key has %d bytes; HS256 needs 32, HS384 48 and HS512 64", len(secret))
+	}
+	return fits, err
+}
 
 // newHMAC returns the functions of an HMAC key. They keep hashes that have taken
 // the key in already: it is most of the work for a short token.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -26,10 +27,9 @@ var (
 	errTooDeep   = errors.New("nested too deeply")
 )
 
-// eachMember calls f for each member of the JSON object that text is, with its
-// decoded name and the text of its value. f reads the value or leaves it: it has
-// been found well-formed. Duplicate names, anything but an object, and trailing
-// data are errors.
+// eachMember calls f for each member of the JSON object in text, with its decoded name and the
+// text of its value, which is well-formed. f reads the value or leaves it. Duplicate names,
+// another value than an object, and trailing data are errors.
 func eachMember(text string, f func(name, value string) error) error {
 	if !utf8.ValidString(text) {
 		return errJSON
@@ -38,53 +38,51 @@ func eachMember(text string, f func(name, value string) error) error {
 	if i == len(text) || text[i] != '{' {
 		return errJSON
 	}
+	i = skipSpace(text, i+1)
 	var buffer [32]string
 	seen := buffer[:0]
-	for i = skipSpace(text, i+1); ; {
-		if len(seen) == 0 && i < len(text) && text[i] == '}' {
-			break
-		}
-		end, err := skipString(text, i)
+	for more := i == len(text) || text[i] != '}'; more; {
+		name, value, end, err := nextMember(text, i)
 		if err != nil {
 			return err
 		}
-		name, err := jsonString(text[i:end])
-		if err != nil {
-			return err
-		}
-		for _, s := range seen {
-			if s == name {
-				return errDuplicate
-			}
+		if slices.Contains(seen, name) {
+			return errDuplicate
 		}
 		if len(seen) == maxMembers {
 			return errTooMany
 		}
 		seen = append(seen, name)
-		if i = skipSpace(text, end); i == len(text) || text[i] != ':' {
-			return errJSON
-		}
-		i = skipSpace(text, i+1)
-		if end, err = skipValue(text, i, maxDepth); err != nil {
-			return err
-		}
-		if err := f(name, text[i:end]); err != nil {
+		if err := f(name, value); err != nil {
 			return err
 		}
 		i = skipSpace(text, end)
-		if i < len(text) && text[i] == ',' {
+		if more = i < len(text) && text[i] == ','; more {
 			i = skipSpace(text, i+1)
-			if i < len(text) && text[i] == '}' {
-				return errJSON
-			}
-			continue
 		}
-		break
 	}
 	if i == len(text) || text[i] != '}' || skipSpace(text, i+1) != len(text) {
 		return errJSON
 	}
 	return nil
+}
+
+// nextMember reads the member at i, and returns where it ends.
+func nextMember(text string, i int) (name, value string, end int, err error) {
+	if end, err = skipString(text, i); err != nil {
+		return "", "", 0, err
+	}
+	if name, err = jsonString(text[i:end]); err != nil {
+		return "", "", 0, err
+	}
+	if i = skipSpace(text, end); i == len(text) || text[i] != ':' {
+		return "", "", 0, errJSON
+	}
+	i = skipSpace(text, i+1)
+	if end, err = skipValue(text, i, maxDepth); err != nil {
+		return "", "", 0, err
+	}
+	return name, text[i:end], end, nil
 }
 
 func skipSpace(text string, i int) int {

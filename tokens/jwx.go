@@ -65,22 +65,31 @@ func parseJWK(data []byte) (m *keyMaterial, err error) {
 	if err := key.Raw(&raw); err != nil {
 		return nil, errors.New("the key is malformed: a part is missing or has the wrong length, or its halves do not belong together")
 	}
-	switch private := raw.(type) { // jwx takes the public half as it stands there
+	if err := checkHalves(raw); err != nil {
+		return nil, err
+	}
+	return materialOf(raw, key.Algorithm().String(), key.KeyID())
+}
+
+// checkHalves refuses a private key whose public half is that of another key: jwx does not
+// compare them.
+func checkHalves(raw any) error {
+	switch private := raw.(type) {
 	case *ecdsa.PrivateKey:
 		scalar, err := private.ECDH()
 		if err != nil {
-			return nil, errors.New("the key is malformed: a half of it is out of range")
+			return errors.New("the key is malformed: a half of it is out of range")
 		}
 		point, err := private.PublicKey.ECDH()
 		if err != nil || !scalar.PublicKey().Equal(point) {
-			return nil, errors.New("the halves of the EC key do not belong together")
+			return errors.New("the halves of the EC key do not belong together")
 		}
 	case ed25519.PrivateKey:
 		if len(private) != ed25519.PrivateKeySize || !ed25519.NewKeyFromSeed(private.Seed()).Equal(private) {
-			return nil, errors.New("the halves of the Ed25519 key do not belong together")
+			return errors.New("the halves of the Ed25519 key do not belong together")
 		}
 	}
-	return materialOf(raw, key.Algorithm().String(), key.KeyID())
+	return nil
 }
 
 // materialOf makes a key of what the standard library calls one. The algorithm is
@@ -100,15 +109,8 @@ func materialOf(raw any, alg, kid string) (*keyMaterial, error) {
 	if err != nil {
 		return nil, errors.New("the key is malformed")
 	}
-	if kid == "" {
-		thumbprint, err := key.Thumbprint(crypto.SHA256)
-		if err != nil {
-			return nil, errors.New("the key has no thumbprint")
-		}
-		kid = encode(thumbprint)
-	}
-	if !plain(kid) || len(kid) > 256 {
-		return nil, errors.New(`the key has a "kid" of over 256 bytes, or one that is not UTF-8`)
+	if kid, err = kidOf(key, kid); err != nil {
+		return nil, err
 	}
 	m := &keyMaterial{alg: alg, kid: kid, raw: func() any { return raw }}
 	if secret, ok := raw.([]byte); ok {
@@ -127,6 +129,21 @@ func materialOf(raw any, alg, kid string) (*keyMaterial, error) {
 	}
 	m.jwk, err = publicJWK(key, alg, kid)
 	return m, err
+}
+
+// kidOf returns the kid of a key: its own, or else its thumbprint (RFC 7638).
+func kidOf(key jwk.Key, own string) (string, error) {
+	if own == "" {
+		thumbprint, err := key.Thumbprint(crypto.SHA256)
+		if err != nil {
+			return "", errors.New("the key has no thumbprint")
+		}
+		return encode(thumbprint), nil
+	}
+	if !plain(own) || len(own) > 256 {
+		return "", errors.New(`the key has a "kid" of over 256 bytes, or one that is not UTF-8`)
+	}
+	return own, nil
 }
 
 func newVerify(alg string, public any) (func(data, signature []byte) error, error) {
@@ -153,43 +170,28 @@ func newVerify(alg string, public any) (func(data, signature []byte) error, erro
 
 var pssHashes = map[string]crypto.Hash{"PS256": crypto.SHA256, "PS384": crypto.SHA384, "PS512": crypto.SHA512}
 
-// algorithmsOf returns the algorithms that a key can have, the usual one first,
-// and its halves; private is nil for a public key.
+// algorithmsOf returns the algorithms that a key can have, the usual one first, and its halves;
+// private is nil for a public key.
 func algorithmsOf(raw any) (fits []string, private, public any, err error) {
 	switch key := raw.(type) {
 	case []byte:
-		for _, alg := range []string{"HS256", "HS384", "HS512"} {
-			if len(key) >= hmacs[alg]().Size() { // RFC 7518, section 3.2
-				fits = append(fits, alg)
-			}
-		}
-		if fits == nil {
-			return nil, nil, nil, fmt.Errorf("the key has %d bytes; HS256 needs 32, HS384 48 and HS512 64", len(key))
-		}
-		return fits, key, key, nil
+		fits, err = hmacAlgorithms(key)
+		return fits, key, key, err
 	case *rsa.PrivateKey:
 		if err := key.Validate(); err != nil {
 			return nil, nil, nil, errors.New("the RSA key is not consistent")
 		}
-		fits, _, public, err := algorithmsOf(&key.PublicKey)
-		return fits, key, public, err
+		fits, err = rsaAlgorithms(&key.PublicKey)
+		return fits, key, &key.PublicKey, err
 	case *rsa.PublicKey:
-		if n := key.N.BitLen(); n < minRSA || n > maxRSA || key.E < 3 {
-			return nil, nil, nil, fmt.Errorf("the RSA key has %d bits; %d to %d are allowed", n, minRSA, maxRSA)
-		}
-		return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil, key, nil
+		fits, err = rsaAlgorithms(key)
+		return fits, nil, key, err
 	case *ecdsa.PrivateKey:
-		fits, _, public, err := algorithmsOf(&key.PublicKey)
-		return fits, key, public, err
+		fits, err = ecAlgorithms(&key.PublicKey)
+		return fits, key, &key.PublicKey, err
 	case *ecdsa.PublicKey:
-		if _, err := key.ECDH(); err != nil { // which checks that the point is on the curve
-			return nil, nil, nil, errors.New("the EC key is no point of its curve, or its curve is not supported")
-		}
-		alg := map[elliptic.Curve]string{elliptic.P256(): "ES256", elliptic.P384(): "ES384", elliptic.P521(): "ES512"}[key.Curve]
-		if alg == "" {
-			return nil, nil, nil, errors.New("the EC key is on another curve than P-256, P-384 and P-521")
-		}
-		return []string{alg}, nil, key, nil
+		fits, err = ecAlgorithms(key)
+		return fits, nil, key, err
 	case ed25519.PrivateKey:
 		if len(key) != ed25519.PrivateKeySize {
 			return nil, nil, nil, errors.New("the Ed25519 key has not 64 bytes")
@@ -202,6 +204,24 @@ func algorithmsOf(raw any) (fits []string, private, public any, err error) {
 		return []string{"EdDSA"}, nil, key, nil
 	}
 	return nil, nil, nil, errors.New("a key of this type is not supported: only RSA, EC, Ed25519 and oct are")
+}
+
+func rsaAlgorithms(key *rsa.PublicKey) ([]string, error) {
+	if n := key.N.BitLen(); n < minRSA || n > maxRSA || key.E < 3 {
+		return nil, fmt.Errorf("the RSA key has %d bits; %d to %d are allowed", n, minRSA, maxRSA)
+	}
+	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
+}
+
+func ecAlgorithms(key *ecdsa.PublicKey) ([]string, error) {
+	if _, err := key.ECDH(); err != nil { // which checks that the point is on the curve
+		return nil, errors.New("the EC key is no point of its curve, or its curve is not supported")
+	}
+	alg := map[elliptic.Curve]string{elliptic.P256(): "ES256", elliptic.P384(): "ES384", elliptic.P521(): "ES512"}[key.Curve]
+	if alg == "" {
+		return nil, errors.New("the EC key is on another curve than P-256, P-384 and P-521")
+	}
+	return []string{alg}, nil
 }
 
 // publicJWK returns the JWK of the public half.

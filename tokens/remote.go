@@ -100,40 +100,58 @@ const (
 	remoteStale    = 24 * time.Hour
 )
 
-// NewRemote returns a verifier of another issuer's tokens. It fetches nothing yet.
-// The error names the setting that is wrong.
+// NewRemote returns a verifier of another issuer's tokens. It fetches nothing yet. The error
+// names the setting that is wrong.
 func NewRemote(c RemoteConfig) (*Remote, error) {
-	if err := checkFetchURL("RemoteConfig.Issuer", c.Issuer, plainHostOf(c.Issuer)); err != nil {
+	if err := c.check(); err != nil {
 		return nil, err
 	}
+	c.setDefaults()
+	r := &Remote{c: c, fetch: newFetcher(c).keys, limit: remoteTimeout}
+	r.rules = &claimRules{issuer: c.Issuer, audience: c.Audience, scopeClaims: c.ScopeClaims, scope: r.ourScopes}
+	for _, t := range c.Types {
+		r.types = append(r.types, shortType(t))
+	}
+	return r, nil
+}
+
+func (c *RemoteConfig) check() error {
+	plainHost := plainHostOf(c.Issuer)
+	if err := checkFetchURL("RemoteConfig.Issuer", c.Issuer, plainHost); err != nil {
+		return err
+	}
 	if c.JWKSURL != "" {
-		if err := checkFetchURL("RemoteConfig.JWKSURL", c.JWKSURL, plainHostOf(c.Issuer)); err != nil {
-			return nil, err
+		if err := checkFetchURL("RemoteConfig.JWKSURL", c.JWKSURL, plainHost); err != nil {
+			return err
 		}
-	}
-	if c.Audience == "" {
-		return nil, errors.New("tokens: RemoteConfig.Audience is empty")
-	}
-	if c.Algorithms == nil {
-		c.Algorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}
 	}
 	for _, alg := range c.Algorithms {
 		if !slices.Contains(asymmetric, alg) {
-			return nil, fmt.Errorf("tokens: RemoteConfig.Algorithms: %q is none of %s", alg, strings.Join(asymmetric, ", "))
+			return fmt.Errorf("tokens: RemoteConfig.Algorithms: %q is none of %s", alg, strings.Join(asymmetric, ", "))
 		}
 	}
+	switch {
+	case c.Audience == "":
+		return errors.New("tokens: RemoteConfig.Audience is empty")
+	case 0 < c.MaxStale && c.MaxStale < time.Second:
+		return errors.New("tokens: RemoteConfig.MaxStale is under a second: write 24*time.Hour")
+	case c.MaxStale < 0:
+		return errors.New("tokens: RemoteConfig.MaxStale is negative")
+	}
+	return nil
+}
+
+func (c *RemoteConfig) setDefaults() {
+	if c.Algorithms == nil {
+		c.Algorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}
+	}
 	if c.Types == nil {
-		c.Types = []string{"at+jwt"}
+		c.Types = []string{ownType}
 	}
 	if c.ScopeClaims == nil {
 		c.ScopeClaims = []string{"scope", "scp"}
 	}
-	switch {
-	case 0 < c.MaxStale && c.MaxStale < time.Second:
-		return nil, errors.New("tokens: RemoteConfig.MaxStale is under a second: write 24*time.Hour")
-	case c.MaxStale < 0:
-		return nil, errors.New("tokens: RemoteConfig.MaxStale is negative")
-	case c.MaxStale == 0:
+	if c.MaxStale == 0 {
 		c.MaxStale = remoteStale
 	}
 	if c.Cache == 0 {
@@ -142,12 +160,6 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	r := &Remote{c: c, fetch: newFetcher(c).keys, limit: remoteTimeout}
-	r.rules = &claimRules{issuer: c.Issuer, audience: c.Audience, scopeClaims: c.ScopeClaims, scope: r.ourScopes}
-	for _, t := range c.Types {
-		r.types = append(r.types, shortType(t))
-	}
-	return r, nil
 }
 
 var asymmetric = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
@@ -186,18 +198,12 @@ func (r *Remote) verify(ctx context.Context, token string) (oauth2pw.Principal, 
 		}
 	}
 
-	// What the token says is looked at before its signature: only one that would
-	// pass may have keys fetched.
+	// Header and claims are checked before the signature: only a token that would pass may
+	// cause a fetch of keys.
 	dot := strings.IndexByte(token, '.')
-	header, err := readHeader(token[:max(dot, 0)])
+	header, err := r.readHeader(token[:max(dot, 0)])
 	if err != nil {
 		return oauth2pw.Principal{}, err
-	}
-	if !slices.Contains(r.c.Algorithms, header.alg) {
-		return oauth2pw.Principal{}, mismatch("alg", []string{header.alg}, r.c.Algorithms)
-	}
-	if !slices.Contains(r.types, shortType(header.typ)) {
-		return oauth2pw.Principal{}, mismatch("typ", []string{header.typ}, r.c.Types)
 	}
 	p, err := r.readClaims(token, dot, now)
 	if errors.Is(err, ErrExpired) {
@@ -215,6 +221,19 @@ func (r *Remote) verify(ctx context.Context, token string) (oauth2pw.Principal, 
 	}
 	state.cache.put(token, p, now)
 	return p, nil
+}
+
+// readHeader reads a header and checks its alg and typ.
+func (r *Remote) readHeader(encoded string) (header, error) {
+	h, err := readHeader(encoded)
+	switch {
+	case err != nil:
+	case !slices.Contains(r.c.Algorithms, h.alg):
+		err = mismatch("alg", []string{h.alg}, r.c.Algorithms)
+	case !slices.Contains(r.types, shortType(h.typ)):
+		err = mismatch("typ", []string{h.typ}, r.c.Types)
+	}
+	return h, err
 }
 
 // expired returns the error for a token whose only fault so far is its expiry: ErrExpired if
