@@ -23,7 +23,7 @@ const (
 // of one verifier, and is dropped with that set. A nil cache remembers nothing.
 //
 // A token has a few places, chosen by its hash. Reading and writing take no lock. The hash
-// has a random seed, so nobody outside can choose tokens that share their places.
+// has a random seed, so an attacker cannot choose tokens that share their places.
 type cache struct {
 	seed   maphash.Seed
 	places []atomic.Pointer[verified]

@@ -34,7 +34,7 @@ func newFetcher(c RemoteConfig) *fetcher {
 	}
 	f.client = &http.Client{
 		Transport: &http.Transport{
-			Proxy:                  nil, // it would resolve names instead of dial
+			Proxy:                  nil, // a proxy would resolve the names, unchecked
 			DialContext:            f.dial,
 			TLSClientConfig:        &tls.Config{RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout:    remoteTimeout,
@@ -49,8 +49,8 @@ func newFetcher(c RemoteConfig) *fetcher {
 	return f
 }
 
-// dial connects to an address. It checks the address at the connection itself: a name may
-// resolve to another one the next time.
+// dial connects to an address. The check is at the connection itself, because a name may
+// resolve to another address the next time.
 func (f *fetcher) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -68,9 +68,9 @@ func (f *fetcher) dial(ctx context.Context, network, address string) (net.Conn, 
 	return d.DialContext(ctx, network, address)
 }
 
-// checkAddress refuses an address of a host: a private one, unless the host is the issuer's
-// own and has this address (own); any but loopback for an issuer without TLS, whatever its
-// name resolves to.
+// checkAddress refuses a private address, unless host is the issuer's own and resolves to it
+// (own). For the host of an http issuer it refuses every address outside of loopback: a name
+// such as localhost may resolve to one.
 func (f *fetcher) checkAddress(host string, own []netip.Addr, a netip.Addr) error {
 	a = a.Unmap().WithZone("")
 	isOwn := strings.EqualFold(host, f.host)
@@ -85,14 +85,14 @@ func (f *fetcher) checkAddress(host string, own []netip.Addr, a netip.Addr) erro
 
 type ownKey struct{}
 
-// keys fetches the JWK set, by way of the metadata if its place is not known.
+// keys fetches the JWK set. Without a jwksURL the metadata names its place.
 func (f *fetcher) keys(ctx context.Context) ([]*keyMaterial, error) {
 	issuer, err := url.Parse(f.issuer)
 	if err != nil {
 		return nil, err
 	}
-	// If the issuer itself is inside, so may its keys be: on the same host. Another host
-	// name at the same address may be another service.
+	// An issuer at a private address may have its keys there too, on the same host. Another
+	// host name at the same address may be another service.
 	own, err := net.DefaultResolver.LookupNetIP(ctx, "ip", issuer.Hostname())
 	if err != nil {
 		return nil, err
@@ -114,7 +114,7 @@ func (f *fetcher) keys(ctx context.Context) ([]*keyMaterial, error) {
 	return parseForeignKeys(data)
 }
 
-// discover asks the places where an issuer's metadata may be (OpenID Connect
+// discover fetches the metadata of an issuer from its two possible places (OpenID Connect
 // Discovery 1.0, section 4; RFC 8414, section 3).
 func (f *fetcher) discover(ctx context.Context, issuer *url.URL) (jwksURL string, err error) {
 	path := strings.TrimSuffix(issuer.EscapedPath(), "/")
@@ -146,7 +146,7 @@ func (f *fetcher) get(ctx context.Context, from string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close() // it was only read
+	defer resp.Body.Close() // the body was only read
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("the answer is %s", resp.Status)
 	}
@@ -160,7 +160,7 @@ func (f *fetcher) get(ctx context.Context, from string) ([]byte, error) {
 	return data, nil
 }
 
-// issuerDocument is what we read of an issuer's metadata.
+// issuerDocument has the members of an issuer's metadata that a fetch needs.
 type issuerDocument struct {
 	Issuer  string `json:"issuer"`
 	JWKSURI string `json:"jwks_uri"`
@@ -196,7 +196,7 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
 }
 
-// checkFetchURL refuses a URL that is not fetched: only https is, and http from plainHost.
+// checkFetchURL refuses every URL that is neither https nor, on plainHost, http.
 func checkFetchURL(name, s, plainHost string) error {
 	u, err := url.Parse(s)
 	switch {

@@ -9,8 +9,8 @@ import (
 // ownType is the typ of the tokens of a Ring (RFC 9068, section 2.1).
 const ownType = "at+jwt"
 
-// header is what we read of a JOSE header (RFC 7515, section 4). Keys and URLs in
-// it are never used.
+// header has the members of a JOSE header (RFC 7515, section 4) that verifiers use. Keys and
+// URLs in a header are never used.
 type header struct {
 	alg, kid, typ string
 	hasKid        bool
@@ -31,7 +31,7 @@ func readHeader(encoded string) (h header, err error) {
 			h.hasKid = true
 			h.kid, err = jsonString(value)
 		case "crit", "b64":
-			err = errors.New("an extension that we do not know")
+			err = errors.New("an unknown extension")
 		}
 		return err
 	})
@@ -41,8 +41,8 @@ func readHeader(encoded string) (h header, err error) {
 	return h, nil
 }
 
-// shortType is a typ without "application/", which RFC 7515, section 4.1.9, lets
-// people leave out, in lower case.
+// shortType returns a typ in lower case and without "application/", which is optional (RFC
+// 7515, section 4.1.9).
 func shortType(t string) string {
 	t = strings.ToLower(t)
 	if short, ok := strings.CutPrefix(t, "application/"); ok && !strings.Contains(short, "/") {

@@ -14,14 +14,13 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// ClaimsFunc returns further claims for a token, as a JSON object. [WithClaims]
-// makes one from a function with a typed result.
+// ClaimsFunc returns further claims for a token, as a JSON object: at most 246. [WithClaims]
+// makes one from a function with a typed result. It is called concurrently.
 type ClaimsFunc func(ctx context.Context, p oauth2pw.Principal) (json.RawMessage, error)
 
-// WithClaims makes a ClaimsFunc from a function that returns a struct or a map
-// with string keys, to be encoded as the further claims of a token. p.User is the
-// user's record. A name that the token itself uses, in any case, is an error when
-// the token is made, and no token is issued.
+// WithClaims makes a ClaimsFunc from a function that returns a struct or a map with string
+// keys. p.User is the user's record. If a name is that of a claim of the token itself, in any
+// case, Issue returns an error and no token.
 func WithClaims[T any](f func(ctx context.Context, p oauth2pw.Principal) (T, error)) ClaimsFunc {
 	return func(ctx context.Context, p oauth2pw.Principal) (json.RawMessage, error) {
 		v, err := f(ctx, p)
@@ -97,7 +96,7 @@ func (r *Ring) stamp(p oauth2pw.Principal) (oauth2pw.Principal, error) {
 	return p, nil
 }
 
-// validTime reports whether a verifier takes a time. 0 is the value of a missing one.
+// validTime reports whether a verifier accepts a time. Zero would be a missing one.
 func validTime(t time.Time) bool { return 0 < t.Unix() && t.Unix() <= maxTime }
 
 // validScope reports whether s is empty or a scope (RFC 6749, section 3.3): scope tokens
@@ -124,7 +123,7 @@ func onlyASCII(s string, first byte) bool {
 	return true
 }
 
-// payload returns the claims of p and those of Config.Claims as JSON.
+// payload returns the claims of p and of Config.Claims as JSON.
 func (r *Ring) payload(ctx context.Context, p oauth2pw.Principal) ([]byte, error) {
 	payload, err := encodeClaims(p)
 	if err != nil || r.c.Claims == nil {
@@ -140,7 +139,7 @@ func (r *Ring) payload(ctx context.Context, p oauth2pw.Principal) ([]byte, error
 	return payload, nil
 }
 
-// claims is the payload of our tokens (RFC 9068, section 2.2).
+// claims is the payload of a Ring's token (RFC 9068, section 2.2).
 type claims struct {
 	Issuer    string `json:"iss"`
 	Subject   string `json:"sub"`
@@ -154,13 +153,13 @@ type claims struct {
 	SessionID string `json:"sid,omitempty"`
 }
 
-// reserved are the names that a ClaimsFunc may not use: those that the token
-// itself uses, and those that say something about a token wherever they stand.
+// reserved are the names that a ClaimsFunc must not use: the claims of the token itself, and
+// claims with a meaning in every token.
 var reserved = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "auth_time", "client_id", "scope", "sid", "cnf", "act",
 }
 
-// maxExtraClaims leaves room for the members of claims: a verifier takes maxMembers.
+// maxExtraClaims leaves room for the members of claims: a verifier accepts maxMembers.
 const maxExtraClaims = maxMembers - 10
 
 // plain reports whether encoding/json keeps s as it is.
@@ -178,15 +177,14 @@ func encodeClaims(p oauth2pw.Principal) ([]byte, error) {
 	return json.Marshal(c)
 }
 
-// addClaims appends the members of the object extra to the object payload. Each
-// name is decoded, compared and encoded again, so that none can smuggle another
-// in.
+// addClaims appends the members of the object extra to the object payload. It decodes, compares
+// and encodes each name again: otherwise a crafted name could contain a second member.
 func addClaims(payload []byte, extra json.RawMessage) ([]byte, error) {
 	out := bytes.NewBuffer(payload[:len(payload)-1])
 	left := maxExtraClaims
 	err := eachMember(string(extra), func(name, value string) error {
 		for _, r := range reserved {
-			// Readers that fold case must not be fooled either.
+			// Some readers fold case.
 			if strings.EqualFold(name, r) {
 				return fmt.Errorf("the claim %q is reserved", r)
 			}

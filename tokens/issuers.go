@@ -16,13 +16,12 @@ import (
 // the result of [InsecureLegacyHS256], whose tokens name no issuer.
 type IssuerVerifier interface {
 	oauth2pw.TokenVerifier
-	Issuer() string // the iss; "": tokens without one
+	Issuer() string // the iss of the tokens; "": they have none
 }
 
-// ByIssuer returns a verifier that hands each token to the one of its iss. Nothing
-// else is believed of a token before that one has verified it. Two verifiers of
-// one issuer are an error, and so is a verifier that is nil or was not made by its
-// constructor.
+// ByIssuer returns a verifier that passes each token to the verifier of its iss. Nothing else
+// is read of a token before. The error names two verifiers of one issuer, a nil verifier, or a
+// verifier that was not made by its constructor.
 func ByIssuer(verifiers ...IssuerVerifier) (oauth2pw.TokenVerifier, error) {
 	b := make(byIssuer, len(verifiers))
 	for i, v := range verifiers {
@@ -59,7 +58,7 @@ func (b byIssuer) Verify(ctx context.Context, token string) (oauth2pw.Principal,
 	return v.Verify(ctx, token)
 }
 
-// issuerOf returns the iss that a token claims, "" for one without.
+// issuerOf returns the iss of a token that is not verified yet, "" if there is none.
 func issuerOf(token string) (issuer string, err error) {
 	if len(token) > maxToken {
 		return "", errTooLong
@@ -76,7 +75,7 @@ func issuerOf(token string) (issuer string, err error) {
 	err = eachMember(payload, func(name, value string) (err error) {
 		if name == "iss" {
 			if issuer, err = jsonString(value); err == nil && issuer == "" {
-				err = errors.New("an empty issuer") // "" stands for none
+				err = errors.New("an empty issuer") // "" means none
 			}
 		}
 		return err

@@ -10,14 +10,13 @@ import (
 	"unicode/utf8"
 )
 
-// The claims of a token are read at every request, by a scanner that knows what it
-// wants: it refuses whatever encoding/json refuses, duplicate names besides, and
-// allocates nothing for a string without escapes. encoding/json is its oracle in
-// FuzzJSON.
+// This scanner reads the claims of a token at every request. It refuses everything that
+// encoding/json refuses, and duplicate names too. It allocates nothing for a string without
+// escapes. FuzzJSON compares it with encoding/json.
 
 const (
 	maxMembers = 256 // of an object
-	maxDepth   = 32  // of what is nested in it
+	maxDepth   = 32  // of the objects and arrays inside it
 )
 
 var (
@@ -152,8 +151,7 @@ func skipNested(text string, i, depth int) (end int, err error) {
 	}
 }
 
-// skipString returns where the string at i ends. That its escapes are good is
-// seen when it is decoded, or here for one that is skipped.
+// skipString returns where the string at i ends. It checks the escapes too.
 func skipString(text string, i int) (int, error) {
 	if i == len(text) || text[i] != '"' {
 		return 0, errJSON
@@ -248,7 +246,7 @@ func jsonInt(value string) (int64, error) {
 // maxTime is the end of the year 9999.
 const maxTime = 253402300799
 
-// jsonTime decodes a NumericDate (RFC 7519, section 2), whole seconds of it.
+// jsonTime decodes a NumericDate (RFC 7519, section 2) and cuts it to seconds.
 func jsonTime(value string) (int64, error) {
 	if value == "" || value[0] == '"' {
 		return 0, errType

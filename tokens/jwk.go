@@ -6,11 +6,11 @@ import (
 	"fmt"
 )
 
-// maxKeys is how many keys of a set are looked at.
+// maxKeys is the largest number of keys in a file or a set.
 const maxKeys = 100
 
-// keysOf returns the keys of a JWK set (RFC 7517, section 5); false for an object that is
-// none.
+// keysOf returns the keys of a JWK set (RFC 7517, section 5); isSet is false for any other
+// object.
 func keysOf(data []byte) (keys []json.RawMessage, isSet bool, err error) {
 	err = eachMember(string(data), func(name, value string) error {
 		if name != "keys" {
@@ -22,8 +22,8 @@ func keysOf(data []byte) (keys []json.RawMessage, isSet bool, err error) {
 	return keys, isSet, err
 }
 
-// parseForeignKeys reads the JWK set of another issuer. What is no public key for
-// signatures, or is weak, is left out; if nothing is left, the error says why.
+// parseForeignKeys reads the JWK set of another issuer. It leaves out weak keys and every key
+// that is not a public one for signatures. If no key is left, the error has the reasons.
 func parseForeignKeys(data []byte) ([]*keyMaterial, error) {
 	set, isSet, err := keysOf(data)
 	if err != nil || !isSet {
@@ -49,13 +49,13 @@ func parseForeignKeys(data []byte) ([]*keyMaterial, error) {
 	return keys, nil
 }
 
-// jwkMembers are the members of a JWK that are strings, by their exact names: encoding/json
-// would take "X" for "x", which jwx does not.
+// jwkMembers are the string members of a JWK, by their exact names: encoding/json would read
+// "X" as "x", and jwx does not.
 type jwkMembers map[string]string
 
 func readJWKMembers(data []byte) (jwkMembers, error) {
 	m := make(jwkMembers)
-	var noString error // told at the end, when the kid is known
+	var noString error // returned at the end, when the kid is known
 	err := eachMember(string(data), func(name, value string) (err error) {
 		switch name {
 		case "kid", "kty", "crv", "x", "y", "d", "n", "e", "p", "q", "dp", "dq", "qi", "k":
@@ -76,21 +76,21 @@ func readJWKMembers(data []byte) (jwkMembers, error) {
 	return m, noString
 }
 
-// coordinates are how many bytes the parts of a key on a curve have: no more, no fewer (RFC
-// 7518, section 6.2.1.2; RFC 8037, section 2).
+// coordinates are the exact lengths of the parts of a key on a curve, in bytes (RFC 7518,
+// section 6.2.1.2; RFC 8037, section 2).
 var coordinates = map[string]int{"P-256": 32, "P-384": 48, "P-521": 66, "Ed25519": 32}
 
 func (m jwkMembers) checkLengths() error {
 	if m["kty"] == "RSA" {
 		for _, name := range []string{"n", "e", "d", "p", "q", "dp", "dq", "qi"} {
-			if len(m[name]) > base64url.EncodedLen(maxRSA/8+1) { // before anybody computes with it
+			if len(m[name]) > base64url.EncodedLen(maxRSA/8+1) { // before any arithmetic with it
 				return fmt.Errorf("the member %q of the RSA key has over %d bits", name, maxRSA)
 			}
 		}
 	}
 	size, known := coordinates[m["crv"]]
 	if !known || m["kty"] != "EC" && m["kty"] != "OKP" {
-		return nil // of another kind, or of none that is supported
+		return nil // another kind, or an unsupported one
 	}
 	for _, name := range []string{"x", "y", "d"} {
 		part, there := m[name]

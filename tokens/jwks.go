@@ -6,10 +6,10 @@ import (
 	"strconv"
 )
 
-// JWKSHandler returns a handler of GET that answers with the public keys of the
-// ring as a JWK set (RFC 7517, section 5), which is empty for HMAC keys. Its usual
-// place is /.well-known/jwks.json. Others may keep the answer for five minutes: let
-// every process verify a key for as long before one signs with it.
+// JWKSHandler returns a handler of GET. It answers with the public keys of the ring as a JWK
+// set (RFC 7517, section 5), which is empty for HMAC keys. Its usual place is
+// /.well-known/jwks.json. Clients may keep the answer for five minutes: publish a key at least
+// as long before it signs.
 func (r *Ring) JWKSHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		h := w.Header()
@@ -31,6 +31,6 @@ func (r *Ring) JWKSHandler() http.Handler {
 			return
 		}
 		h.Set("Content-Length", strconv.Itoa(len(keys)))
-		_, _ = w.Write(keys) // the client is gone; nobody is left to tell
+		_, _ = w.Write(keys) // an error means that the client has disconnected
 	})
 }

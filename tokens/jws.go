@@ -12,8 +12,7 @@ type scratch struct{ token, signature, payload []byte }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
-// open checks the signature of a token, whose header ends at dot, and returns its
-// payload.
+// open checks the signature of a token and returns its payload. The header ends at dot.
 func open(key *keyMaterial, token string, dot int) (payload string, err error) {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
@@ -38,14 +37,14 @@ var base64url = base64.RawURLEncoding.Strict()
 
 func encode(b []byte) string { return base64url.EncodeToString(b) }
 
-// appendDecoded is strict base64url (RFC 7515, section 2): the package base64
-// skips line ends, which do not belong here.
+// appendDecoded decodes strict base64url (RFC 7515, section 2). The package base64 skips line
+// ends, so they are refused here.
 func appendDecoded(b []byte, s string) ([]byte, error) {
 	if strings.ContainsAny(s, "\r\n") {
 		return b, errors.New("a line end in base64url")
 	}
 	n := len(b)
-	b = append(b, s...) // which is longer than what it decodes to
+	b = append(b, s...) // s is longer than its decoded bytes
 	decoded, err := base64url.Decode(b[n:], b[n:])
 	return b[:n+decoded], err
 }

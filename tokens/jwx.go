@@ -1,7 +1,6 @@
 package tokens
 
-// This is the one file that knows jwx: another major version of it is a change
-// of this file alone.
+// This is the only file that imports jwx: another major version of it changes this file alone.
 
 import (
 	"crypto"
@@ -27,18 +26,18 @@ type keyMaterial struct {
 	sign     func(data []byte) ([]byte, error) // nil: the key is public
 	verify   func(data, signature []byte) error
 	jwk      json.RawMessage // the public key; nil: it is an HMAC key
-	raw      func() any      // the key itself, which a closure keeps from being printed
+	raw      func() any      // the key itself; fmt cannot print it from a closure
 }
 
-// minRSA is the length of the shortest RSA key, in bits (RFC 7518, section 3.3);
-// maxRSA bounds the work that a foreign key can ask for.
+// minRSA is the length of the shortest RSA key, in bits (RFC 7518, section 3.3). maxRSA bounds
+// the work for a key of another issuer.
 const minRSA, maxRSA = 2048, 8192
 
 // parseJWK reads a JWK (RFC 7517). The error names the key by its kid.
 func parseJWK(data []byte) (m *keyMaterial, err error) {
 	var members jwkMembers
 	defer func() {
-		if recover() != nil { // of jwx: nobody has tried all that a key can hold
+		if recover() != nil { // jwx may panic for an untried combination of members
 			m, err = nil, errors.New("the key is malformed")
 		}
 		if kid := members["kid"]; err != nil && kid != "" {
@@ -92,8 +91,8 @@ func checkHalves(raw any) error {
 	return nil
 }
 
-// materialOf makes a key of what the standard library calls one. The algorithm is
-// alg, which must fit, or the usual one of such a key.
+// materialOf makes a key of a key of the standard library. alg must fit the key; "" is the
+// first of its kind.
 func materialOf(raw any, alg, kid string) (*keyMaterial, error) {
 	fits, private, public, err := algorithmsOf(raw)
 	if err != nil {
@@ -152,7 +151,7 @@ func newVerify(alg string, public any) (func(data, signature []byte) error, erro
 		if !ok {
 			return nil, errors.New("the key is no RSA key")
 		}
-		// jwx takes a salt of any length; RFC 7518, section 3.5, wants that of the
+		// jwx accepts a salt of any length. RFC 7518, section 3.5, requires the length of the
 		// hash.
 		options := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: h}
 		return func(data, signature []byte) error {
@@ -214,7 +213,7 @@ func rsaAlgorithms(key *rsa.PublicKey) ([]string, error) {
 }
 
 func ecAlgorithms(key *ecdsa.PublicKey) ([]string, error) {
-	if _, err := key.ECDH(); err != nil { // which checks that the point is on the curve
+	if _, err := key.ECDH(); err != nil { // ECDH checks that the point is on the curve
 		return nil, errors.New("the EC key is no point of its curve, or its curve is not supported")
 	}
 	alg := map[elliptic.Curve]string{elliptic.P256(): "ES256", elliptic.P384(): "ES384", elliptic.P521(): "ES512"}[key.Curve]

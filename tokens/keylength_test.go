@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
 // members returns a JWK as a map.

@@ -11,9 +11,9 @@ import (
 // Key is a key with its algorithm. The zero value is none.
 type Key struct{ material *keyMaterial }
 
-// ParseKeys reads keys from a JWK, a JWK set (RFC 7517) or PEM (PKCS #1, PKCS #8,
-// SEC 1, and public keys). It refuses a file with any key that is too short, of
-// another use or of an unknown kind. A public key verifies and cannot sign.
+// ParseKeys reads keys from a JWK, a JWK set (RFC 7517) or PEM (PKCS #1, PKCS #8, SEC 1, and
+// public keys). It refuses the whole file if any key is too short, for another use or of an
+// unknown kind. A public key verifies and cannot sign.
 func ParseKeys(data []byte) ([]Key, error) {
 	materials, err := parseKeys(data)
 	if err != nil {
@@ -26,8 +26,8 @@ func ParseKeys(data []byte) ([]Key, error) {
 	return keys, nil
 }
 
-// NewKey makes a key for an algorithm, "EdDSA" if it is empty, and returns it with
-// its JWK, which is secret. An RSA key has 3,072 bits.
+// NewKey makes a key for an algorithm and returns it with its JWK, which is secret. "" is
+// EdDSA. An RSA key has 3,072 bits.
 func NewKey(alg string) (Key, []byte, error) {
 	if alg == "" {
 		alg = "EdDSA"
@@ -43,8 +43,8 @@ func NewKey(alg string) (Key, []byte, error) {
 	return keys[0], jwk, nil
 }
 
-// WithAlgorithm returns the key with another algorithm that such a key can have:
-// PS256 for an RSA key from PEM, say, which cannot name one.
+// WithAlgorithm returns the key with another algorithm of its kind: PS256, for example, for an
+// RSA key from PEM, which names no algorithm.
 func (k Key) WithAlgorithm(alg string) (Key, error) {
 	if k.material == nil {
 		return Key{}, errors.New("tokens: the zero Key has no algorithm")
@@ -64,8 +64,7 @@ func (k Key) ID() string {
 	return k.material.kid
 }
 
-// Algorithm returns the algorithm that the key signs with (RFC 7518, section 3.1),
-// "" for the zero Key.
+// Algorithm returns the algorithm of the key (RFC 7518, section 3.1), "" for the zero Key.
 func (k Key) Algorithm() string {
 	if k.material == nil {
 		return ""
@@ -76,9 +75,8 @@ func (k Key) Algorithm() string {
 // ReadKeys reads keys from a file; see [ParseKeys].
 func ReadKeys(file string) ([]Key, error) { return keyfile.Read("tokens", file, ParseKeys) }
 
-// OpenKeys reads keys from a file. If there is no such file, it makes an Ed25519
-// key there, with mode 0600, and reads that: processes that start at once agree on
-// one key.
+// OpenKeys reads keys from a file. If there is no such file, it first makes one with a new
+// Ed25519 key, mode 0600. Processes that start at the same time read the same key.
 func OpenKeys(file string) ([]Key, error) {
 	return keyfile.Open("tokens", file, ParseKeys, func() ([]byte, error) {
 		_, jwk, err := NewKey("")
@@ -86,7 +84,7 @@ func OpenKeys(file string) ([]Key, error) {
 	})
 }
 
-// parseKeys reads what a key file may hold: a JWK, a JWK set, or PEM.
+// parseKeys reads a key file: a JWK, a JWK set, or PEM.
 func parseKeys(data []byte) ([]*keyMaterial, error) {
 	data = bytes.TrimSpace(data)
 	if bytes.HasPrefix(data, []byte("-----BEGIN")) {

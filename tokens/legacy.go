@@ -12,27 +12,26 @@ import (
 
 // LegacyConfig has the settings of InsecureLegacyHS256. All but Now are required.
 type LegacyConfig struct {
-	// Secret is what the old app signed with: FastAPI's SECRET_KEY, as text. At
-	// least 32 bytes.
+	// Secret is the key of the old app: FastAPI's SECRET_KEY, as text. At least 32 bytes.
 	Secret oauth2pw.Secret
-	// Issuer is what the principals have for one: that of the app's own tokens, so
-	// that their users are looked up.
+	// Issuer is the Issuer of the principals: the one of the app's own tokens, so their users
+	// are looked up.
 	Issuer string
-	// Subject maps the sub of a token, a username in FastAPI's tutorial, to
-	// oauth2pw.User.ID. An error that wraps oauth2pw.ErrNotFound says that there
-	// is no such user; any other that it failed (503).
+	// Subject maps the sub of a token, a username in FastAPI's tutorial, to oauth2pw.User.ID.
+	// An error that wraps oauth2pw.ErrNotFound means that there is no such user; any other, that
+	// Subject failed (503). It is called concurrently.
 	Subject func(ctx context.Context, sub string) (userID string, err error)
-	// Until ends it: the day when the last of the old tokens has expired.
+	// Until is the end: from then on no old token is accepted. Choose the day when the last of
+	// them expires.
 	Until time.Time
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// InsecureLegacyHS256 verifies, until a date, the tokens that an app after
-// FastAPI's tutorial made, so that a move to this library logs nobody out: HS256,
-// typ "JWT", without kid, iss and aud, with sub and exp. It is insecure because
-// such a token says neither who made it nor for whom: use the secret for nothing
-// else. Put it beside the app's own ring with [ByIssuer].
+// InsecureLegacyHS256 verifies, until a date, the tokens of an app after FastAPI's tutorial, so
+// a move to this library logs nobody out. The tokens are HS256, typ "JWT", with sub and exp,
+// without kid, iss and aud. They are insecure because they name neither an issuer nor an
+// audience: use the secret for nothing else. [ByIssuer] joins the result and the app's Ring.
 func InsecureLegacyHS256(c LegacyConfig) (IssuerVerifier, error) {
 	switch {
 	case len(c.Secret) < 32:
@@ -51,7 +50,7 @@ func InsecureLegacyHS256(c LegacyConfig) (IssuerVerifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tokens: LegacyConfig.Secret: %w", err)
 	}
-	c.Secret = "" // it stands in the key, where nothing prints it
+	c.Secret = "" // the key has it now, and fmt cannot print it there
 	return &legacy{c, m}, nil
 }
 

@@ -16,7 +16,7 @@ func parsePEM(data []byte) ([]*keyMaterial, error) {
 			return nil, errors.New("the PEM is malformed")
 		}
 		data = bytes.TrimSpace(data)
-		if block.Type == "EC PARAMETERS" { // which openssl writes before an EC key
+		if block.Type == "EC PARAMETERS" { // openssl writes it before an EC key
 			continue
 		}
 		raw, err := parseDER(block)

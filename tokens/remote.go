@@ -23,33 +23,31 @@ type RemoteConfig struct {
 	// http issuer. Empty: the jwks_uri of its metadata, at .well-known/openid-configuration
 	// below the issuer or else at the place of RFC 8414.
 	JWKSURL string
-	// Audience must be the aud of a token, or one of them.
+	// Audience is required in the aud of a token, alone or in a list.
 	Audience string
-	// Algorithms are those that a token may be signed with. Nil: RS256, PS256,
-	// ES256 and EdDSA. HMAC is not allowed.
+	// Algorithms are the allowed algorithms of tokens. Nil: RS256, PS256, ES256 and EdDSA. HMAC
+	// is an error.
 	Algorithms []string
-	// Types are the typ headers that a token may have, in any case, with or
-	// without "application/". Nil: "at+jwt" (RFC 9068), which keeps ID tokens out.
-	// For a provider whose access tokens say "JWT", or nothing, name "JWT", or "",
-	// and be sure that its ID tokens have another audience.
+	// Types are the allowed typ headers, in any case, with or without "application/". Nil:
+	// "at+jwt" (RFC 9068), which refuses ID tokens. Some providers write "JWT" or no typ: then
+	// name "JWT" or "", and make sure that their ID tokens have another audience.
 	Types []string
 	// Scopes maps each scope of the issuer to a scope of the app; see SameScopes. A scope that
 	// it does not name is dropped. Nil: nothing is granted.
 	Scopes map[string]string
-	// ScopeClaims are the claims that hold scopes: a string with spaces between,
-	// or an array. Nil: "scope" and "scp". "permissions" and "roles" are others.
+	// ScopeClaims are the claims with scopes: a string with spaces between, or an array. Nil:
+	// "scope" and "scp". Some providers use "permissions" or "roles".
 	ScopeClaims []string
-	// RootCAs are the authorities that its certificate may come from. Nil: those
-	// of the system.
+	// RootCAs are the authorities for the issuer's certificate. Nil: those of the system.
 	RootCAs *x509.CertPool
-	// MaxStale is how long the last good keys serve while new ones cannot be had.
-	// Zero: 24 hours.
+	// MaxStale is the largest age of the last good keys, used while no new ones can be fetched.
+	// At least a second. Zero: 24 hours.
 	MaxStale time.Duration
 	// Cache is the largest number of verified tokens that the Remote remembers. Tokens over
 	// 4 KiB are never remembered: 4096 take less than 45 MiB. Zero: 4096; negative: none.
 	Cache int
-	// OnError is told, beside the request, why keys could not be fetched. Nil:
-	// nobody is.
+	// OnError gets the error of each failed fetch, in another goroutine than the request's. Nil:
+	// the errors are dropped.
 	OnError func(err error)
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -65,14 +63,13 @@ func SameScopes(scopes ...string) map[string]string {
 	return same
 }
 
-// Remote verifies the tokens of another issuer, by the keys that it publishes.
+// Remote verifies the tokens of another issuer by its published keys.
 //
-// Keys are fetched at the first token, and again in the background when they are
-// older than five minutes. An unknown kid has them fetched too, if its token is
-// good otherwise; but there is one fetch at a time and at most one in 30 seconds,
-// whatever the tokens say. While the issuer does not answer, the last good keys
-// serve for MaxStale; without any, and for an unknown kid, a token cannot be
-// verified then, which is a failure (503) and no bad token.
+// Keys are fetched at the first token, and again in the background when they are older than
+// five minutes. A token with an unknown kid causes a fetch too, if it has no other fault. There
+// is one fetch at a time and at most one in 30 seconds. While the issuer does not answer, the
+// last good keys are used for MaxStale. Without any keys, and for an unknown kid, Verify then
+// fails (503) and does not refuse the token.
 //
 // Only https URLs are fetched, without redirects and proxies, within 5 seconds and 512 KiB.
 // Private and loopback addresses are not fetched. The issuer's own host name is exempt: it may
@@ -84,10 +81,10 @@ type Remote struct {
 	rules *claimRules
 	fetch func(ctx context.Context) ([]*keyMaterial, error)
 	limit time.Duration               // of one fetch
-	state atomic.Pointer[remoteState] // nil: nothing was fetched yet
+	state atomic.Pointer[remoteState] // nil: no keys yet
 
 	mu       sync.Mutex
-	flight   chan struct{} // closed when the fetch that is under way ends; nil: none is
+	flight   chan struct{} // closed when the running fetch ends; nil: none is running
 	lastTry  time.Time
 	lastErr  error
 	failures int
@@ -175,7 +172,9 @@ func (r *Remote) Check() error {
 	return nil
 }
 
-// Verify checks a token of the issuer. See oauth2pw.TokenVerifier.
+// Verify checks a token of the issuer; see oauth2pw.TokenVerifier. An error that wraps
+// oauth2pw.ErrInvalidToken names the fault of the token; it is ErrExpired if the expiry is the
+// only one. Any other error means that the keys could not be fetched.
 func (r *Remote) Verify(ctx context.Context, token string) (oauth2pw.Principal, error) {
 	p, err := r.verify(ctx, token)
 	if err == nil {
@@ -265,7 +264,7 @@ func (r *Remote) readClaims(token string, dot int, now time.Time) (oauth2pw.Prin
 	return r.rules.read(payload, now)
 }
 
-// ourScopes returns what their scopes mean, without duplicates.
+// ourScopes maps the scopes of a token to those of the app, without duplicates.
 func (r *Remote) ourScopes(theirs []string) string {
 	var ours []string
 	for _, s := range theirs {

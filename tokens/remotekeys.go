@@ -14,19 +14,18 @@ type remoteState struct {
 	cache   *cache
 }
 
-// Refresh fetches the keys now, if none were tried within 30 seconds: for a start
-// that wants to know whether the issuer can be reached. It is never required.
+// Refresh fetches the keys now, unless a fetch was tried within 30 seconds. It is optional: an
+// app may call it at its start to see whether the issuer answers.
 func (r *Remote) Refresh(ctx context.Context) error {
 	return r.refresh(ctx, true)
 }
 
-// unavailableError says that a token could not be checked.
+// unavailableError means that a token could not be checked.
 type unavailableError struct{ cause error }
 
 func (e unavailableError) Error() string { return e.cause.Error() }
 
-// key returns the key of a token whose claims are good, fetching the keys if that
-// is allowed.
+// key returns the key of a token with good claims. It fetches the keys if that is allowed.
 func (r *Remote) key(ctx context.Context, h header) (*remoteState, *keyMaterial, error) {
 	now := r.c.Now()
 	state := r.state.Load()
@@ -58,8 +57,7 @@ func (r *Remote) key(ctx context.Context, h header) (*remoteState, *keyMaterial,
 	return state, key, nil
 }
 
-// find returns the key that a header names: by its kid or, without one, the only
-// one of its algorithm.
+// find returns the key of a header: by its kid or, without a kid, the only key of its algorithm.
 func (s *remoteState) find(h header) (found *keyMaterial) {
 	if s == nil {
 		return nil
@@ -76,9 +74,9 @@ func (s *remoteState) find(h header) (found *keyMaterial) {
 	return found
 }
 
-// refresh fetches the keys under a context of its own, if none is being fetched and
-// the last time is long enough ago. With wait it returns when the fetch that is
-// under way has ended, or ctx; the error is that of the last fetch.
+// refresh starts a fetch under a context of its own, unless one is running or the last one was
+// too recent. With wait it returns when the running fetch or ctx ends, with the error of the
+// last fetch.
 func (r *Remote) refresh(ctx context.Context, wait bool) error {
 	r.mu.Lock()
 	if r.flight == nil {
@@ -107,9 +105,8 @@ func (r *Remote) refresh(ctx context.Context, wait bool) error {
 	}
 }
 
-// pause is how long after one fetch the next may follow. Without any keys an
-// issuer that comes back is found sooner: after a second, two, four and so on. The
-// lock is held.
+// pause returns the shortest time between two fetches. While there are no keys it is shorter, a
+// second, two, four and so on, so an issuer that answers again is found soon. The lock is held.
 func (r *Remote) pause() time.Duration {
 	if r.state.Load() != nil || r.failures == 0 {
 		return remoteInterval
@@ -117,7 +114,7 @@ func (r *Remote) pause() time.Duration {
 	return min(time.Second<<min(r.failures-1, 10), remoteInterval)
 }
 
-// fetchKeys fetches, in a goroutine of its own, in which nobody else recovers.
+// fetchKeys calls fetch and recovers: its goroutine has no other recover.
 func (r *Remote) fetchKeys(ctx context.Context) (keys []*keyMaterial, err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -12,13 +12,14 @@ import (
 
 // Config has the settings of a Ring. Keys, Issuer and Audience are required.
 type Config struct {
-	// Keys verify, and the first of them signs. See ParseKeys and OpenKeys.
+	// Keys verify, and the first of them signs; see ParseKeys and OpenKeys. The others may be
+	// public.
 	Keys []Key
 	// Issuer is the iss of the tokens: the URL of the service that issues them.
 	Issuer string
-	// Audience is their aud: the name or URL of the service that they are for.
+	// Audience is the aud of the tokens: the name or URL of the service that takes them.
 	Audience string
-	// TTL is how long a token lives, in whole seconds. Zero: 15 minutes.
+	// TTL is the lifetime of a token, in whole seconds. Zero: 15 minutes.
 	TTL time.Duration
 	// Claims adds claims of the app's own; see WithClaims. Nil: none.
 	Claims ClaimsFunc
@@ -43,8 +44,8 @@ type ringState struct {
 	publicKeys []byte // the JWK set
 }
 
-// Open returns a Ring whose keys are in a file, made there if there is none; see
-// [OpenKeys]. Tokens live 15 minutes.
+// Open returns a Ring with the keys of a file, which [OpenKeys] makes if there is none. Tokens
+// live 15 minutes.
 func Open(file, issuer, audience string) (*Ring, error) {
 	keys, err := OpenKeys(file)
 	if err != nil {

@@ -1,46 +1,52 @@
-// Package tokens makes and verifies access tokens: JWTs in the profile of RFC
-// 9068. It also verifies those of other issuers.
+// Package tokens makes and verifies access tokens: JWTs in the profile of RFC 9068. It also
+// verifies the tokens of other issuers.
 //
 // # How to wire it
 //
 //	jwt, err := tokens.Open("signing.jwk", "https://api.example.com", "api")
 //
-// makes the key file if there is none, and returns a [Ring] that is the Issuer
-// and the Verifier of an oauth2pw.Config. [New] has all settings. A service that
-// takes the tokens of an identity provider has a [Remote] instead, or beside it
-// with [ByIssuer].
+// Open makes the key file if there is none. It returns a [Ring], which is the Issuer and the
+// Verifier of an oauth2pw.Config. [New] has all settings.
+//
+// Another service verifies the tokens of a Ring with a [Verifier], which has the public keys,
+// or with a [Remote], which fetches them. A Remote also verifies the tokens of an identity
+// provider. [ByIssuer] joins several verifiers.
 //
 // # Keys
 //
-// HS256, HS384, HS512; RS256, RS384, RS512, PS256, PS384, PS512 with 2,048 to
-// 8,192 bits; ES256, ES384, ES512; EdDSA with Ed25519: from a JWK, a JWK set or
-// PEM. The key fixes the algorithm: its "alg", or else HS256, RS256, that of its
-// curve, or EdDSA. Its kid is that of the JWK or, without one, its thumbprint (RFC
-// 7638).
+// A key comes from a JWK, a JWK set or PEM. It has one algorithm: its "alg", or else the first
+// of its kind in this list. Its kid is that of the JWK, or else its thumbprint (RFC 7638).
 //
-// To rotate a key, first let every process verify the new one ([Ring.SetKeys] with
-// the old key first), then sign with it (the new key first), and drop the old one
-// when the longest-lived of its tokens has expired. None of it needs a restart.
+//   - oct, at least as long as the hash: HS256, HS384, HS512
+//   - RSA, 2,048 to 8,192 bits: RS256, RS384, RS512, PS256, PS384, PS512
+//   - EC on P-256, P-384, P-521: ES256, ES384, ES512
+//   - Ed25519: EdDSA
+//
+// To rotate a key without a restart, call [Ring.SetKeys] in every process, three times:
+//
+//  1. The old key first, then the new one: every process verifies both.
+//  2. The new key first, then the old one: the new key signs.
+//  3. The new key alone, when the last token of the old one has expired.
 //
 // # Security
 //
-// A token is one of ours only if its encoded header is, byte for byte, one that
-// this ring writes: that comparison ends "none", algorithm confusion, embedded and
-// remote keys, crit and unknown key ids before anything is parsed. Only then is
-// the signature checked, and only then are the claims read; duplicate members,
-// wrong types and trailing data are refused.
+// A Ring and a Verifier compare the encoded header of a token, byte for byte, with those that
+// the Ring writes. This ends "none", algorithm confusion, embedded and remote keys, crit and
+// unknown key ids before anything is parsed. The signature is checked next. The claims are
+// read last; duplicate members, wrong types and trailing data are refused.
 //
-// A verifier remembers verified tokens until they expire or its keys change.
-// oauth2pw.Auth checks at each request, remembered or not, that the session has not ended.
+// A verifier remembers verified tokens until they expire or its keys change. oauth2pw.Auth
+// checks at each request, remembered or not, that the session has not ended.
 //
 // # Concurrency
 //
-// All types of this package are safe for concurrent use. Keys are swapped without
-// a lock on the way of a request.
+// All types of this package are safe for concurrent use. Ring and Verifier take no lock to
+// verify, also while keys are swapped.
 //
 // # Compatibility
 //
-// The header is {"alg":…,"kid":…,"typ":"at+jwt"} in this order, and stays so.
+// The header is {"alg":…,"kid":…,"typ":"at+jwt"} in this order, and stays so. The wording of
+// errors may change.
 package tokens
 
 import (
@@ -60,11 +66,11 @@ var (
 	_ oauth2pw.Checker     = (*Remote)(nil)
 )
 
-// maxToken is the length of the longest token that is looked at, in bytes.
+// maxToken is the length of the longest token that is read, in bytes.
 const maxToken = 16 << 10
 
-// leeway is how far the clocks of two processes may be apart: a token may have
-// been issued so long in the future. Expiry has none.
+// leeway is the largest difference between the clocks of two processes: iat and nbf may be
+// this far in the future. Expiry has no leeway.
 const leeway = 30 * time.Second
 
 // checkTimes compares the times that count at every use of a token, remembered or not. A
