@@ -92,6 +92,7 @@ func TestCachePlaces(t *testing.T) {
 	require.Equal(t, now.Add(2*time.Hour), c.find(0, "live 2").ExpiresAt)
 	// Two tokens of one hash are two tokens.
 	require.False(t, found(c, 0, "another"))
+	require.False(t, found(c, 1, "live 2"), "tokens are compared under one hash alone")
 }
 
 // TestCacheMemory: an entry has a bound in bytes, and keeps no more than the token.

@@ -130,6 +130,13 @@ func TestClaims(t *testing.T) {
 					refused(object(k.good, fmt.Sprintf(`"\u%04x%s":%s`, name[0], name[1:], value)))
 				}
 			}
+			var many []string
+			for i := range maxMembers - len(k.good) {
+				many = append(many, fmt.Sprintf(`"x%d":1`, i))
+			}
+			_, err = k.rules.read(object(k.good, many...), claimsNow)
+			require.NoError(t, err)
+			refused(object(k.good, append(many, `"y":1`)...))
 			for _, more := range []string{`"x":` + deep, `"x":1,"x":1`, `"x":{"y":1,"y"}`, `"x":01`, `"x"`} {
 				refused(object(k.good, more))
 			}

@@ -19,6 +19,7 @@ func requireExpired(t testing.TB, v oauth2pw.TokenVerifier, token string, only b
 	require.Equal(t, oauth2pw.Principal{}, p)
 	if only {
 		require.ErrorIs(t, err, ErrExpired)
+		require.EqualError(t, err, "tokens: the token has expired: invalid token")
 	} else {
 		require.NotErrorIs(t, err, ErrExpired)
 	}

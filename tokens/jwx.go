@@ -206,8 +206,11 @@ func algorithmsOf(raw any) (fits []string, private, public any, err error) {
 }
 
 func rsaAlgorithms(key *rsa.PublicKey) ([]string, error) {
-	if n := key.N.BitLen(); n < minRSA || n > maxRSA || key.E < 3 {
+	if n := key.N.BitLen(); n < minRSA || n > maxRSA {
 		return nil, fmt.Errorf("the RSA key has %d bits; %d to %d are allowed", n, minRSA, maxRSA)
+	}
+	if key.E < 3 {
+		return nil, fmt.Errorf("the RSA key has the exponent %d; 3 is the least", key.E)
 	}
 	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,6 +60,8 @@ func TestKeys(t *testing.T) {
 		}
 		require.NotContains(t, err.Error(), "c2VjcmV0")
 	}
+	_, err = materialOf(&rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 2047), E: 1}, "", "")
+	require.ErrorContains(t, err, "exponent 1")
 	keys, err := ParseKeys([]byte(hmacJWK))
 	require.NoError(t, err)
 	key := keys[0]
