@@ -60,14 +60,14 @@ func claimOf(name string) claimSet {
 // always required, and a token with cnf is always refused (RFC 7800: it is bound to a key, so
 // it is no bearer token).
 type claimRules struct {
-	issuer   string // the iss that is required; "": none is
-	audience string // the aud that is required, alone or in a list; "": none is
+	issuer   string // the required iss; "": the token has none
+	audience string // the required aud, alone or in a list; "": the token has none
 
 	refused claimSet // a token with one of these is refused
 	ignored claimSet // the token may use these for something else
 
-	// exact takes the values as a Ring writes them, and no others that RFC 7519 allows: aud and
-	// the scopes are strings, times are positive integers, and iat is required.
+	// exact refuses values that a Ring never writes, although RFC 7519 allows them: aud and the
+	// scopes must be strings, times must be integers, and iat is required.
 	exact bool
 
 	scopeClaims []string                     // the claims with the scopes
@@ -196,7 +196,7 @@ func (c *claimReader) time(value string) (n int64, err error) {
 	return n, err
 }
 
-// check checks the values, but for the times that change while a token is remembered.
+// check checks the values, except the times that checkTimes compares at every use.
 func (c *claimReader) check(now time.Time) error {
 	switch {
 	case c.p.Issuer != c.issuer:

@@ -33,19 +33,20 @@ const (
 	maxShownCount = 4  // values
 )
 
-// mismatch names a value of a token that is not one of those wanted: "has audience account,
-// want api". The values of the token come from outside: they are cut, and show nothing but
-// printable ASCII.
+// mismatch returns the error for a wrong value of a token: "has audience account, want api".
+// has comes from outside: its values are cut and shown as printable ASCII. want comes from the
+// configuration.
 func mismatch(what string, has, want []string) error {
 	shown := make([]string, 0, maxShownCount+1)
 	for _, s := range has {
+		if s == "" {
+			continue
+		}
 		if len(shown) == maxShownCount {
 			shown = append(shown, "...")
 			break
 		}
-		if s != "" {
-			shown = append(shown, printable(s))
-		}
+		shown = append(shown, printable(s))
 	}
 	if len(shown) == 0 {
 		shown = append(shown, "no "+what)

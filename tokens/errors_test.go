@@ -128,6 +128,8 @@ func TestShownValues(t *testing.T) {
 	require.EqualError(t, mismatch("audience", []string{"account"}, []string{"api"}), "has audience account, want api")
 	require.EqualError(t, mismatch("typ", []string{""}, []string{"at+jwt", ""}), "has no typ, want at+jwt or none")
 	require.EqualError(t, mismatch("audience", nil, []string{"api"}), "has no audience, want api")
+	require.EqualError(t, mismatch("audience", []string{"a", "b", "c", "d", ""}, []string{"api"}), "has audience a b c d, want api")
+	require.EqualError(t, mismatch("audience", []string{"a", "b", "c", "d", "e", "f"}, []string{"api"}), "has audience a b c d ..., want api")
 	require.Equal(t, "a?b?c??d", printable("a b\nc\x00\x7fd"))
 	require.Equal(t, "??", printable("é"))
 	require.Equal(t, strings.Repeat("x", 64), printable(strings.Repeat("x", 64)))
