@@ -11,14 +11,11 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"testing"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/oauth2pw/passwordflow/hasher"
 )
 
-// The program of the README, called over HTTP.
+// The program, called over HTTP.
 func Example() {
 	dir, err := os.MkdirTemp("", "addtoapp")
 	if err != nil {
@@ -85,13 +82,4 @@ func Example() {
 	// Output:
 	// 200 me
 	// hello, user 7
-}
-
-// TestREADME: the README shows this program, to the letter.
-func TestREADME(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	require.NoError(t, err)
-	program, err := os.ReadFile("main.go")
-	require.NoError(t, err)
-	require.Contains(t, string(readme), "```go\n"+string(program)+"```\n")
 }

@@ -29,6 +29,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oauth2pw/passwordflow/examples/internal/readme"
+
 	"github.com/oauth2pw/passwordflow/tokens"
 )
 
@@ -201,6 +203,17 @@ func TestPrintedCurlLines(t *testing.T) {
 	require.Len(t, outputs, 2)
 	require.Contains(t, outputs[0], `"access_token"`)
 	require.Contains(t, outputs[1], `"full_name":"John Doe"`)
+}
+
+// TestREADME: the commands of the README print what it says, the second time too.
+func TestREADME(t *testing.T) {
+	db := filepath.Join(t.TempDir(), "test.db")
+	block := readme.Blocks(t, "console")[1]
+	for range 2 {
+		p := start(t, cheapHash, "-db="+db)
+		readme.Run(t, block, p.url, t.TempDir())
+		p.stop()
+	}
 }
 
 // TestRestart: what the file keeps outlives the process, the signing key included.
