@@ -21,7 +21,7 @@ type Principal struct {
 	SessionID string // sid: the login that the token descends from; "" without sessions
 	TokenID   string // jti
 
-	IssuedAt  time.Time // iat
+	IssuedAt  time.Time // iat; zero if the token does not say
 	ExpiresAt time.Time // exp
 	AuthTime  time.Time // auth_time: when the user proved who he is; zero if the token does not say
 

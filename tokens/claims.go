@@ -104,7 +104,10 @@ func (r *claimRules) read(payload string, now time.Time) (oauth2pw.Principal, er
 		p.Scope = r.scope(c.scopes)
 	}
 	p.Audience, p.Payload = r.audience, payload
-	p.ExpiresAt, p.IssuedAt = time.Unix(c.expires, 0), time.Unix(c.issued, 0)
+	p.ExpiresAt = time.Unix(c.expires, 0)
+	if c.issued != 0 {
+		p.IssuedAt = time.Unix(c.issued, 0)
+	}
 	if c.authenticated != 0 {
 		p.AuthTime = time.Unix(c.authenticated, 0)
 	}

@@ -3,7 +3,6 @@ package tokens
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -160,24 +159,27 @@ func (f *fetcher) get(ctx context.Context, from string) ([]byte, error) {
 	return data, nil
 }
 
-// issuerDocument has the members of an issuer's metadata that a fetch needs.
-type issuerDocument struct {
-	Issuer  string `json:"issuer"`
-	JWKSURI string `json:"jwks_uri"`
-}
-
 func (f *fetcher) parseDocument(data []byte) (jwksURL string, err error) {
-	var d issuerDocument
-	if err := json.Unmarshal(data, &d); err != nil {
-		return "", errors.New("the metadata is no JSON object")
+	issuer := ""
+	err = eachMember(string(data), func(name, value string) (err error) {
+		switch name {
+		case "issuer":
+			issuer, err = jsonString(value)
+		case "jwks_uri":
+			jwksURL, err = jsonString(value)
+		}
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("the metadata is malformed: %w", err)
 	}
-	if d.Issuer != f.issuer { // RFC 8414, section 3.3
+	if issuer != f.issuer { // RFC 8414, section 3.3
 		return "", errors.New("the metadata is that of another issuer")
 	}
-	if err := checkFetchURL("jwks_uri", d.JWKSURI, f.plainHost); err != nil {
+	if err := checkFetchURL("jwks_uri", jwksURL, f.plainHost); err != nil {
 		return "", err
 	}
-	return d.JWKSURI, nil
+	return jwksURL, nil
 }
 
 // plainHostOf returns the host of an issuer that is http and on loopback, "" for any other
@@ -206,5 +208,9 @@ func checkFetchURL(name, s, plainHost string) error {
 	case u.Scheme == "http" && plainHost != "" && strings.EqualFold(u.Hostname(), plainHost):
 		return nil
 	}
-	return fmt.Errorf("tokens: %s must be an https URL, or http on the loopback host of the issuer, not %q", name, s)
+	const want = "tokens: %s must be an https URL without a user and a fragment, or http on the loopback host of the issuer"
+	if err != nil {
+		return fmt.Errorf(want, name)
+	}
+	return fmt.Errorf(want+", not %q", name, u.Redacted()) // it may hold a password
 }

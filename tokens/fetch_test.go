@@ -44,6 +44,8 @@ func TestRemoteDiscovery(t *testing.T) {
 		{"another private address", "", `{"issuer":"` + issuer.URL + `","jwks_uri":"https://127.0.0.2:` + port + `/jwks"}`, "private address"},
 		{"a private network", "", `{"issuer":"` + issuer.URL + `","jwks_uri":"https://10.0.0.1/jwks"}`, "private address"},
 		{"the cloud's metadata", "", `{"issuer":"` + issuer.URL + `","jwks_uri":"https://169.254.169.254/jwks"}`, "private address"},
+		{"another member in capitals", "", `{"issuer":"` + issuer.URL + `","Issuer":"https://x.example","JWKS_URI":"https://x.example"}`, "jwks_uri must be"},
+		{"a member twice", "", `{"issuer":"` + issuer.URL + `","issuer":"` + issuer.URL + `"}`, "malformed"},
 		{"garbage", "", `<html>`, "no JSON object"},
 		{"good", "", `{"issuer":"` + issuer.URL + `","jwks_uri":"` + p.server.URL + `/jwks"}`, ""},
 		{"good, with a path", "/t1", `{"issuer":"` + issuer.URL + `/t1","jwks_uri":"` + p.server.URL + `/jwks"}`, ""},

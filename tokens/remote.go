@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -127,6 +128,13 @@ func (c *RemoteConfig) check() error {
 			return fmt.Errorf("tokens: RemoteConfig.Algorithms: %q is none of %s", alg, strings.Join(asymmetric, ", "))
 		}
 	}
+	for theirs, ours := range c.Scopes {
+		for _, s := range []string{theirs, ours} {
+			if s == "" || strings.Contains(s, " ") || !validScope(s) {
+				return fmt.Errorf("tokens: RemoteConfig.Scopes: %q is not one scope (RFC 6749, section 3.3)", s)
+			}
+		}
+	}
 	switch {
 	case c.Audience == "":
 		return errors.New("tokens: RemoteConfig.Audience is empty")
@@ -157,6 +165,8 @@ func (c *RemoteConfig) setDefaults() {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	// A change of the app's own copies must not change the rules.
+	c.Algorithms, c.Types, c.ScopeClaims, c.Scopes = slices.Clone(c.Algorithms), slices.Clone(c.Types), slices.Clone(c.ScopeClaims), maps.Clone(c.Scopes)
 }
 
 var asymmetric = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}

@@ -324,19 +324,24 @@ func TestRemoteBadProvider(t *testing.T) {
 			p := newProvider(t)
 			over = make(chan struct{})
 			t.Cleanup(func() { close(over) })
-			if strings.Contains(test.name, "slow") {
-				p.remote.limit = 50 * time.Millisecond
+			limit := func(d time.Duration) { // of a slow answer; a good one has the time that it needs
+				if strings.Contains(test.name, "slow") {
+					p.remote.limit = d
+				}
 			}
 			good := p.set
+			limit(50 * time.Millisecond)
 			p.serve(test.answer(p))
 			token := p.token("k1")
 			p.unavailable(token, test.says)
 			p.unavailable(token, test.says) // and nobody asks again at once
 			require.Equal(t, 1, p.remote.failures)
 			p.clock.now = p.clock.now.Add(time.Second) // but soon
+			limit(remoteTimeout)
 			p.serve(good, nil)
 			p.good(token)
 
+			limit(50 * time.Millisecond)
 			p.serve(test.answer(p)) // it fails later
 			p.clock.now = p.clock.now.Add(24*time.Hour - time.Second)
 			token = p.token("k1")
@@ -347,6 +352,7 @@ func TestRemoteBadProvider(t *testing.T) {
 			p.clock.now = p.clock.now.Add(time.Second)
 			p.unavailable(token, test.says)
 			p.clock.now = p.clock.now.Add(30 * time.Second)
+			limit(remoteTimeout)
 			p.serve(good, nil)
 			p.good(token)
 		})
@@ -363,20 +369,23 @@ func TestRemoteConfig(t *testing.T) {
 	good := RemoteConfig{Issuer: "https://x.example", Audience: "api"}
 	for names, edit := range map[string]func(*RemoteConfig){
 		"Issuer": func(c *RemoteConfig) { c.Issuer = "http://x.example" },
-		"RemoteConfig.Issuer must be an https URL, or http on the loopback": func(c *RemoteConfig) { c.Issuer = "http://localhost.example" },
-		"not \"http://10.0.0.1\"":       func(c *RemoteConfig) { c.Issuer = "http://10.0.0.1" },
-		"not \"http://0.0.0.0:8080\"":   func(c *RemoteConfig) { c.Issuer = "http://0.0.0.0:8080" },
-		"not \"http://[::]\"":           func(c *RemoteConfig) { c.Issuer = "http://[::]" },
-		"not \"http://a@localhost\"":    func(c *RemoteConfig) { c.Issuer = "http://a@localhost" },
-		"not \"ftp://localhost\"":       func(c *RemoteConfig) { c.Issuer = "ftp://localhost" },
-		"JWKSURL must be an https":      func(c *RemoteConfig) { c.JWKSURL = "http://x.example/jwks" },
-		"not \"http://localhost/jwks\"": func(c *RemoteConfig) { c.JWKSURL = "http://localhost/jwks" }, // the issuer is https
-		"not \"http://127.0.0.1/jwks\"": func(c *RemoteConfig) { c.Issuer, c.JWKSURL = "http://localhost", "http://127.0.0.1/jwks" },
-		"not \"http://x.example/k\"":    func(c *RemoteConfig) { c.Issuer, c.JWKSURL = "http://localhost", "http://x.example/k" },
-		"JWKSURL":                       func(c *RemoteConfig) { c.JWKSURL = "file:///etc/passwd" },
-		"Audience":                      func(c *RemoteConfig) { c.Audience = "" },
-		"Algorithms":                    func(c *RemoteConfig) { c.Algorithms = []string{"HS256"} },
-		"MaxStale":                      func(c *RemoteConfig) { c.MaxStale = -1 },
+		"RemoteConfig.Issuer must be an https URL": func(c *RemoteConfig) { c.Issuer = "http://localhost.example" },
+		"not \"http://10.0.0.1\"":                  func(c *RemoteConfig) { c.Issuer = "http://10.0.0.1" },
+		"not \"http://0.0.0.0:8080\"":              func(c *RemoteConfig) { c.Issuer = "http://0.0.0.0:8080" },
+		"not \"http://[::]\"":                      func(c *RemoteConfig) { c.Issuer = "http://[::]" },
+		"not \"http://a@localhost\"":               func(c *RemoteConfig) { c.Issuer = "http://a@localhost" },
+		"not \"ftp://localhost\"":                  func(c *RemoteConfig) { c.Issuer = "ftp://localhost" },
+		"JWKSURL must be an https":                 func(c *RemoteConfig) { c.JWKSURL = "http://x.example/jwks" },
+		"not \"http://localhost/jwks\"":            func(c *RemoteConfig) { c.JWKSURL = "http://localhost/jwks" }, // the issuer is https
+		"not \"http://127.0.0.1/jwks\"":            func(c *RemoteConfig) { c.Issuer, c.JWKSURL = "http://localhost", "http://127.0.0.1/jwks" },
+		"not \"http://x.example/k\"":               func(c *RemoteConfig) { c.Issuer, c.JWKSURL = "http://localhost", "http://x.example/k" },
+		"JWKSURL":                                  func(c *RemoteConfig) { c.JWKSURL = "file:///etc/passwd" },
+		"Audience":                                 func(c *RemoteConfig) { c.Audience = "" },
+		"\"read items\" is not one scope":          func(c *RemoteConfig) { c.Scopes = SameScopes("read items") },
+		"\"a\\\"b\" is not one scope":              func(c *RemoteConfig) { c.Scopes = map[string]string{"read": "a\"b"} },
+		"not \"https://a:xxxxx@x.example\"":        func(c *RemoteConfig) { c.Issuer = "https://a:letmein@x.example" },
+		"Algorithms":                               func(c *RemoteConfig) { c.Algorithms = []string{"HS256"} },
+		"MaxStale":                                 func(c *RemoteConfig) { c.MaxStale = -1 },
 	} {
 		c := good
 		edit(&c)
