@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// guard bounds guessing: it counts each attempt before it is checked.
+// guard counts each attempt before the secret is checked.
 type guard struct {
-	throttle throttle // nil: none
+	throttle throttle // nil: no attempt is counted
 	realm    string
 	tag      func(a Attempt, secret string) uint32
 	answers  answerer
@@ -38,7 +38,7 @@ func newGuard(c *Config, plugs *plugs, now clock, answers answerer) (*guard, err
 	return g, nil
 }
 
-// attempt completes the description of a try with a secret.
+// attempt adds the realm, the client address and the tag of the secret to a.
 func (g *guard) attempt(ctx context.Context, a Attempt, secret string) Attempt {
 	s := stateFrom(ctx)
 	a.Realm, a.Address, a.Shared = g.realm, s.address, s.shared != nil
@@ -48,7 +48,7 @@ func (g *guard) attempt(ctx context.Context, a Attempt, secret string) Attempt {
 	return a
 }
 
-// begin asks the throttle, and counts.
+// begin counts an attempt, or returns the error slow_down for a blocked attempt.
 func (g *guard) begin(ctx context.Context, a Attempt) (openAttempt, error) {
 	if g.throttle == nil {
 		return nil, nil
@@ -63,18 +63,18 @@ func (g *guard) begin(ctx context.Context, a Attempt) (openAttempt, error) {
 	return open, nil
 }
 
-// verdict is what was found out about an attempt.
+// verdict is the result of the check of an attempt.
 type verdict int
 
 const (
-	wrong     verdict = iota // it was a guess, and wrong
-	undecided                // it was not looked at, or was no guess
+	wrong     verdict = iota // a wrong guess
+	undecided                // not checked, or no guess
 	right
 )
 
-// guess counts an attempt as failed, lets check decide about it, and uncounts it if it
-// was right, or if nothing was decided. While the attempt is blocked, check is not
-// asked. userID is who has proved to be who. A panic counts as wrong.
+// guess counts an attempt as failed, calls check, and uncounts the attempt if the verdict
+// is right or undecided. For a blocked attempt, check is not called. userID is the user
+// whose identity is proved. After a panic of check the attempt stays counted.
 func (g *guard) guess(ctx context.Context, a Attempt, check func() (v verdict, userID string, err error)) error {
 	open, err := g.begin(ctx, a)
 	if err != nil {
@@ -85,9 +85,9 @@ func (g *guard) guess(ctx context.Context, a Attempt, check func() (v verdict, u
 	return err
 }
 
-// settle uncounts an attempt, unless it was wrong. It does so even if the client
-// disconnects. A throttle that fails has counted one attempt too many: that is an
-// event, and no answer.
+// settle uncounts an attempt unless the verdict is wrong, even if the client disconnects. A
+// failure of the throttle leaves one attempt too many counted: the failure is an event, and
+// the answer stays the same.
 func (g *guard) settle(ctx context.Context, open openAttempt, v verdict, userID string) {
 	if open == nil || v == wrong {
 		return
@@ -104,9 +104,10 @@ func (g *guard) settle(ctx context.Context, open openAttempt, v verdict, userID 
 	}
 }
 
-// judge reads what a plug says about somebody's secret. Only invalid_grant is a wrong
-// guess; any other answer of the plug, and its failure, is none. But a client that
-// disconnects must not make its guesses free.
+// judge returns the verdict about the answer of a plug that has checked a secret. A wrong
+// guess is the code invalid_grant, ErrNotFound, or a missing or disabled user; any other
+// error is undecided. After the client has disconnected every error is a wrong guess,
+// because otherwise the client could guess without being counted.
 func judge(ctx context.Context, plug string, r *TokenRequest, u *User, err error) (verdict, error) {
 	if errors.Is(err, ErrNotFound) || err == nil && u == nil {
 		return wrong, errInvalidGrant.because(EventLoginFailed, ReasonRefused, err)
@@ -122,7 +123,7 @@ func judge(ctx context.Context, plug string, r *TokenRequest, u *User, err error
 		return undecided, e
 	}
 	r.event.UserID = u.ID
-	switch reason := u.dead(r.now); { // what it has checked may be older than a change
+	switch reason := u.dead(r.now); { // the secret may have changed after the plug checked it
 	case u.ID == "":
 		return undecided, plugError(plug, errNoUserID)
 	case reason == ReasonUserDisabled:

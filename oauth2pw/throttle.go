@@ -9,93 +9,93 @@ import (
 	"time"
 )
 
-// AttemptKind says what an [Attempt] tries to prove, and so what counts apart.
+// AttemptKind is the kind of the secret of an [Attempt]. Each kind is counted separately,
+// except that codes are counted together with passwords.
 type AttemptKind string
 
 // The kinds of [Attempt].
 const (
-	// AttemptPassword is a password: of a login, or the old one of a change.
+	// AttemptPassword is a password: of a login, or the old password in ChangePassword.
 	AttemptPassword AttemptKind = "password"
-	// AttemptCode is another secret that can be guessed, such as a code by SMS:
-	// [TokenRequest.Guess]. It counts together with the user's passwords.
+	// AttemptCode is another secret that can be guessed, such as a code by SMS; see
+	// [TokenRequest.Guess]. Codes are counted together with the passwords of the user.
 	AttemptCode AttemptKind = "code"
-	// AttemptGrant is a request for a grant of Config.Grants. It counts for the
-	// address alone.
+	// AttemptGrant is a request for a grant of Config.Grants, counted only for the client
+	// address.
 	AttemptGrant AttemptKind = "grant"
-	// AttemptClient is the secret of a client. It counts for client and address.
+	// AttemptClient is the secret of a client, counted for the client at the address.
 	AttemptClient AttemptKind = "client"
 )
 
-// Attempt is a try to prove an identity, as a [Throttle] counts it. It holds no
-// secret.
+// Attempt is a try with a secret, as a [Throttle] counts it. An Attempt does not contain
+// the secret.
 type Attempt struct {
 	Kind AttemptKind
-	// Realm is Config.Realm: several Auths may share a throttle.
+	// Realm is Config.Realm, because several Auths may share a throttle.
 	Realm string
-	// UserID is the user whom the right secret would open: User.ID, of passwords
-	// and codes. Of a grant it is set for Succeed alone, to the user who logs in.
+	// UserID is the User.ID of the user that the correct secret would open, for passwords
+	// and codes. For a grant, UserID is set only in Succeed: the user who logs in.
 	UserID string
-	// Name is set instead of UserID where there is no such user, and where
-	// Config.Authenticate decides: the name, as Config.FoldName writes it. Of a
-	// client that does not exist it is the id that was sent. A UserID and an equal
-	// Name are two accounts.
+	// Name is set instead of UserID if no user has the name, and if Config.Authenticate is
+	// set: the name as Config.FoldName writes it. For a client that does not exist, Name is
+	// the id in the request. A UserID and an equal Name are two accounts.
 	Name string
-	// ClientID is a client that exists, of the kind AttemptClient.
+	// ClientID is the id of a client that exists, for AttemptClient.
 	ClientID string
-	// Address is the client's, invalid where it has none: on a Unix socket, or in a
-	// call of the app's own. Nothing is counted for an invalid address. An IPv6
-	// counts by its /64.
+	// Address is the client address. Invalid: no address, as on a Unix socket or in a call
+	// by the app itself; nothing is counted for an invalid address. An IPv6 is counted by
+	// its /64.
 	Address netip.Addr
-	// Shared: the address came with a forwarding header that no trusted proxy
-	// vouches for. Many clients may share it; it is never remembered as a user's
-	// own address.
+	// Shared is set if many clients may share Address, because its forwarding header is
+	// from an untrusted peer, unreadable, or not Config.ProxyHeader. A shared address never
+	// becomes a known address of a user.
 	Shared bool
-	// Tag is a keyed digest of the secret as sent, cut so short that the secret
-	// cannot be searched for. Equal tags of one account are the same guess.
+	// Tag is a keyed digest of the secret as sent, too short for a search for the secret.
+	// Equal tags of one account are the same guess.
 	Tag uint32
-	// HasTag says that there is a Tag. An attempt without one is never a repeat.
+	// HasTag is set if the attempt has a Tag. An attempt without a Tag is never a repeat.
 	HasTag bool
-	// Right: the secret was compared already, and is right. Begin then counts
-	// nothing and only tells whether the attempt is blocked; neither Succeed nor
-	// Cancel follows. Of the kind AttemptClient alone.
+	// Right is set if the secret was compared already and is correct, only for
+	// AttemptClient. Begin then counts nothing and returns only the wait; Succeed and
+	// Cancel do not follow.
 	Right bool
 }
 
-// Throttle bounds guessing. It counts first and uncounts later: parallel requests get
-// no more tries than sequential ones. Every method is called concurrently. An error
-// means that the throttle failed: 503 where Begin returns it, else an event.
+// Throttle counts and blocks attempts. A Throttle counts first and uncounts later: parallel
+// requests get no more tries than sequential requests. Every method is called concurrently.
+// An error means a failure of the throttle: 503 if Begin returns the error, otherwise only
+// an event.
 //
-// Config.ThrottleLimit lists the limits of the built-in one.
+// Config.ThrottleLimit lists the limits of the built-in throttle.
 type Throttle interface {
-	// Begin counts an attempt as failed, before anything is checked, and returns
-	// zero. If there were too many, it counts nothing and returns how long it takes
-	// until the next one may pass.
+	// Begin counts an attempt as failed, before the secret is checked, and returns zero. If
+	// the attempt is blocked, Begin counts nothing and returns the time until the next
+	// attempt may pass.
 	Begin(ctx context.Context, a Attempt) (wait time.Duration, err error)
-	// Succeed uncounts an attempt that Begin has counted, because it was right. It
-	// also uncounts what failed before for this account from this address, and
-	// remembers the address as the user's own.
+	// Succeed uncounts an attempt that Begin has counted, because the secret was correct.
+	// Succeed also uncounts the earlier failures of this account from this address, and
+	// makes the address a known address of the user.
 	Succeed(ctx context.Context, a Attempt) error
-	// Cancel uncounts an attempt that Begin has counted and that was no guess:
-	// nothing was checked, or the answer was another than "wrong".
+	// Cancel uncounts an attempt that Begin has counted and that was no guess: nothing was
+	// checked, or the answer was not "wrong".
 	Cancel(ctx context.Context, a Attempt) error
-	// Forget uncounts all that was counted for the account of a, and for the
-	// account from the address of a, if it has one.
+	// Forget uncounts everything for the account of a, and for the account at the address
+	// of a, if a has an address. This package does not call Forget.
 	Forget(ctx context.Context, a Attempt) error
 }
 
-// throttle is a [Throttle] as the core asks it: an attempt that was counted is settled
-// through what begin returns.
+// throttle is the [Throttle] inside the core: begin returns the counted attempt, and the
+// result of the attempt goes to its methods.
 type throttle interface {
-	// begin is Throttle.Begin. open is nil if the attempt is blocked, or if there is
-	// nothing to settle.
+	// begin is Throttle.Begin. open is nil if the attempt is blocked, and if its result
+	// changes nothing.
 	begin(ctx context.Context, a Attempt) (open openAttempt, wait time.Duration, err error)
 }
 
-// openAttempt is an attempt that was counted and is not settled yet. One that failed
-// is left as it is.
+// openAttempt is a counted attempt whose result is not known yet. A failed attempt needs no
+// call, because it stays counted.
 type openAttempt interface {
-	// succeed is Throttle.Succeed. userID is the user of an attempt that did not
-	// know it.
+	// succeed is Throttle.Succeed. userID is the user, for an attempt without a UserID.
 	succeed(ctx context.Context, userID string) error
 	cancel(ctx context.Context) error
 }
@@ -107,8 +107,8 @@ const (
 	maxThrottleWindow     = 7 * 24 * time.Hour
 )
 
-// newAttemptTag returns what makes the tags of attempts. Processes that share a
-// first refresh secret make the same.
+// newAttemptTag returns the function that makes the tags of attempts. Processes with the
+// same first refresh secret make the same tags.
 func newAttemptTag(secrets []Secret) func(a Attempt, secret string) uint32 {
 	key := randomKey()
 	if len(secrets) > 0 {

@@ -10,62 +10,68 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw/internal/attempts"
 )
 
-// memoryThrottle is the built-in Throttle. An account is a user, or a name that is
-// nobody's. A place is an address, which for IPv6 is a /64. An account knows the places
-// where it has succeeded within 30 days, 8 at most.
+// memoryThrottle is the built-in [Throttle], for one process.
 //
-// Of passwords and codes it lets pass, with a limit of N in a window W,
+// An account is a user, or a name: a name that no user has, or any name if
+// Config.Authenticate is set. A place is an address; an IPv6 /64 is one place. A place is
+// known to an account for 30 days after a success there; an account has at most 8 known
+// places. N is the limit, W is the window.
 //
-//	from a place that the account knows:
-//	N in W       for the account from the place
-//	100 N in W   from the place, for all accounts that know it; beyond it, one more for
-//	             each account that has none in W
+// Limits for passwords and codes, from a known place:
 //
-//	from any other place, or from none:
-//	N in W       for the account from the place
-//	3 N in 4 W   for the account from all such places
-//	10 N in W    from the place, for all accounts that do not know it
-//	100 N in W   from the /48 of an IPv6, for the same
+//	N in W       for the account at the place
+//	100 N in W   for the place, over all accounts that know it; above this limit, 1 more
+//	             for each account that has none in W
 //
-// Of other grants 10 N in W pass from a place and 100 N from a /48, and of wrong client
-// secrets N in W for a client from a place.
+// From any other place, or without a place:
 //
-// What is right does not count. The same wrong secret of an account from a place counts
-// once in W for both, up to 3 N repeats, and each time for the place. The secret that was
-// right last counts for the place alone, for W: a program may log in many times at once.
+//	N in W       for the account at the place
+//	3 N in 4 W   for the account, over all such places
+//	10 N in W    for the place, over all accounts that do not know it
+//	100 N in W   for the /48 of an IPv6, over the same accounts
 //
-// What nobody has to pay for (names, client ids) is counted apart from users and
-// clients, so that it takes no room of theirs; and what strangers do is counted apart
-// from what comes from known places.
+// Limits for other grants: 10 N in W for a place, 100 N in W for a /48. Limit for wrong
+// client secrets: N in W for a client at a place.
+//
+// A correct secret is uncounted. The same wrong secret of an account at a place is counted
+// once in W for the account, for up to 3 N repeats; each repeat is counted for the place.
+// The last correct secret is counted only for the place, for W, because a program may log
+// in many times at once.
+//
+// Memory is bounded: each counter is exact for a limited number of keys, and never counts
+// too few for all others. Names and unknown client ids have counters of their own, because
+// an attacker can invent any number of them: they take no room from users and clients.
+// Attempts from known places have counters of their own, because attempts of strangers must
+// not block them.
 type memoryThrottle struct {
-	seed maphash.Seed // keys are hashes: no name is kept
+	seed maphash.Seed // of keys: keys are hashes, and no name is stored
 
 	mu    sync.Mutex
 	clock *attempts.Clock
 
-	known *attempts.Places // of accounts
+	known *attempts.Places // known places of accounts
 
 	// Passwords and codes.
 	home        accountCounters   // from known places
-	homePlaces  *attempts.Counter // the same, by place
-	users       accountCounters   // from other places, at users
-	names       accountCounters   // the same, at names that are nobody's
-	places      *attempts.Counter // the same, at both, by place
-	networks    *attempts.Counter // the same, by /48
+	homePlaces  *attempts.Counter // from known places, by place
+	users       accountCounters   // of users, from other places
+	names       accountCounters   // of names, from other places
+	places      *attempts.Counter // of users and names, by place
+	networks    *attempts.Counter // of users and names, by /48
 	grantPlaces *attempts.Counter // requests for other grants
 	grantNets   *attempts.Counter
-	clients     accountCounters // secrets of clients
-	noClients   accountCounters // secrets of clients that do not exist
+	clients     accountCounters // secrets of existing clients
+	noClients   accountCounters // secrets of unknown clients
 }
 
 // accountCounters count by account: a user, a name or a client.
 type accountCounters struct {
 	pairs    *attempts.Counter // by account and place
-	guesses  *attempts.Guesses // the same
-	accounts *attempts.Counter // nil: without a limit
+	guesses  *attempts.Guesses // by account and place
+	accounts *attempts.Counter // nil: no limit over all places
 }
 
-// An account beyond knownAccounts takes the place of the one whose last success is longest ago.
+// Above knownAccounts, a new account replaces the account whose last success is oldest.
 const (
 	knownTime     = 30 * 24 * time.Hour
 	knownPerUser  = 8
@@ -96,19 +102,21 @@ func newMemoryThrottle(limit int, window time.Duration, now func() time.Time) *m
 	}
 }
 
-// openCount is an attempt that was counted.
+// openCount is a counted attempt.
 type openCount struct {
 	throttle *memoryThrottle
 	attempt  Attempt
 	keys     attemptKeys
 	counts   [4]attempts.Count
 
-	// For an attempt with a tag that is not the one that was right last.
-	guess   *attempts.Guess // has the counts of account and pair
+	// Set for an attempt with a tag, unless the tag is that of the last correct secret or
+	// there is no room to remember it.
+	guess   *attempts.Guess // has the counts of the account and of the pair
 	guesses *attempts.Guesses
 }
 
-// begin: what is counted, and when it is blocked.
+// begin counts an attempt in the counters of its kind, or returns the wait of a blocked
+// attempt.
 func (t *memoryThrottle) begin(_ context.Context, a Attempt) (openAttempt, time.Duration, error) {
 	k := t.keys(a)
 	t.mu.Lock()
@@ -135,7 +143,7 @@ func (t *memoryThrottle) begin(_ context.Context, a Attempt) (openAttempt, time.
 	return open, 0, nil
 }
 
-// beginHome: an attempt from a place that the account knows.
+// beginHome counts an attempt from a known place.
 func (t *memoryThrottle) beginHome(open *openCount, now attempts.Time) time.Duration {
 	k := open.keys
 	own, shared := bounds{{t.home.pairs, k.pair}}, bounds{{t.homePlaces, k.place}}
@@ -146,7 +154,7 @@ func (t *memoryThrottle) beginHome(open *openCount, now attempts.Time) time.Dura
 		if t.home.pairs.Len(k.pair, now) > 0 {
 			return wait
 		}
-		// The first of this account is never kept out by others.
+		// Attempts of other accounts never block the first attempt of this account.
 		open.count(now, own, shared)
 		return 0
 	}
@@ -154,9 +162,9 @@ func (t *memoryThrottle) beginHome(open *openCount, now attempts.Time) time.Dura
 	return 0
 }
 
-// beginAway: an attempt from any other place, or from none; or from a known one, but with a
-// forwarding header that nobody vouches for: such a header must not double the limit of the
-// account from there.
+// beginAway counts an attempt from any other place, or without a place. An attempt from a
+// known place with an untrusted forwarding header is counted here too, but in the pair of
+// the known place: the header must not double the limit of the account at this place.
 func (t *memoryThrottle) beginAway(open *openCount, known bool, now attempts.Time) time.Duration {
 	k, set := open.keys, t.away(open.attempt)
 	own, shared := bounds{{set.accounts, k.account}}, bounds{{t.places, k.place}, {t.networks, k.network}}
@@ -173,7 +181,8 @@ func (t *memoryThrottle) beginAway(open *openCount, known bool, now attempts.Tim
 	return 0
 }
 
-// away returns what counts attempts at an account from places that it does not know.
+// away returns the counters for attempts of an account from places that are not known to
+// it.
 func (t *memoryThrottle) away(a Attempt) *accountCounters {
 	if a.UserID == "" {
 		return &t.names
@@ -181,8 +190,8 @@ func (t *memoryThrottle) away(a Attempt) *accountCounters {
 	return &t.users
 }
 
-// beginClient: only wrong secrets count. A right one is blocked by what was counted
-// for this very client and place alone, and clears it.
+// beginClient counts only wrong secrets. A correct secret is blocked only by attempts of
+// this client at this place, counted exactly, and otherwise clears them.
 func (t *memoryThrottle) beginClient(open *openCount, now attempts.Time) time.Duration {
 	a, k := open.attempt, open.keys
 	if k.place == 0 {
@@ -207,8 +216,9 @@ func (t *memoryThrottle) beginClient(open *openCount, now attempts.Time) time.Du
 	return wait
 }
 
-// succeed: what was right is uncounted, and so is what failed for this account from
-// this place. From now on the account knows the place.
+// succeed uncounts the attempt, and clears the failures of the account at this place. The
+// failures stay counted for the account over all places. The place becomes known to the
+// account.
 func (o *openCount) succeed(_ context.Context, userID string) error {
 	t, a, k := o.throttle, o.attempt, o.keys
 	if a.Kind == AttemptGrant {
@@ -233,7 +243,7 @@ func (o *openCount) succeed(_ context.Context, userID string) error {
 	return nil
 }
 
-// cancel: what was no guess is uncounted, and nothing else.
+// cancel uncounts the attempt, and nothing else.
 func (o *openCount) cancel(context.Context) error {
 	o.throttle.mu.Lock()
 	defer o.throttle.mu.Unlock()
@@ -241,8 +251,8 @@ func (o *openCount) cancel(context.Context) error {
 	return nil
 }
 
-// forget: what was counted for an account, and for the account from a place. The places
-// that it knows stay.
+// forget clears the counters of an account over all places, and of the account at one
+// place. Known places stay known.
 func (t *memoryThrottle) forget(a Attempt) {
 	k := t.keys(a)
 	t.mu.Lock()
@@ -258,8 +268,8 @@ func (t *memoryThrottle) clearPair(set *accountCounters, k attemptKeys) {
 	set.guesses.Clear(k.pair)
 }
 
-// bounds are the counters that an attempt counts in, with its keys there. A key of 0
-// is none, and so is a nil counter.
+// bounds are up to two counters, each with a key of an attempt. A nil counter and the key 0
+// are skipped.
 type bounds [2]bound
 
 type bound struct {
@@ -267,7 +277,7 @@ type bound struct {
 	key     uint64
 }
 
-// wait returns how long the longest wait is.
+// wait returns the longest wait of the counters.
 func (b bounds) wait(now attempts.Time) (wait time.Duration) {
 	for _, l := range b {
 		if l.counter != nil && l.key != 0 {
@@ -286,8 +296,8 @@ func (b bounds) add(now attempts.Time) (counts [2]attempts.Count) {
 	return counts
 }
 
-// countGuess counts an attempt at an account: in own, which is the account's, unless its
-// secret was tried before or was right last; and in shared in any case.
+// countGuess counts an attempt in shared, and in own, the counters of the account. A repeat
+// and the last correct secret are not counted in own.
 func (o *openCount) countGuess(now attempts.Time, guesses *attempts.Guesses, own, shared bounds) {
 	a, pair := o.attempt, o.keys.pair
 	if a.HasTag {
@@ -308,7 +318,7 @@ func (o *openCount) countGuess(now attempts.Time, guesses *attempts.Guesses, own
 	o.count(now, own, shared)
 }
 
-// countAll counts an attempt, or returns how long it is blocked.
+// countAll counts an attempt in b, or returns the wait.
 func (o *openCount) countAll(now attempts.Time, b bounds) time.Duration {
 	wait := b.wait(now)
 	if wait == 0 {
@@ -331,12 +341,12 @@ func (o *openCount) uncount(now attempts.Time) {
 	}
 }
 
-// attemptKeys are what an attempt counts for. 0 is none.
+// attemptKeys are the keys of an attempt in the counters. 0: no key.
 type attemptKeys struct {
 	account uint64
-	pair    uint64 // the account from the place; with no place, from anywhere without one
+	pair    uint64 // the account at the place, or the account without a place
 	place   uint64
-	network uint64 // of an IPv6
+	network uint64 // the /48 of an IPv6
 }
 
 func (t *memoryThrottle) keys(a Attempt) (k attemptKeys) {
@@ -373,12 +383,12 @@ func (t *memoryThrottle) hash(what, realm, id string, place netip.Addr) uint64 {
 		h.WriteByte(0)
 	}
 	bytes := place.As16()
-	h.WriteByte(byte(place.BitLen())) // 0 for none
+	h.WriteByte(byte(place.BitLen())) // 0: no place
 	h.Write(bytes[:])
 	return h.Sum64() | 1<<63
 }
 
-// placeOf returns the network of an IPv6 that counts as one, and an IPv4 as it is.
+// placeOf returns the network of an IPv6 with this many bits, or an IPv4 unchanged.
 func placeOf(ip netip.Addr, bits int) netip.Addr {
 	if !ip.Is6() {
 		return ip

@@ -5,22 +5,22 @@ import "time"
 // Time is the time of a [Clock], in nanoseconds.
 type Time int64
 
-// Clock turns a clock that may be set back into one that never falls: while the
-// other goes back, it stands still; from there both go on together.
+// Clock makes a time that never goes back from a clock that can be set back. A step back of
+// the other clock adds nothing; each later step forward is added.
 type Clock struct {
 	now     func() time.Time
 	last    time.Time
 	elapsed Time
 }
 
-// NewClock returns a Clock over now. It begins at zero.
+// NewClock returns a Clock over now. The first time is about zero.
 func NewClock(now func() time.Time) *Clock { return &Clock{now: now, last: now()} }
 
-// longestStep bounds the time that passes between two questions. Everything that is
-// counted is forgotten by then, and a clock that jumps for ever does not run over.
+// longestStep limits the time that one call of Now adds. Every count expires within one
+// such step, and one wrong reading of the other clock does not overflow Time.
 const longestStep = 60 * 24 * time.Hour
 
-// Now returns the time since the Clock was made.
+// Now returns the time since NewClock.
 func (c *Clock) Now() Time {
 	t := c.now()
 	if step := t.Sub(c.last); step > 0 {

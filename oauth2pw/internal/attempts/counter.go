@@ -5,17 +5,18 @@ import (
 	"time"
 )
 
-// Counter counts attempts by key in a sliding window: exactly for as many keys at a
-// time as it has room for, and for the others in a sketch, which never counts too few.
-// A key that is counted exactly makes room for no other.
+// Counter counts attempts by key in a sliding window. A limited number of keys is counted
+// exactly; all other keys are counted in a sketch, which never counts too few. A key that
+// is counted exactly is never displaced by another key.
 type Counter struct {
 	limit int
 	rows  table[[]Time] // the oldest first
 	over  sketch
 }
 
-// NewCounter returns a Counter that lets limit attempts pass in a window. keys is how
-// many keys are counted exactly, width, a power of two, the size of the sketch.
+// NewCounter returns a Counter that lets limit attempts pass in a window. keys is the
+// number of keys that are counted exactly. width, a power of two, is the number of cells in
+// each row of the sketch.
 func NewCounter(limit int, window time.Duration, keys, width int) *Counter {
 	return &Counter{
 		limit: limit,
@@ -24,12 +25,12 @@ func NewCounter(limit int, window time.Duration, keys, width int) *Counter {
 	}
 }
 
-// Count is one attempt where it was counted. The zero Count is none.
+// Count is one counted attempt. The zero Count is no attempt.
 type Count struct {
 	in   *Counter
 	key  uint64
-	row  *row[[]Time] // nil: in the sketch
-	when Time         // or, in the sketch, the number of the generation
+	row  *row[[]Time] // nil: counted in the sketch
+	when Time         // the time; in the sketch, the number of the generation
 }
 
 // Add counts an attempt.
@@ -42,13 +43,13 @@ func (c *Counter) Add(key uint64, now Time) Count {
 	return Count{in: c, key: key, row: r, when: now}
 }
 
-// Remove takes an attempt back, if it still counts.
+// Remove uncounts an attempt, if the attempt is still counted.
 func (n Count) Remove(now Time) {
 	switch c := n.in; {
 	case c == nil:
 	case n.row == nil:
 		c.over.remove(n.key, uint64(n.when), now)
-	case c.rows.find(n.key, now) == n.row: // neither forgotten nor cleared
+	case c.rows.find(n.key, now) == n.row: // the row is still there
 		if i, found := slices.BinarySearch(n.row.value, n.when); found {
 			n.row.value = slices.Delete(n.row.value, i, i+1)
 		}
@@ -58,18 +59,18 @@ func (n Count) Remove(now Time) {
 	}
 }
 
-// Clear forgets what was counted exactly for a key.
+// Clear forgets the exact counts of a key. Counts in the sketch stay.
 func (c *Counter) Clear(key uint64) { c.rows.drop(key) }
 
-// Len is how many attempts count for a key.
+// Len returns the number of counted attempts of a key.
 func (c *Counter) Len(key uint64, now Time) int {
 	return len(c.exactly(key, now)) + c.over.count(key, now)
 }
 
-// Wait is how long it takes until an attempt for a key passes; zero: it does now.
+// Wait returns the time until an attempt for a key may pass. Zero: now.
 func (c *Counter) Wait(key uint64, now Time) time.Duration {
 	times, more := c.exactly(key, now), c.over.count(key, now)
-	first := len(times) + more - c.limit // the first that must expire
+	first := len(times) + more - c.limit // the index of the first attempt that must expire
 	switch {
 	case first < 0:
 		return 0
@@ -80,7 +81,7 @@ func (c *Counter) Wait(key uint64, now Time) time.Duration {
 	}
 }
 
-// WaitExactly is Wait by what was counted exactly: no other key has a part in it.
+// WaitExactly is Wait without the sketch: no other key changes the result.
 func (c *Counter) WaitExactly(key uint64, now Time) time.Duration {
 	times := c.exactly(key, now)
 	if first := len(times) - c.limit; first >= 0 {
@@ -89,7 +90,7 @@ func (c *Counter) WaitExactly(key uint64, now Time) time.Duration {
 	return 0
 }
 
-// exactly returns the attempts that are counted exactly for a key.
+// exactly returns the times of the attempts of a key that are counted exactly.
 func (c *Counter) exactly(key uint64, now Time) []Time {
 	r := c.rows.find(key, now)
 	if r == nil {
@@ -99,7 +100,7 @@ func (c *Counter) exactly(key uint64, now Time) []Time {
 	return r.value
 }
 
-// within removes the times that are older than the window.
+// within removes the times outside of the window.
 func (c *Counter) within(times []Time, now Time) []Time {
 	n := 0
 	for n < len(times) && times[n] <= now-c.rows.window {

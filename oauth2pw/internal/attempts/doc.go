@@ -1,10 +1,9 @@
-// Package attempts counts failed attempts in bounded memory. It knows nothing of
-// passwords and protocols: what is counted has a key of 64 bits, which the caller
-// makes with a seeded hash.
+// Package attempts counts failed attempts in bounded memory. The package knows no passwords
+// and no protocols: a key has 64 bits, and the caller makes it with a seeded hash.
 //
-// A [Counter] counts for each key in a sliding window. [Guesses] remembers which
-// secrets were tried for a key, by a tag. [Places] remembers where a key succeeded.
-// A [Clock] gives the time to all of them: it never falls.
+// A [Counter] counts the attempts of a key in a sliding window. [Guesses] remembers the
+// tried secrets of a key, by a tag of each. [Places] remembers the places where a key has
+// succeeded. A [Clock] gives the time to all of them, and never goes back.
 //
-// None of the types may be used concurrently: the caller holds a lock.
+// No type is safe for concurrent use: the caller holds a lock.
 package attempts

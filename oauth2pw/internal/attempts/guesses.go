@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// Guesses remembers which secrets were tried for a key within a window, by a tag of
-// each, so that the same secret again is no new guess.
+// Guesses remembers the tried secrets of a key within a window, by a tag of each. A known
+// secret is a repeat and no new guess.
 type Guesses struct {
-	repeats int // how many repeats a key has in a window
+	repeats int // the highest number of repeats of a key in a window
 	rows    table[guesses]
 }
 
 type guesses struct {
 	tried    []*Guess
 	repeated []Time
-	right    *proof // nil: nothing was right within the window
+	right    *proof // the last correct secret; nil: no correct secret
 }
 
 type proof struct {
@@ -23,14 +23,14 @@ type proof struct {
 	at  Time
 }
 
-// NewGuesses returns a memory for so many keys. A key has so many repeats in a window,
-// of all its secrets together.
+// NewGuesses returns a memory of at most keys keys. repeats is the highest number of
+// repeats of a key in a window, over all its secrets.
 func NewGuesses(repeats int, window time.Duration, keys int) *Guesses {
 	return &Guesses{repeats: repeats, rows: newTable[guesses](Time(window), keys)}
 }
 
-// Guess is one secret of one key. It has the counts that its first use made, and keeps
-// them while any of its uses is not taken back.
+// Guess is one secret of one key. Counts are the counts of its first use, and stay until
+// every use is taken back.
 type Guess struct {
 	Counts [2]Count
 	tag    uint32
@@ -38,15 +38,14 @@ type Guess struct {
 	uses   int
 }
 
-// Proven reports whether the secret of a tag was right within the window, and was the
-// last one that was.
+// Proven reports whether the tag is that of the last correct secret, within the window.
 func (g *Guesses) Proven(key uint64, tag uint32, now Time) bool {
 	r := g.rows.find(key, now)
 	return r != nil && r.value.right != nil && r.value.right.tag == tag && r.value.right.at > now-g.rows.window
 }
 
-// Repeat notes that a secret comes again, and returns its guess; nil: it is a new one,
-// or the key has no repeats left.
+// Repeat notes a repeat of a secret and returns its guess. Nil: the secret is new, or the
+// key has no repeats left.
 func (g *Guesses) Repeat(key uint64, tag uint32, now Time) *Guess {
 	r := g.rows.find(key, now)
 	if r == nil {
@@ -64,7 +63,7 @@ func (g *Guesses) Repeat(key uint64, tag uint32, now Time) *Guess {
 	return v.tried[i]
 }
 
-// Try notes the first use of a secret; nil: there is no room to remember it.
+// Try notes the first use of a secret. Nil: no room.
 func (g *Guesses) Try(key uint64, tag uint32, now Time) *Guess {
 	r := g.rows.touch(key, now)
 	if r == nil {
@@ -76,12 +75,12 @@ func (g *Guesses) Try(key uint64, tag uint32, now Time) *Guess {
 	return t
 }
 
-// TakeBack takes a use of a guess back. With the last one the guess is forgotten, and
-// its counts are removed.
+// TakeBack takes one use of a guess back. With the last use the guess is forgotten, and its
+// counts are removed.
 func (g *Guesses) TakeBack(key uint64, t *Guess, now Time) {
 	r := g.rows.find(key, now)
 	if t.uses--; t.uses > 0 {
-		if r != nil && len(r.value.repeated) > 0 { // whichever: they are alike
+		if r != nil && len(r.value.repeated) > 0 { // any of the repeats: all are equal
 			r.value.repeated = slices.Delete(r.value.repeated, len(r.value.repeated)-1, len(r.value.repeated))
 		}
 		return
@@ -94,17 +93,17 @@ func (g *Guesses) TakeBack(key uint64, t *Guess, now Time) {
 	}
 }
 
-// Prove notes that a secret was right. What was tried before is forgotten.
+// Prove notes a correct secret, and forgets the tried secrets of the key.
 func (g *Guesses) Prove(key uint64, tag uint32, now Time) {
 	if r := g.rows.touch(key, now); r != nil {
 		r.value = guesses{right: &proof{tag, now}}
 	}
 }
 
-// Clear forgets what was tried for a key, and what was right.
+// Clear forgets the tried secrets and the correct secret of a key.
 func (g *Guesses) Clear(key uint64) { g.rows.drop(key) }
 
-// forget removes what was tried up to a time.
+// forget removes the tries up to a time.
 func (v *guesses) forget(until Time) {
 	v.tried = slices.DeleteFunc(v.tried, func(t *Guess) bool { return t.at <= until })
 	v.repeated = slices.DeleteFunc(v.repeated, func(at Time) bool { return at <= until })

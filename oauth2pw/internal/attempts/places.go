@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Places remembers where a key has succeeded within a time: the latest few places of
-// each key, for as many keys as there is room for, the latest ones.
+// Places remembers the places where a key has succeeded within a window: the latest places
+// of each key, for the latest keys. Both numbers are limited.
 type Places struct {
 	most int
 	rows table[[]place]
@@ -17,12 +17,12 @@ type place struct {
 	at  Time
 }
 
-// NewPlaces returns a memory for so many keys, of so many places each.
+// NewPlaces returns a memory of at most keys keys, with at most places places each.
 func NewPlaces(places int, window time.Duration, keys int) *Places {
 	return &Places{most: places, rows: newTable[[]place](Time(window), keys)}
 }
 
-// Has reports whether a key has succeeded at a place.
+// Has reports whether a key has succeeded at a place within the window.
 func (p *Places) Has(key, at uint64, now Time) bool {
 	r := p.rows.find(key, now)
 	return r != nil && slices.ContainsFunc(r.value, func(l place) bool {
@@ -30,7 +30,8 @@ func (p *Places) Has(key, at uint64, now Time) bool {
 	})
 }
 
-// Add notes that a key has succeeded at a place.
+// Add notes the success of a key at a place. Without room, the key whose last success is
+// oldest is forgotten.
 func (p *Places) Add(key, at uint64, now Time) {
 	r := p.rows.touch(key, now)
 	if r == nil {
@@ -39,7 +40,7 @@ func (p *Places) Add(key, at uint64, now Time) {
 	}
 	r.value = slices.DeleteFunc(r.value, func(l place) bool { return l.key == at })
 	if len(r.value) == p.most {
-		r.value = slices.Delete(r.value, 0, 1) // the oldest stands first
+		r.value = slices.Delete(r.value, 0, 1) // the oldest is first
 	}
 	r.value = append(r.value, place{at, now})
 }

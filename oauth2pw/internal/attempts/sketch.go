@@ -2,18 +2,19 @@ package attempts
 
 import "math"
 
-// sketch counts for any number of keys in fixed memory, and never too few: in two
-// generations of a window each, in two rows of cells, of which the lesser counts. It
-// takes its memory when it is first needed.
+// sketch counts for any number of keys in fixed memory, and never counts too few. A
+// generation is one window long; the sketch has the current and the previous generation.
+// Each generation has two rows of cells, and the count of a key is the smaller one of its
+// two cells. The memory is allocated at the first add.
 type sketch struct {
 	window Time
 	width  int // a power of two
 	began  Time
-	turn   uint64         // the number of the present generation
-	cells  [2][2][]uint16 // of the present generation, and of the one before
+	turn   uint64         // the number of the current generation
+	cells  [2][2][]uint16 // of the current and of the previous generation
 }
 
-// add counts, and returns the generation in which it did.
+// add counts an attempt, and returns its generation.
 func (s *sketch) add(key uint64, now Time) (turn uint64) {
 	if s.cells[0][0] == nil {
 		s.began = now
@@ -32,21 +33,21 @@ func (s *sketch) add(key uint64, now Time) (turn uint64) {
 	return s.turn
 }
 
-// remove takes one count of a generation back.
+// remove uncounts an attempt of a generation.
 func (s *sketch) remove(key, turn uint64, now Time) {
 	s.advance(now)
 	if s.turn-turn > 1 {
-		return // forgotten already
+		return // already forgotten
 	}
 	for _, cell := range s.at(int(s.turn-turn), key) {
-		if *cell < math.MaxUint16 { // a full one has lost count
+		if *cell < math.MaxUint16 { // the number of a full cell is unknown
 			*cell--
 		}
 	}
 }
 
-// count is at least what was counted within a window, and at most what was counted
-// within two, for this key and for those that share its cells.
+// count returns at least the number of attempts within one window, and at most the number
+// within two windows, of this key and of the keys that share its cells.
 func (s *sketch) count(key uint64, now Time) int {
 	if s.cells[0][0] == nil {
 		return 0
@@ -55,7 +56,7 @@ func (s *sketch) count(key uint64, now Time) int {
 	return s.generation(0, key) + s.generation(1, key)
 }
 
-// wait is how long a count stays at a limit at most.
+// wait returns the longest time for which the count can stay at a limit.
 func (s *sketch) wait(key uint64, limit int, now Time) Time {
 	next := s.began + s.window - now
 	if s.generation(0, key) >= limit {
@@ -67,7 +68,7 @@ func (s *sketch) wait(key uint64, limit int, now Time) Time {
 func (s *sketch) generation(g int, key uint64) int {
 	cells := s.at(g, key)
 	n := int(min(*cells[0], *cells[1]))
-	if n == math.MaxUint16 { // or more: it has lost count
+	if n == math.MaxUint16 { // full: the number is unknown
 		return math.MaxInt32
 	}
 	return n
@@ -78,7 +79,7 @@ func (s *sketch) at(g int, key uint64) [2]*uint16 {
 	return [2]*uint16{&s.cells[g][0][key&mask], &s.cells[g][1][key>>32&mask]}
 }
 
-// advance begins as many generations as are due.
+// advance begins each generation that is due.
 func (s *sketch) advance(now Time) {
 	due := (now - s.began) / s.window
 	for range min(due, 2) {

@@ -1,12 +1,11 @@
 package attempts
 
-// table keeps a row for each key that was touched within a window, at most max of
-// them.
+// table has one row for each key that was touched within a window, and at most max rows.
 type table[V any] struct {
 	window         Time
 	max            int
 	rows           map[uint64]*row[V]
-	oldest, newest *row[V] // in the order in which they were touched
+	oldest, newest *row[V] // in the order of their touches
 }
 
 type row[V any] struct {
@@ -20,14 +19,14 @@ func newTable[V any](window Time, most int) table[V] {
 	return table[V]{window: window, max: most, rows: make(map[uint64]*row[V])}
 }
 
-// find returns the row of a key, nil if there is none.
+// find returns the row of a key, or nil.
 func (t *table[V]) find(key uint64, now Time) *row[V] {
 	t.expire(now)
 	return t.rows[key]
 }
 
-// touch returns the row of a key as the newest, and makes it if there is none. It
-// returns nil if there is no room.
+// touch makes the row of a key the newest and returns it. A missing row is made; nil: no
+// room.
 func (t *table[V]) touch(key uint64, now Time) *row[V] {
 	r := t.find(key, now)
 	switch {
