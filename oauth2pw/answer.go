@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// answerer answers with errors.
+// answerer writes error answers.
 type answerer struct {
 	realm  string
 	body   func(ctx context.Context, e *Error) any // Config.ErrorBody
@@ -19,31 +19,30 @@ type answerer struct {
 
 const defaultRealm = "api"
 
-// newAnswerer returns what answers outside of an Auth.
+// newAnswerer returns the answerer of handlers without an Auth.
 func newAnswerer(realm string, body func(context.Context, *Error) any, onEvent func(context.Context, Event)) answerer {
 	return answerer{withDefault(realm, defaultRealm), body, newReporter(onEvent, nil, time.Now)}
 }
 
 var defaultAnswerer = newAnswerer("", nil, nil)
 
-// WriteError answers a request with err, as the token endpoint and the
-// middleware do: an [*Error] becomes its status, headers and JSON body, and any
-// other error is a 503 that says nothing about its cause, which goes to slog.Default. It
-// is for endpoints on [ParsePasswordRequestForm]; handlers of an app with an [Auth] use
-// [Auth.WriteError].
+// WriteError answers a request with err, as the token endpoint and the middleware do. An
+// [*Error] becomes its status, headers and JSON body. Any other error becomes a 503 without
+// the cause, which goes to slog.Default. WriteError is for endpoints on
+// [ParsePasswordRequestForm]; the handlers of an app with an [Auth] use [Auth.WriteError].
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	defaultAnswerer.refuse(r.Context(), w, err, Event{Kind: EventRequestRefused})
 }
 
-// WriteError is the package's [WriteError] with the realm, the error body and the events
-// of the [Config]. The errors of the methods of an Auth are events already, and are
-// told once.
+// WriteError is the package's [WriteError] with the realm, the error body and the events of
+// the [Config]. An error of a method of Auth is already an event, and makes no second
+// event.
 func (a *Auth) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	a.answers.refuse(a.proxies.withAddress(r), w, err, Event{Kind: EventRequestRefused})
 }
 
-// refuse tells the event hook about err and answers with it. A hook that panics
-// makes it a 500.
+// refuse sends err to the event hook and answers the request with err. If the hook panics,
+// the answer is a 500.
 func (a answerer) refuse(ctx context.Context, w http.ResponseWriter, err error, event Event) {
 	e := asError(err)
 	full, body, failed := a.prepare(ctx, e, event)
@@ -72,7 +71,7 @@ func (a answerer) refuse(ctx context.Context, w http.ResponseWriter, err error, 
 	writeJSON(w, full.Status, body)
 }
 
-// prepare runs the hooks.
+// prepare calls Config.OnEvent and Config.ErrorBody.
 func (a answerer) prepare(ctx context.Context, e *Error, event Event) (full *Error, body []byte, failed error) {
 	defer recoverPlug(&failed)
 	full = e.complete()
@@ -80,7 +79,7 @@ func (a answerer) prepare(ctx context.Context, e *Error, event Event) (full *Err
 	return full, a.encode(ctx, full), nil
 }
 
-// tell completes an event by what e says and hands it to the hook. Missing
+// tell completes an event with the fields of e and sends the event to the hook. Missing
 // credentials are not an event.
 func (a answerer) tell(ctx context.Context, e *Error, event Event) {
 	if e.told || e.Code == "unauthorized" {
@@ -91,9 +90,8 @@ func (a answerer) tell(ctx context.Context, e *Error, event Event) {
 	a.events.emit(ctx, event)
 }
 
-// told does something outside of the endpoints that may be refused, and tells the
-// event hook if it was: the error is an *Error, nil if it was not. A panic of a plug, the
-// hook included, becomes a refusal.
+// told calls do, outside of the endpoints, and makes a refusal an event. The returned error
+// is an *Error; nil: nothing was refused. A panic of a plug or of the hook is a refusal.
 func (a answerer) told(ctx context.Context, event *Event, do func() error) error {
 	refusal := recovered(do)
 	if refusal == nil {
@@ -107,7 +105,7 @@ func (a answerer) told(ctx context.Context, event *Event, do func() error) error
 	return &e
 }
 
-// encode returns the body of e. The hook sees the public part only.
+// encode returns the body of e. Config.ErrorBody gets only the public part.
 func (a answerer) encode(ctx context.Context, e *Error) []byte {
 	if a.body != nil {
 		public := &Error{Code: e.Code, Description: e.Description, Status: e.Status, RetryAfter: e.RetryAfter, Extra: maps.Clone(e.Extra)}
@@ -125,15 +123,14 @@ func (a answerer) encode(ctx context.Context, e *Error) []byte {
 	maps.Copy(members, e.Extra)
 	members["error"], members["error_description"] = e.Code, description
 	body, err := json.Marshal(members)
-	if err != nil { // an Extra that JSON cannot hold
+	if err != nil { // JSON cannot encode a value of Extra
 		body, _ = json.Marshal(map[string]string{"error": e.Code, "error_description": description})
 	}
 	return body
 }
 
-// challenge returns the WWW-Authenticate value of e (RFC 6750, section 3; RFC
-// 7617, section 2). The answer to a request without credentials carries no
-// error attributes.
+// challenge returns the WWW-Authenticate value of e (RFC 6750, section 3; RFC 7617, section
+// 2). The answer to a request without credentials has no error attributes.
 func (a answerer) challenge(e *Error) string {
 	var b strings.Builder
 	b.WriteString(e.scheme + ` realm="` + quotedString.Replace(a.realm) + `"`)
@@ -148,8 +145,7 @@ func (a answerer) challenge(e *Error) string {
 
 var quotedString = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// writeJSON answers with headers that keep any cache from storing it (RFC 6749,
-// section 5.1).
+// writeJSON writes an answer with headers against caching (RFC 6749, section 5.1).
 func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -157,5 +153,5 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	h.Set("Pragma", "no-cache")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // the client is gone; nobody is left to tell
+	_, _ = w.Write(body) // an error means: the client has disconnected
 }

@@ -7,11 +7,10 @@ import (
 	"time"
 )
 
-// Auth is the login of an app. It is made by [New], and is safe for concurrent
-// use.
+// Auth is the login of an app, made by [New]. An Auth is safe for concurrent use.
 type Auth struct{ *parts } // behind a pointer: printing an Auth prints no plug
 
-// parts are the parts of an Auth. Each uses only those above it.
+// parts are the parts of an Auth. Each part uses only parts above it.
 type parts struct {
 	answers   answerer
 	proxies   *proxies
@@ -29,9 +28,9 @@ type parts struct {
 	laxForm      bool
 }
 
-// New checks a Config and returns the Auth that it describes. The error names the
-// field that is wrong. New computes no hash, opens no connection and starts no
-// goroutine. Changing a map or slice of the Config afterwards is not allowed.
+// New checks a Config and returns an Auth. The error names the wrong field. New computes no
+// hash, opens no connection and starts no goroutine. The app must not change a map or slice
+// of the Config afterwards.
 func New(c Config) (*Auth, error) {
 	now := clock(c.Now)
 	if c.Now == nil {

@@ -10,58 +10,58 @@ import (
 )
 
 var (
-	// ErrNotFound is wrapped by every store for a miss. Any other error of a
-	// store means that the store failed, and the answer is 503.
+	// ErrNotFound is wrapped by every store for a miss. Any other error of a store is a
+	// store failure: the answer is 503.
 	ErrNotFound = errors.New("not found")
 
-	// ErrInvalidToken is wrapped by a [TokenVerifier] for a token that is not
-	// good. Any other error means that it could not be checked: 503.
+	// ErrInvalidToken is wrapped by a [TokenVerifier] for an invalid token. Any other error
+	// is a failure of the check: the answer is 503.
 	ErrInvalidToken = errors.New("invalid token")
 
-	// ErrPasswordTooLong is wrapped by a [PasswordHasher] for a password that is longer
-	// than the format of the stored hash looks at, after the work of a
-	// mismatch: bcrypt's 72 bytes. It is answered as a wrong password, and the event
-	// says so.
+	// ErrPasswordTooLong is wrapped by a [PasswordHasher], after the work of a mismatch,
+	// for a password that is longer than the format of the stored hash allows: 72 bytes for
+	// bcrypt. The answer is that of a wrong password, and the event has
+	// ReasonTooLongForHash.
 	ErrPasswordTooLong = errors.New("the password is longer than the format of its hash allows")
 
-	// ErrBusy is wrapped by a [PasswordHasher] that has no room left: 503 with
-	// Retry-After.
+	// ErrBusy is wrapped by a [PasswordHasher] without free capacity. The answer is 503
+	// with Retry-After: 1.
 	ErrBusy = errors.New("busy")
 )
 
-// Error is a protocol error: what a client is told. A plug may return one, or
-// wrap one, to choose the answer.
+// Error is a protocol error: the content of an error answer. A plug may return or wrap an
+// Error to choose the answer.
 //
-// Code is an error code of RFC 6749 (section 5.2), RFC 6750 (section 3.1) or
-// RFC 7009 (section 2.2.1), or one of "access_denied" (403), "unauthorized"
-// (401), "slow_down" (429), "temporarily_unavailable" (503) and "server_error"
-// (500). Any other code answers 400. A code outside of printable ASCII, or with a double
+// Code is an error code of RFC 6749 (section 5.2), RFC 6750 (section 3.1) or RFC 7009
+// (section 2.2.1), or one of "access_denied" (403), "unauthorized" (401), "slow_down"
+// (429), "temporarily_unavailable" (503) and "server_error" (500). Any other code answers
+// 400. An empty code, and a code with a character outside of printable ASCII, a double
 // quote or a backslash (RFC 6749, appendix A.7), becomes a server_error.
 type Error struct {
 	Code string
-	// Description is for the client's developer. Empty: the one of Code. RFC 6749,
-	// appendix A.8, allows printable ASCII without the double quote and the backslash in
-	// the member "error_description". Any other text stands in the member "message", and
-	// the description of Code in "error_description".
+	// Description is for the client's developer. Empty: the standard description of Code.
+	// RFC 6749, appendix A.8, allows printable ASCII without the double quote and the
+	// backslash in the member "error_description". Any other text becomes the member
+	// "message", and "error_description" is the standard description.
 	Description string
-	// Status is the HTTP status: 4xx or 5xx. Any other, zero too: that of Code.
+	// Status is the HTTP status, 4xx or 5xx. Any other value, and zero: the status of Code.
 	Status int
-	// RetryAfter, rounded up to seconds, is the Retry-After header; zero: none.
+	// RetryAfter is the Retry-After header, rounded up to seconds. Zero: no header.
 	RetryAfter time.Duration
-	// Extra are further members of the body. They never replace "error" and
-	// "error_description".
+	// Extra are further members of the body. The members "error" and "error_description"
+	// are never replaced.
 	Extra map[string]any
 
 	allow  string // the Allow header of a 405
-	scheme string // the scheme of the challenge; empty: that of the code; noChallenge: none
+	scheme string // the scheme of the challenge; empty: the scheme of the code; noChallenge: no challenge
 	scope  string // the scope attribute of a Bearer challenge
 
 	// for the event hook, never for the client
-	kind   EventKind // "": the endpoint's
+	kind   EventKind // empty: the kind of the endpoint
 	reason EventReason
 	plug   string
 	cause  error
-	told   bool // the hook knows already
+	told   bool // the hook has the event already
 }
 
 // Error returns the code and the description.
@@ -72,11 +72,11 @@ func (e *Error) Error() string {
 	return "oauth2pw: " + e.Code + ": " + e.Description
 }
 
-// Unwrap returns the cause, as the event hook gets it: for logs, never for a client. Nil:
-// there is none.
+// Unwrap returns the cause, which is also Event.Err: for logs, never for a client. Nil: no
+// cause.
 func (e *Error) Unwrap() error { return e.cause }
 
-// errorCodes is the one table from protocol error to HTTP answer.
+// errorCodes maps each code to its HTTP answer.
 var errorCodes = map[string]struct {
 	status      int
 	scheme      string
@@ -108,22 +108,22 @@ func badRequest(description string) *Error {
 	return &Error{Code: "invalid_request", Description: description}
 }
 
-// because returns a copy of e that tells the event hook what happened.
+// because returns a copy of e with the kind, the reason and the cause of the event.
 func (e *Error) because(kind EventKind, reason EventReason, cause error) *Error {
 	c := *e
 	c.kind, c.reason, c.cause = kind, reason, cause
 	return &c
 }
 
-// failed returns a copy of e that tells the event hook which plug failed.
+// failed returns a copy of e with the plug that failed, for the event.
 func (e *Error) failed(kind EventKind, plug string, cause error) *Error {
 	c := *e
 	c.kind, c.plug, c.cause = kind, plug, cause
 	return &c
 }
 
-// plugError turns an error of a plug, named as an operator knows it, into the
-// answer that it deserves. One that has been through here stays what it is.
+// plugError returns the answer to an error of a plug. The name of the plug is for
+// operators. An error that plugError or because has made is returned unchanged.
 func plugError(plug string, err error) *Error {
 	var e *Error
 	switch {
@@ -142,7 +142,7 @@ func plugError(plug string, err error) *Error {
 	}
 }
 
-// asError returns the protocol error that err is, or the one for a failure.
+// asError returns the protocol error in err. Without one, err is a failure (503).
 func asError(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
@@ -151,14 +151,14 @@ func asError(err error) *Error {
 	return plugError("handler", err)
 }
 
-// wiringError is the answer to a call that the Config does not allow.
+// wiringError returns the answer to a call that the Config does not allow.
 func wiringError(format string, args ...any) *Error {
 	return (&Error{Code: "server_error"}).because(EventUnavailable, "", fmt.Errorf("oauth2pw: "+format, args...))
 }
 
 const noChallenge = "none"
 
-// complete fills in what the code implies.
+// complete fills empty fields with the defaults of the code.
 func (e *Error) complete() *Error {
 	c := *e
 	if c.Code == "" || !onlyNQSChar(c.Code) {
@@ -183,7 +183,7 @@ func (e *Error) complete() *Error {
 	return &c
 }
 
-// description returns what may stand in the member "error_description".
+// description returns the text of the member "error_description".
 func (e *Error) description() string {
 	if onlyNQSChar(e.Description) {
 		return e.Description
@@ -191,8 +191,8 @@ func (e *Error) description() string {
 	return (&Error{Code: e.Code}).complete().Description
 }
 
-// onlyNQSChar reports whether s keeps to %x20-21 / %x23-5B / %x5D-7E (RFC 6749,
-// appendix A.7 and A.8).
+// onlyNQSChar reports whether s has only %x20-21 / %x23-5B / %x5D-7E (RFC 6749, appendix
+// A.7 and A.8).
 func onlyNQSChar(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
@@ -212,21 +212,21 @@ func onlyVSChar(s string) bool {
 	return true
 }
 
-// recoverPlug turns a panic of a plug into a refusal. It is deferred.
+// recoverPlug turns a panic of a plug into a refusal. Callers defer recoverPlug.
 func recoverPlug(refusal *error) {
 	if v := recover(); v != nil {
 		*refusal = (&Error{Code: "server_error"}).because(EventPanic, "", panicError(v))
 	}
 }
 
-// recovered does something that may panic.
+// recovered calls do, and turns a panic into a refusal.
 func recovered(do func() error) (refusal error) {
 	defer recoverPlug(&refusal)
 	return do()
 }
 
-// panicError describes a panic by its type and its place. Its value may hold a
-// secret and is not shown, except for what the runtime itself says.
+// panicError describes a panic by its type and its place. The value of the panic may hold a
+// secret and is printed only for a runtime.Error.
 func panicError(value any) error {
 	what := fmt.Sprintf("%T", value)
 	if e, ok := value.(runtime.Error); ok {
@@ -235,8 +235,8 @@ func panicError(value any) error {
 	return fmt.Errorf("panic (%s) at %s", what, panicPlace())
 }
 
-// panicPlace returns the innermost frame outside the runtime below a panic. It is
-// called from a deferred function.
+// panicPlace returns the innermost frame outside of the runtime below a panic. Only a
+// deferred function may call panicPlace.
 func panicPlace() string {
 	var pcs [64]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])

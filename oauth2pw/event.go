@@ -9,56 +9,56 @@ import (
 	"time"
 )
 
-// Event is something that an operator may want to know. It holds no password, no
-// token, no secret and no hash. Err is what a plug returned, as it returned it.
+// Event is a fact for the operators of the app. An Event has no password, no token, no
+// secret and no hash. Err is the error of a plug, unchanged.
 type Event struct {
 	Kind   EventKind
-	Reason EventReason // one of Kind.Reasons; "" where the kind says all
+	Reason EventReason // one of Kind.Reasons; "": the kind needs no reason
 	Time   time.Time   // UTC
-	Code   string      // the error code of the answer; "" where nothing was refused
-	Plug   string      // the plug that failed or refused, as "UserStore.UserByName"; "" where none did
+	Code   string      // the error code of the answer; "": nothing was refused
+	Plug   string      // the plug that failed or refused, such as "UserStore.UserByName"; "": no plug
 
 	Grant     string // the grant type of a token request
-	UserID    string // where a user was found
-	NameTag   string // of a name that is no user's: a keyed digest, equal for equal names in one process
-	ClientID  string // where a client was named and known
-	SessionID string // where there is a session
-	RequestID string // what Config.RequestID says
+	UserID    string // "": no user was found
+	NameTag   string // a keyed digest of the name, if no user was found; equal for equal names in one process
+	ClientID  string // "": no known client was named
+	SessionID string // "": no session
+	RequestID string // the result of Config.RequestID
 	Address   netip.Addr
 	Err       error
 }
 
-// EventKind says what an [Event] is about. The set may grow.
+// EventKind is the subject of an [Event]. The set may grow.
 type EventKind string
 
 // The kinds of [Event]. EventKind.Reasons lists the reasons of each.
 const (
-	EventLogin           EventKind = "login"            // a user has logged in
-	EventLoginFailed     EventKind = "login_failed"     // a user could not log in
-	EventScopeRefused    EventKind = "scope_refused"    // the credentials were right, the scope was not allowed
-	EventClientFailed    EventKind = "client_failed"    // a client could not be authenticated
-	EventThrottled       EventKind = "throttled"        // there were too many attempts; the reason is the AttemptKind
-	EventUnknownProxy    EventKind = "unknown_proxy"    // a forwarding header came from a peer that Config.TrustedProxies does not name: if it is a proxy, all its clients share one address. Once an hour at most
-	EventProxyHeader     EventKind = "proxy_header"     // a trusted proxy sent no readable Config.ProxyHeader: all its clients share one address. Once an hour at most
-	EventNameFolding     EventKind = "name_folding"     // Config.FoldName is missing, or folds less than the store of users. Once an hour at most
-	EventTokenRefused    EventKind = "token_refused"    // a bearer token was refused; Err says why
+	EventLogin           EventKind = "login"            // a user logged in
+	EventLoginFailed     EventKind = "login_failed"     // a login was refused
+	EventScopeRefused    EventKind = "scope_refused"    // the credentials were correct, but a scope was not allowed
+	EventClientFailed    EventKind = "client_failed"    // a client was not authenticated
+	EventThrottled       EventKind = "throttled"        // an attempt was blocked; the reason is the AttemptKind
+	EventUnknownProxy    EventKind = "unknown_proxy"    // a forwarding header came from a peer outside of Config.TrustedProxies: if the peer is a proxy, all its clients share one address. At most once an hour
+	EventProxyHeader     EventKind = "proxy_header"     // a trusted proxy sent no readable Config.ProxyHeader: all its clients share one address. At most once an hour
+	EventNameFolding     EventKind = "name_folding"     // Config.FoldName is missing, or folds fewer names than the store of users. At most once an hour
+	EventTokenRefused    EventKind = "token_refused"    // a bearer token was refused; Code and Err have the cause
 	EventHashUpgraded    EventKind = "hash_upgraded"    // a login replaced an outdated hash
-	EventUpgradeFailed   EventKind = "upgrade_failed"   // a login could not replace an outdated hash, and went on
-	EventOverload        EventKind = "overload"         // the hasher had no room
+	EventUpgradeFailed   EventKind = "upgrade_failed"   // a login failed to replace an outdated hash, and continued
+	EventOverload        EventKind = "overload"         // the hasher had no free capacity
 	EventUnavailable     EventKind = "unavailable"      // a plug failed
 	EventPanic           EventKind = "panic"            // a plug panicked
-	EventRequestRefused  EventKind = "request_refused"  // any other refusal of a request to an endpoint
-	EventRefresh         EventKind = "refresh"          // a refresh token was exchanged for its successor
-	EventRefreshRepeat   EventKind = "refresh_repeat"   // a replaced refresh token came again within the grace period; the reason compares the request with the login
-	EventRefreshReuse    EventKind = "refresh_reuse"    // a replaced refresh token came again after the grace period, and its session has ended; the same reasons
+	EventRequestRefused  EventKind = "request_refused"  // any other request was refused
+	EventRefresh         EventKind = "refresh"          // a refresh token was replaced by its successor
+	EventRefreshRepeat   EventKind = "refresh_repeat"   // the last replaced token was sent again within the grace period; the reason compares the request with the login
+	EventRefreshReuse    EventKind = "refresh_reuse"    // a replaced token was sent again outside of the grace period, and its session has ended; the reason compares the request with the login
 	EventRefreshFailed   EventKind = "refresh_failed"   // a refresh token was refused
-	EventStoreRollback   EventKind = "store_rollback"   // a refresh token was newer than its session in the store, which must have lost writes
-	EventSessionEnded    EventKind = "session_ended"    // a session has ended; the reason may be the app's own, too: that of EndSession and the like
-	EventPasswordChanged EventKind = "password_changed" // ChangePassword has changed a password
-	EventPasswordRefused EventKind = "password_refused" // ChangePassword has refused
+	EventStoreRollback   EventKind = "store_rollback"   // a refresh token was newer than its session in the store: the store has lost writes
+	EventSessionEnded    EventKind = "session_ended"    // a session has ended; the reason may also be the app's own, from EndSession, EndOtherSessions or EndAllSessions
+	EventPasswordChanged EventKind = "password_changed" // ChangePassword changed a password
+	EventPasswordRefused EventKind = "password_refused" // ChangePassword refused a request
 )
 
-// EventReason says why an [Event] happened. The set may grow.
+// EventReason is the cause of an [Event]. The set may grow.
 type EventReason string
 
 // The reasons of [Event].
@@ -69,11 +69,11 @@ const (
 	ReasonNoPassword      EventReason = "no_password"       // the user has no password
 	ReasonUnreadableHash  EventReason = "unreadable_hash"   // the hasher cannot read the stored hash
 	ReasonTooLongForHash  EventReason = "too_long_for_hash" // the password is longer than the format of its hash allows
-	ReasonMalformed       EventReason = "malformed"         // no name, password or token looks like this
-	ReasonRefused         EventReason = "refused"           // a grant of the app's own, or Config.Authenticate, said no
+	ReasonMalformed       EventReason = "malformed"         // no valid name, password or token has this form
+	ReasonRefused         EventReason = "refused"           // a grant of Config.Grants, or Config.Authenticate, refused the user
 	ReasonUserDeleted     EventReason = "user_deleted"      // no user has the ID any more
 	ReasonUserDisabled    EventReason = "user_disabled"
-	ReasonPasswordChanged EventReason = "password_changed" // after the user last proved the old password
+	ReasonPasswordChanged EventReason = "password_changed" // the password was changed after the user proved the old one
 	ReasonUnacceptable    EventReason = "unacceptable"     // the new password was refused
 	ReasonNoPrincipal     EventReason = "no_principal"     // the request carries no verified token
 	ReasonNoSession       EventReason = "no_session"       // the token has no session
@@ -81,42 +81,42 @@ const (
 
 	// Of clients and requests.
 	ReasonUnknownClient   EventReason = "unknown_client"
-	ReasonNoClient        EventReason = "no_client"    // the request names no client, and must
+	ReasonNoClient        EventReason = "no_client"    // the request names no client, but a client is required
 	ReasonWrongClient     EventReason = "wrong_client" // the token belongs to another client
 	ReasonWrongSecret     EventReason = "wrong_secret"
 	ReasonUnknownScheme   EventReason = "unknown_scheme" // the Authorization header is not Basic
 	ReasonMalformedBasic  EventReason = "malformed_basic"
-	ReasonNotConfidential EventReason = "not_confidential" // the client has no secret, and must
+	ReasonNotConfidential EventReason = "not_confidential" // the client has no secret, but a secret is required
 	ReasonPlainHTTP       EventReason = "plain_http"
-	ReasonCrossSite       EventReason = "cross_site" // a page of another site has sent the form
+	ReasonCrossSite       EventReason = "cross_site" // a page of another site sent the form
 	ReasonUnreadableBody  EventReason = "unreadable_body"
 	ReasonInvalid         EventReason = "invalid"          // the verifier refused the token
-	ReasonUntrustedPeer   EventReason = "untrusted_peer"   // the peer is no trusted proxy
+	ReasonUntrustedPeer   EventReason = "untrusted_peer"   // the peer is not a trusted proxy
 	ReasonUntrustedSocket EventReason = "untrusted_socket" // the peer is on a Unix socket; see Config.TrustUnixSocket
-	ReasonUntrustedHop    EventReason = "untrusted_hop"    // a proxy before the trusted one is no trusted proxy
-	ReasonOtherHeader     EventReason = "other_header"     // the proxy sent another header than Config.ProxyHeader
-	ReasonUnreadableHop   EventReason = "unreadable_hop"   // the header holds something that is no address
+	ReasonUntrustedHop    EventReason = "untrusted_hop"    // the proxy in front of the trusted proxy is not a trusted proxy
+	ReasonOtherHeader     EventReason = "other_header"     // the proxy sent no Config.ProxyHeader, but another forwarding header
+	ReasonUnreadableHop   EventReason = "unreadable_hop"   // an entry of the header is not an address
 
 	// Of refresh tokens and sessions.
 	ReasonUnknownSession           EventReason = "unknown_session"
-	ReasonUnknownSecret            EventReason = "unknown_secret" // Config.Secrets has lost the one that made the token
+	ReasonUnknownSecret            EventReason = "unknown_secret" // Config.Secrets no longer has the secret that made the token
 	ReasonForged                   EventReason = "forged"
-	ReasonEnded                    EventReason = "ended"      // the session had ended before
-	ReasonIdle                     EventReason = "idle"       // Config.RefreshIdle
-	ReasonAge                      EventReason = "age"        // Config.RefreshMax
-	ReasonSuperseded               EventReason = "superseded" // the token is from before a change of the password
+	ReasonEnded                    EventReason = "ended"      // the session had ended already
+	ReasonIdle                     EventReason = "idle"       // the session expired after Config.RefreshIdle
+	ReasonAge                      EventReason = "age"        // the session expired after Config.RefreshMax
+	ReasonSuperseded               EventReason = "superseded" // the token is older than a change of the password
 	ReasonEarly                    EventReason = "early"      // the token was replaced in the future: a clock was set back
-	ReasonReuse                    EventReason = "reuse"      // a replaced refresh token came again
-	ReasonRevoked                  EventReason = "revoked"    // by RevokeHandler
-	ReasonLimit                    EventReason = "limit"      // Config.MaxSessions
-	ReasonAbandoned                EventReason = "abandoned"  // the login of the session failed at its end
-	ReasonSamePlace                EventReason = "same_place" // the address and the user agent of the login
+	ReasonReuse                    EventReason = "reuse"      // a replaced token was sent outside of the grace period
+	ReasonRevoked                  EventReason = "revoked"    // a client revoked the token
+	ReasonLimit                    EventReason = "limit"      // the user had more than Config.MaxSessions live sessions
+	ReasonAbandoned                EventReason = "abandoned"  // the login failed after its session was made
+	ReasonSamePlace                EventReason = "same_place" // the request has the address and the user agent of the login
 	ReasonOtherAddress             EventReason = "other_address"
 	ReasonOtherUserAgent           EventReason = "other_user_agent"
 	ReasonOtherAddressAndUserAgent EventReason = "other_address_and_user_agent"
 )
 
-// eventReasons is the one table of kinds and their reasons.
+// eventReasons maps each kind to its reasons.
 var eventReasons = map[EventKind][]EventReason{
 	EventLogin: {},
 	EventLoginFailed: {
@@ -158,13 +158,13 @@ var eventReasons = map[EventKind][]EventReason{
 	},
 }
 
-// Reasons returns the reasons that events of the kind have, for the labels of metrics.
-// It is empty where the kind says all. "" is among them where some events have none:
-// Event.Code says more then.
+// Reasons returns the reasons of events of the kind, for the labels of metrics. The result
+// is empty if the kind has no reasons. The reason "" is in the result if some events of the
+// kind have no reason; Event.Code has their cause.
 func (k EventKind) Reasons() []EventReason { return slices.Clone(eventReasons[k]) }
 
-// LogEvents returns a hook for [Config.OnEvent] that writes every event to l: at
-// Info what is everyday, at Warn what was refused, at Error what broke.
+// LogEvents returns a hook for [Config.OnEvent] that writes every event to l: normal events
+// at Info, refusals at Warn, failures at Error.
 func LogEvents(l *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) {
 		level := slog.LevelWarn
@@ -202,8 +202,8 @@ func LogEvents(l *slog.Logger) func(context.Context, Event) {
 	}
 }
 
-// logBroken is the hook where the app has none: what broke, and what the configuration
-// lacks, goes to slog.Default.
+// logBroken returns the default hook: failures and hints about the configuration go to
+// slog.Default. A refusal of plain HTTP is a hint, at most once an hour.
 func logBroken() func(context.Context, Event) {
 	var plainHTTP hourly
 	return func(ctx context.Context, e Event) {
@@ -220,11 +220,11 @@ func logBroken() func(context.Context, Event) {
 	}
 }
 
-// reporter completes events and hands them to the hook of the app.
+// reporter completes events and sends them to the hook of the app.
 type reporter struct {
 	clock     clock
 	hook      func(ctx context.Context, e Event)
-	requestID func(ctx context.Context) string // nil: there is none
+	requestID func(ctx context.Context) string // nil: no ID
 	nameTag   func(name string) string
 }
 
@@ -245,8 +245,8 @@ func (r *reporter) emit(ctx context.Context, e Event) {
 	r.hook(ctx, e)
 }
 
-// newNameTag returns a function that makes the tag of a name that belongs to
-// nobody: people type passwords into the name field.
+// newNameTag returns a function that makes the tag of a name of no user. The name itself is
+// not reported, because people type passwords into the name field.
 func newNameTag() func(name string) string {
 	mac := newMAC(randomKey())
 	return func(name string) string {
