@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// accounts changes what a user has proved, and with what.
+// accounts changes passwords.
 type accounts struct {
 	plugs     *plugs
 	guard     *guard
@@ -25,28 +25,35 @@ type accounts struct {
 	checkNew  func(ctx context.Context, u *User, password string) error // Config.CheckNewPassword
 }
 
-// ChangePassword replaces the password of the user whose token the middleware of this
-// Auth has verified for r, if the user knows the old one. It returns new tokens of the
-// caller's session, with the scopes of its login. Every other session of the user ends,
-// and every token from before is dead, the caller's own included: a copy that somebody
-// has stolen is worth nothing afterwards. The caller's refresh token from before is
-// refused; used again after Config.RefreshGrace it is reuse, and ends the session. An
-// access token is refused from then on, unless Config.StatelessTokens is set and
-// Config.LoadUser is not; another process may accept it for Config.SessionCache.
+// ChangePassword replaces the password of a user who knows the old password: the user of
+// the token that the middleware of this Auth has verified for r. The result is new tokens
+// of the caller's session, with the scopes of its login.
 //
-// The order is: the old password, then Config.CheckNewPassword, then the new hash and
-// User.SessionsValidFrom in one step of the store, which makes the other sessions dead; then
-// the caller's session moves on, and the others are ended.
+// Every other session of the user ends, and every older token is refused, the caller's own
+// included, because somebody may have a copy. An older refresh token of the caller's
+// session is refused within Config.RefreshGrace; afterwards the token is reuse and ends the
+// session. An older access token is refused at once, by another process after
+// Config.SessionCache at the latest. Without Config.LoadUser an older access token stays
+// valid until it expires if Config.Sessions is nil or Config.StatelessTokens is set.
 //
-// The error is an [*Error], for [WriteError]: access_denied (403) if r carries no verified
-// token of this Auth, or one without a session, or whose session is over; invalid_grant
-// (403) if the old password is wrong or there is no such user; invalid_request (422) if
-// the new one is no password (1 to 1,024 bytes) or CheckNewPassword refuses it; slow_down
-// (429) if the old password was wrong too often, here or at a login; or a failure. The
-// failure temporarily_unavailable "The password has changed. Log in again." comes after
-// the change: the event is password_changed, and the caller's session is over. If the
-// store fails to end the other sessions, which is an event, none of them can be refreshed all
-// the same; their access tokens are dead where the user is read (Config.LoadUser).
+// The steps are: check the old password; call Config.CheckNewPassword; write the new hash
+// and User.SessionsValidFrom in one store call, which already invalidates the other
+// sessions; move the caller's session on; mark the other sessions ended.
+//
+// The error is an [*Error], for [WriteError]:
+//
+//   - access_denied (403): r has no verified token of this Auth, or the token has no
+//     session, or the session has ended or expired
+//   - invalid_grant (403): the old password is wrong, or the user is missing or disabled
+//   - invalid_request (422): the new password has not 1 to 1,024 bytes, or CheckNewPassword
+//     refuses it
+//   - slow_down (429): too many wrong old passwords, here or at a login
+//   - any other code: a failure
+//
+// The failure temporarily_unavailable "The password has changed. Log in again." comes after
+// the change: the event is password_changed, and the caller's session has ended. If the
+// store fails to end the other sessions, the failure is an event. No such session can be
+// refreshed; its access tokens are refused only if the user is read (Config.LoadUser).
 func (a *Auth) ChangePassword(r *http.Request, old, new string) (*Tokens, error) {
 	x := a.accounts
 	ctx := a.proxies.withAddress(r)
@@ -74,7 +81,8 @@ func (a *Auth) ChangePassword(r *http.Request, old, new string) (*Tokens, error)
 	return tokens, nil
 }
 
-// changeAttempts: a login that replaces an outdated hash may come in between, once.
+// changeAttempts is the number of tries: a login may replace an outdated hash in between,
+// once.
 const changeAttempts = 3
 
 var (
@@ -85,8 +93,8 @@ var (
 	errLogInAgain       = &Error{Code: "temporarily_unavailable", Description: "The password has changed. Log in again."}
 )
 
-// ownPrincipal returns the principal of a request that this Auth has verified itself,
-// of its own issuer.
+// ownPrincipal returns the principal that this Auth has verified for a request, of its own
+// issuer.
 func (a *Auth) ownPrincipal(ctx context.Context) (Principal, error) {
 	s := stateFrom(ctx)
 	if !s.present || s.verifier != any(a) || !a.verifiers.own(s.principal) {
@@ -98,8 +106,7 @@ func (a *Auth) ownPrincipal(ctx context.Context) (Principal, error) {
 	return s.principal, nil
 }
 
-// changePassword returns no tokens and no error if the stored hash was replaced
-// meanwhile.
+// changePassword returns no tokens and no error if the stored hash was replaced in between.
 func (x *accounts) changePassword(ctx context.Context, p Principal, old, new string) (*Tokens, error) {
 	u, err := x.plugs.userByID(ctx, p.Subject)
 	if err != nil {
@@ -133,11 +140,11 @@ func (x *accounts) changePassword(ctx context.Context, p Principal, old, new str
 	if own.change, err = x.newChange(ctx, own); err != nil {
 		return nil, err
 	}
-	// From here on the client may disconnect.
+	// From here on the change continues if the client disconnects.
 	ctx = context.WithoutCancel(ctx)
 	replaced, err := x.plugs.updatePasswordHash(ctx, u.ID, string(u.PasswordHash), hash, own.change.validFrom)
 	if err != nil {
-		// It may have been written all the same: a new hash is equal to no other.
+		// The hash may be stored despite the error. A new hash is equal to no other hash.
 		now, failed := x.plugs.userByID(ctx, u.ID)
 		if failed != nil || now == nil || string(now.PasswordHash) != hash || hash == string(u.PasswordHash) {
 			return nil, err
@@ -149,20 +156,20 @@ func (x *accounts) changePassword(ctx context.Context, p Principal, old, new str
 	return x.afterChange(ctx, own)
 }
 
-// change is a change of a password.
+// change has the times of a change of a password.
 type change struct {
-	at        time.Time // when it began to be written
-	validFrom time.Time // what User.SessionsValidFrom becomes
+	at        time.Time // the time before the write
+	validFrom time.Time // the new User.SessionsValidFrom
 }
 
-// authenticated is the time of which the caller's session is from then on: the first
-// whole second after the change. The next change is later than it.
+// authenticated returns the new AuthenticatedAt of the caller's session: the first whole
+// second after the change. The next change is later than this second.
 func (c change) authenticated() time.Time { return wholeSecond(c.validFrom) }
 
-// newChange returns a change of now. Whatever was authenticated up to now, in this
-// microsecond too, is older than the change; and so are all sessions that there are,
-// although the clock of another process may be ahead. Access tokens say whole seconds:
-// those that were made in the second of the change before say the next one at most.
+// newChange returns a change that is later than every authentication until now, in the same
+// microsecond too, and later than every existing session, even if the clock of another
+// process is ahead. Access tokens have whole seconds: a token from the second of the
+// previous change has the next whole second at most.
 func (x *accounts) newChange(ctx context.Context, own ownLogin) (change, error) {
 	before := own.user.SessionsValidFrom
 	n := change{at: x.clock.time()}
@@ -182,7 +189,7 @@ func (x *accounts) newChange(ctx context.Context, own ownLogin) (change, error) 
 	return n, nil
 }
 
-// wholeSecond rounds up.
+// wholeSecond rounds up to a whole second.
 func wholeSecond(t time.Time) time.Time {
 	if whole := t.Truncate(time.Second); whole.Before(t) {
 		return whole.Add(time.Second)
@@ -190,17 +197,16 @@ func wholeSecond(t time.Time) time.Time {
 	return t
 }
 
-// ownLogin is the login of somebody who changes something about it.
+// ownLogin is the login of the caller of ChangePassword.
 type ownLogin struct {
 	user    *User
-	client  *Client  // nil: none was named
-	session *Session // with an ID of "" without Config.Sessions
+	client  *Client  // nil: no client was named
+	session *Session // the ID is "" without Config.Sessions
 	scope   string
 	change  change
 }
 
-// ownLogin reads what a change needs of the caller's session, before anything is
-// written.
+// ownLogin reads the caller's session, client and scopes, before anything is written.
 func (x *accounts) ownLogin(ctx context.Context, p Principal, u *User) (own ownLogin, err error) {
 	own.user = u
 	if id := x.clients.owner(p.ClientID); id != "" {
@@ -225,7 +231,7 @@ func (x *accounts) ownLogin(ctx context.Context, p Principal, u *User) (own ownL
 		if err != nil {
 			return own, err
 		}
-		// The new access token says whole seconds, and must not say zero of them.
+		// The lifetime of an access token is in whole seconds, and must not be zero.
 		if s.AuthenticatedAt.Before(u.SessionsValidFrom) || s.end().Sub(now) < time.Second {
 			return own, errSessionOver
 		}
@@ -236,8 +242,8 @@ func (x *accounts) ownLogin(ctx context.Context, p Principal, u *User) (own ownL
 	return own, err
 }
 
-// afterChange moves the caller's session on and ends the others, for a password that
-// has changed: neither a failure nor a panic takes that back.
+// afterChange moves the caller's session on and ends the other sessions, after the password
+// has changed. A failure or a panic does not undo the change.
 func (x *accounts) afterChange(ctx context.Context, own ownLogin) (tokens *Tokens, err error) {
 	s := own.session
 	err = recovered(func() (err error) {
@@ -259,10 +265,11 @@ func (x *accounts) afterChange(ctx context.Context, own ownLogin) (tokens *Token
 	return tokens, nil
 }
 
-// endOthers ends the sessions of before a change, but for the one that has moved on. They
-// are dead already where the user is read, and for every refresh, by SessionsValidFrom. A
-// session that the next change has kept is later by a second, and stays; a login with the new
-// password in the second of the change may end with the others.
+// endOthers ends the older sessions, except the caller's session if it has moved on.
+// SessionsValidFrom has invalidated these sessions already, for every refresh and where the
+// user is read. A session that the next change has kept is later by a second, and stays
+// live. A login with the new password in the second of the change may end with the older
+// sessions.
 func (x *accounts) endOthers(ctx context.Context, own ownLogin, moved bool) error {
 	ctx, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
@@ -274,10 +281,10 @@ func (x *accounts) endOthers(ctx context.Context, own ownLogin, moved bool) erro
 	return err
 }
 
-// moveOn notes in a session that the user has proved again who he is, and returns its
-// new tokens. The session moves on by two generations: every refresh token that anybody
-// has of it is refused from now on. The compare of Advance proves that no other request
-// has moved it in between.
+// moveOn writes the new proof of the password into the caller's session, and returns its
+// new tokens. The generation grows by 2: every existing refresh token of the session is
+// refused from now on. The comparison in Advance proves that no other request has moved the
+// session in between.
 func (x *accounts) moveOn(ctx context.Context, own ownLogin) (*Tokens, error) {
 	u := *own.user
 	u.SessionsValidFrom = own.change.validFrom
@@ -334,7 +341,7 @@ func (x *accounts) checkNewPassword(ctx context.Context, u *User, password strin
 		return nil
 	}
 	e := plugError("Config.CheckNewPassword", err)
-	if e.kind != "" { // it failed
+	if e.kind != "" { // CheckNewPassword failed
 		return e
 	}
 	if e.Code != refused.Code {

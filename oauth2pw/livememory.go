@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// liveMemory remembers for a bounded time which sessions live: that one does, and
-// never that it does not. Nil remembers nothing.
+// liveMemory remembers live sessions for a limited time. Only live sessions are remembered.
+// A nil liveMemory remembers nothing.
 type liveMemory struct {
 	keep time.Duration
 
 	mu       sync.Mutex
-	epoch    uint64 // moves whenever a session ends here
+	epoch    uint64 // grows when a session ends or changes in this process
 	sessions map[string]knownSession
 }
 
 type knownSession struct {
 	userID, clientID string
 	authenticated    time.Time
-	from, until      time.Time // when it was remembered, and how long; before, a clock was set back
+	from, until      time.Time // the time of the read, and its limit; a time before from shows that a clock was set back
 }
 
-// maxKnown is the number of sessions that are remembered at most.
+// maxKnown is the highest number of remembered sessions.
 const maxKnown = 1 << 16
 
 func newLiveMemory(keep time.Duration) *liveMemory {
@@ -31,7 +31,7 @@ func newLiveMemory(keep time.Duration) *liveMemory {
 	return &liveMemory{keep: keep, sessions: make(map[string]knownSession)}
 }
 
-// recall returns what is known of a session, and the epoch to remember it in.
+// recall returns a remembered session, and the epoch for a call of remember.
 func (m *liveMemory) recall(id string, now time.Time) (known knownSession, epoch uint64, found bool) {
 	if m == nil {
 		return knownSession{}, 0, false
@@ -42,8 +42,8 @@ func (m *liveMemory) recall(id string, now time.Time) (known knownSession, epoch
 	return known, m.epoch, found && !now.Before(known.from) && now.Before(known.until)
 }
 
-// remember notes that a session lives, if none has ended here since epoch: what
-// was read before then may be what has ended.
+// remember notes a live session, unless a session has ended in this process since epoch:
+// the session may have been read before its end.
 func (m *liveMemory) remember(epoch uint64, s *Session, now time.Time) {
 	if m == nil {
 		return
@@ -63,8 +63,7 @@ func (m *liveMemory) remember(epoch uint64, s *Session, now time.Time) {
 	m.sessions[s.ID] = knownSession{s.UserID, s.ClientID, s.AuthenticatedAt, now, until}
 }
 
-// makeRoom forgets what is out of date among some of the sessions, and one in any
-// case.
+// makeRoom looks at 64 sessions, and deletes the first and all outdated ones.
 func (m *liveMemory) makeRoom(now time.Time) {
 	looked := 0
 	for id, known := range m.sessions {
@@ -77,8 +76,8 @@ func (m *liveMemory) makeRoom(now time.Time) {
 	}
 }
 
-// forget is called after sessions have ended, or have changed otherwise; all of
-// them, where it is not known which.
+// forget is called after sessions have ended or changed. all is set if the ids are not
+// known.
 func (m *liveMemory) forget(ids []string, all bool) {
 	if m == nil || len(ids) == 0 && !all {
 		return

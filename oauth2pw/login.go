@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// logins ends every login, whatever has proved who the user is: it grants scopes, stores
-// the session and makes the tokens.
+// logins is the last step of every login: it grants the scopes, stores the session and
+// makes the tokens.
 type logins struct {
 	plugs    *plugs
 	clients  *clients
@@ -18,16 +18,14 @@ type logins struct {
 	events   *reporter
 }
 
-// Login logs a user in whom the app has identified in its own way: right after a
-// sign-up, say. It returns the tokens that a login at the token endpoint would
-// give; r is the request that the user made, for its address and user agent, and
-// clientID the client that it came through; "" stands for a request that names none.
-// Without scopes the default ones are granted. The throttle is not asked, and the address
-// does not become known to the user by it.
+// Login logs in a user whom the app has identified itself, for example right after a
+// sign-up. The result is the tokens of a login at the token endpoint. r is the request of
+// the user, for its address and user agent. clientID is the client of the request; "": no
+// client is named. Without scopes the default scopes are granted. Login is not an attempt:
+// the throttle is not called, and the address does not become known to the user.
 //
-// The error is an [*Error], for [Auth.WriteError]: invalid_grant if there is no such
-// user or it is disabled, invalid_client if there is no such client,
-// invalid_scope, or a failure.
+// The error is an [*Error], for [Auth.WriteError]: invalid_grant for a missing or disabled
+// user, invalid_client for a missing client, invalid_scope, or a failure.
 func (a *Auth) Login(r *http.Request, userID, clientID string, scopes ...string) (tokens *Tokens, err error) {
 	ctx := a.proxies.withAddress(r)
 	event := Event{Kind: EventRequestRefused, UserID: userID}
@@ -66,7 +64,7 @@ func (l *logins) identified(ctx context.Context, r *TokenRequest, userID, client
 	return l.open(ctx, r, &proof{user: u, at: latest(r.now, u.SessionsValidFrom)})
 }
 
-// loginAttempts is how often a login begins anew because the user has changed.
+// loginAttempts is the number of tries of a login while the user changes.
 const loginAttempts = 3
 
 // open is the last step of every login.
@@ -80,13 +78,13 @@ func (l *logins) open(ctx context.Context, r *TokenRequest, p *proof) (*Tokens, 
 	return nil, plugError("UserStore.UserByID", errors.New("the user changed each time it was read"))
 }
 
-// openOnce returns no tokens and no error if the login holds and the user has
-// changed since p.user was read: p is of now then.
+// openOnce returns no tokens and no error if the login is valid, but the user has changed
+// since p.user was read. p then has the current user.
 func (l *logins) openOnce(ctx context.Context, r *TokenRequest, p *proof) (*Tokens, error) {
 	u := p.user
 	r.event.UserID = u.ID
 	if u.ID == r.Client.id() {
-		// RFC 9068, section 5: a user's sub must not be taken for a client's.
+		// RFC 9068, section 5: the sub of a user must not be mistaken for a client's.
 		return nil, plugError("UserStore", errors.New("a user whose ID is that of the client"))
 	}
 	granted, err := l.scopes.grant(ctx, u, r.Client, r.Scopes)
@@ -107,7 +105,7 @@ func (l *logins) openOnce(ctx context.Context, r *TokenRequest, p *proof) (*Toke
 	case l.sessions.on():
 		if l.sessions.mayRefresh(r.Client) {
 			tokens.RefreshToken = l.sessions.keys.token(s, s.Generation)
-		} else { // nothing can refresh it: it ends with its access token
+		} else { // without a refresh token, the session expires with its access token
 			s.ExpiresAt, s.IdleExpiresAt = tokens.expires, tokens.expires
 		}
 		open, refusal, err = l.sessions.open(ctx, s, u.SessionsValidFrom, func() (bool, EventReason, error) { return l.recheck(ctx, p) })
@@ -126,10 +124,10 @@ func (l *logins) openOnce(ctx context.Context, r *TokenRequest, p *proof) (*Toke
 	return tokens, nil
 }
 
-// recheck reads the user once more, after everything that the login has read and
-// written: a change of the user from now on finds the session. It returns why the login
-// is refused, "" if it is not. moved says that User.SessionsValidFrom is later than p.at:
-// the login holds, and must say so from a later time.
+// recheck reads the user again, after every read and write of the login: a later change of
+// the user finds the session. refusal is the reason of a refused login, or "". moved means
+// that User.SessionsValidFrom is later than p.at: the login is valid, and must begin again
+// with a later time.
 func (l *logins) recheck(ctx context.Context, p *proof) (moved bool, refusal EventReason, err error) {
 	u, err := l.plugs.userByID(ctx, p.user.ID)
 	if err != nil {
@@ -160,7 +158,8 @@ func (l *logins) recheck(ctx context.Context, p *proof) (moved bool, refusal Eve
 	return moved, "", nil
 }
 
-// tokens makes an access token of a session, whose ID is "" without Config.Sessions.
+// tokens makes an access token of a session. Without Config.Sessions the ID of the session
+// is "".
 func (l *logins) tokens(ctx context.Context, s *Session, u *User, scope string) (*Tokens, error) {
 	p := Principal{
 		Subject: s.UserID, ClientID: l.clients.owner(s.ClientID), Scope: scope, SessionID: s.ID,
@@ -182,8 +181,8 @@ func (l *logins) tokens(ctx context.Context, s *Session, u *User, scope string) 
 	}, nil
 }
 
-// authTime cuts the time of a login to the second that a token can say, but never
-// to before validFrom: a token of that time would be refused.
+// authTime cuts the time of a login to the whole second, as tokens have it, but never to a
+// time before validFrom, because the token would be refused.
 func authTime(at, validFrom time.Time) time.Time {
 	t := at.Truncate(time.Second)
 	if t.Before(validFrom) {

@@ -8,9 +8,9 @@ import (
 	"sync"
 )
 
-// newMAC returns HMAC-SHA256 with a key, for concurrent use: it appends the message
-// that fill makes to a buffer of its own, and keeps the buffer and the hash for the
-// next call. The key stands in the closure alone, where no %+v finds it.
+// newMAC returns HMAC-SHA256 with a key, safe for concurrent use. fill appends the message
+// to a buffer, which is kept with the hash for the next call. Only the closure has the key,
+// so that %+v does not print it.
 func newMAC(key []byte) func(fill func(b []byte) []byte) [sha256.Size]byte {
 	type work struct {
 		hash    hash.Hash
@@ -25,7 +25,7 @@ func newMAC(key []byte) func(fill func(b []byte) []byte) [sha256.Size]byte {
 		w.hash.Write(w.message)
 		w.hash.Sum(w.sum[:0])
 		sum := w.sum
-		clear(w.message) // it may hold a password
+		clear(w.message) // the message may hold a password
 		if cap(w.message) <= 4096 {
 			pool.Put(w)
 		}
@@ -33,7 +33,7 @@ func newMAC(key []byte) func(fill func(b []byte) []byte) [sha256.Size]byte {
 	}
 }
 
-// randomKey returns a key that nobody else has.
+// randomKey returns 32 random bytes.
 func randomKey() []byte {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails (crypto/rand)

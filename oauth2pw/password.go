@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// maxPassword is the length of the longest password that is looked at, in bytes.
+// maxPassword is the length of the longest accepted password, in bytes.
 const maxPassword = 1024
 
-// passwords proves who a user is by a name and a password.
+// passwords proves the identity of a user by a name and a password.
 type passwords struct {
 	plugs        *plugs
 	guard        *guard
@@ -20,11 +20,10 @@ type passwords struct {
 	foldTold     hourly                                                              // EventNameFolding
 }
 
-// prove is the password grant (RFC 6749, section 4.3). An unknown user, a
-// disabled one and a wrong password get the same answer, after one verification of a
-// password each. The user is looked up before the throttle is asked, blocked or not:
-// attempts count for the user whom the password would open, whatever spelling of the
-// name found the user.
+// prove is the password grant (RFC 6749, section 4.3). An unknown user, a disabled user and
+// a wrong password get the same answer, after one verification of a password. The user is
+// looked up before the throttle is called, because attempts are counted for the user, in
+// any spelling of the name. A blocked attempt looks the user up too.
 func (w *passwords) prove(ctx context.Context, r *TokenRequest) (*proof, error) {
 	name, password := r.Param("username"), r.Param("password")
 	if w.fold != nil {
@@ -63,12 +62,12 @@ func (w *passwords) prove(ctx context.Context, r *TokenRequest) (*proof, error) 
 	}
 	return &proof{
 		user:  u,
-		at:    latest(r.now, u.SessionsValidFrom), // it has proved the password of now, whatever the clock says
+		at:    latest(r.now, u.SessionsValidFrom), // the current password is proved, even if the clock is behind
 		holds: w.sameHash(hash, password),
 	}, nil
 }
 
-// proveByApp asks Config.Authenticate. The throttle counts by name.
+// proveByApp calls Config.Authenticate. Attempts are counted by name.
 func (w *passwords) proveByApp(ctx context.Context, r *TokenRequest, name, password string) (*proof, error) {
 	const plug = "Config.Authenticate"
 	var u *User
@@ -87,11 +86,11 @@ func (w *passwords) proveByApp(ctx context.Context, r *TokenRequest, name, passw
 	return &proof{user: u, at: r.now, plug: plug}, nil
 }
 
-// find returns the user of a name, and why no password can be the user's; "" if one can.
+// find returns the user of a name, and the reason why no password is correct, or "".
 func (w *passwords) find(ctx context.Context, name string) (*User, EventReason, error) {
 	if name == "" || strings.ContainsRune(name, 0) {
-		// PostgreSQL takes no NUL in text: no user has that name, and no store
-		// is asked.
+		// PostgreSQL accepts no NUL in text: no user has such a name, and the store is not
+		// called.
 		return nil, ReasonMalformed, nil
 	}
 	u, err := w.plugs.userByName(ctx, name)
@@ -104,8 +103,8 @@ func (w *passwords) find(ctx context.Context, name string) (*User, EventReason, 
 	return u, u.closed(), nil
 }
 
-// noteFolding tells the event hook, once an hour at most, that the store takes a name
-// for that of a user whose name Config.FoldName writes in another way.
+// noteFolding sends an event, at most once an hour, if the store has found a user by a name
+// that is not Username, and that Config.FoldName does not make of Username.
 func (w *passwords) noteFolding(ctx context.Context, u *User, asked string) {
 	if u.Username == asked {
 		return
@@ -120,9 +119,9 @@ func (w *passwords) noteFolding(ctx context.Context, u *User, asked string) {
 
 var errNameFolding = errors.New("oauth2pw: UserStore.UserByName takes several names for one user, and Config.FoldName does not fold them into one: the throttle tells which names exist")
 
-// verify verifies a password once, whatever is wrong. It returns why the password is
-// wrong, "" if it is right. The argument reason says why no password can be right, "" if
-// one can.
+// verify verifies a password once, even if no password is correct, and returns the reason
+// of a wrong password, or "". The argument reason is the reason why no password is correct,
+// or "".
 func (w *passwords) verify(ctx context.Context, u *User, reason EventReason, password string) (_ EventReason, outdated bool, _ error) {
 	if reason == "" && (password == "" || len(password) > maxPassword) {
 		reason = ReasonMalformed
@@ -147,11 +146,11 @@ func (w *passwords) verify(ctx context.Context, u *User, reason EventReason, pas
 	return "", outdated, nil
 }
 
-// sameHash returns the function that decides, when the user is read once more, whether a
-// login whose password matched a hash still holds. It compares hashes, because times
-// cannot tell a login with the old password from one with the new password beside a change. The
-// user's hash may be another one because a second login has upgraded it; then the
-// password is verified once more.
+// sameHash returns the function that gets the user, read again, and decides whether a login
+// with a verified hash is still valid. The function compares hashes, because times do not
+// distinguish a login with the old password from a login with the new password during a
+// change. A hash may differ because a second login has upgraded it; then the password is
+// verified again.
 func (w *passwords) sameHash(verified, password string) func(context.Context, *User) (bool, error) {
 	return func(ctx context.Context, u *User) (bool, error) {
 		switch hash := string(u.PasswordHash); hash {
@@ -170,9 +169,8 @@ func (w *passwords) sameHash(verified, password string) func(context.Context, *U
 	}
 }
 
-// upgrade replaces a hash that the hasher calls outdated, for a password that
-// has just matched it, and returns the one that is stored now. The login does not
-// depend on it.
+// upgrade replaces a hash that the hasher calls outdated, after the password has matched,
+// and returns the hash that is stored now. The login does not depend on the result.
 func (w *passwords) upgrade(ctx context.Context, u *User, password string) string {
 	old, event := string(u.PasswordHash), Event{Kind: EventHashUpgraded, UserID: u.ID}
 	hash, err := w.plugs.hash(ctx, password)
@@ -191,8 +189,8 @@ func (w *passwords) upgrade(ctx context.Context, u *User, password string) strin
 	return hash
 }
 
-// requirePassword refuses a form without what the password grant requires (RFC
-// 6749, section 4.3.2).
+// requirePassword refuses a form without the parameters of the password grant (RFC 6749,
+// section 4.3.2).
 func requirePassword(param func(name string) string) error {
 	if param("username") == "" || param("password") == "" {
 		return badRequest("The parameters username and password are required.")

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// refreshAttempts is how often a refresh decides anew because another one was
-// first. Each time it knows more, so that a second time is rare.
+// refreshAttempts is the number of tries if parallel requests change the session first.
+// Each try reads the session again, so that a second failure is rare.
 const refreshAttempts = 4
 
 // refresher is the refresh_token grant (RFC 6749, section 6), with rotation (RFC
@@ -42,8 +42,8 @@ func (f *refresher) tokens(ctx context.Context, r *TokenRequest) (*Tokens, error
 	return nil, plugError("SessionStore.Advance", errors.New("the session changed each time it was read"))
 }
 
-// once reads the session and decides. No tokens and no error say that the session has
-// changed since it was read.
+// once reads the session and decides. No tokens and no error mean: the session has changed
+// since the read.
 func (f *refresher) once(ctx context.Context, r *TokenRequest, t refreshToken) (*Tokens, error) {
 	s, use, err := f.use(ctx, r, t)
 	if err != nil {
@@ -63,7 +63,7 @@ func (f *refresher) once(ctx context.Context, r *TokenRequest, t refreshToken) (
 		next.RefreshedAt = latest(r.now, s.AuthenticatedAt) // see Session.use
 		next.IdleExpiresAt = f.sessions.idleExpiry(s, r.now)
 	}
-	// A token says whole seconds, and must not say zero of them.
+	// The lifetime of an access token is in whole seconds, and must not be zero.
 	if next.end().Sub(r.now) < time.Second {
 		return nil, refreshRefused(ReasonAge)
 	}
@@ -75,7 +75,8 @@ func (f *refresher) once(ctx context.Context, r *TokenRequest, t refreshToken) (
 		return nil, refreshRefused(ReasonUnknownSecret)
 	}
 	if use != useRepeat {
-		// The last step that can fail: until here nothing is spent.
+		// The only write, and the last step that can fail: until here the token is not
+		// used.
 		if advanced, err := f.plugs.advanceSession(ctx, s.Generation, &next, r.now); !advanced || err != nil {
 			return nil, err
 		}
@@ -84,9 +85,8 @@ func (f *refresher) once(ctx context.Context, r *TokenRequest, t refreshToken) (
 	return tokens, nil
 }
 
-// use returns the live session of a refresh token of the client, and the use of the token
-// there: next, ahead or repeat. It ends a session that has expired, and one whose token
-// has been reused.
+// use returns the live session of a refresh token of the client, and the use of the token:
+// next, ahead or repeat. An expired session ends here, and reuse ends the session.
 func (f *refresher) use(ctx context.Context, r *TokenRequest, t refreshToken) (*Session, refreshUse, error) {
 	s, reason, err := f.sessions.byToken(ctx, t)
 	if err != nil {
@@ -102,13 +102,13 @@ func (f *refresher) use(ctx context.Context, r *TokenRequest, t refreshToken) (*
 		return nil, "", f.end(ctx, s, reason, refreshRefused(reason))
 	}
 	if f.clients.owner(s.ClientID) != r.Client.id() {
-		return nil, "", refreshRefused(ReasonWrongClient) // and nothing is spent
+		return nil, "", refreshRefused(ReasonWrongClient) // the token stays unused
 	}
 	switch use := s.use(t.generation, r.now, f.sessions.grace); use {
 	case useReuse:
 		return nil, "", f.end(ctx, s, ReasonReuse, errInvalidRefresh.because(EventRefreshReuse, otherPlace(ctx, s, r), nil))
 	case useSuperseded:
-		return nil, "", refreshRefused(ReasonSuperseded) // and nothing ends
+		return nil, "", refreshRefused(ReasonSuperseded) // the session stays live
 	case useEarly:
 		return nil, "", refreshRefused(ReasonEarly)
 	default:
@@ -116,7 +116,7 @@ func (f *refresher) use(ctx context.Context, r *TokenRequest, t refreshToken) (*
 	}
 }
 
-// end ends a session, and returns the refusal, or the failure to end it.
+// end ends a session, and returns the refusal, or the store failure.
 func (f *refresher) end(ctx context.Context, s *Session, reason EventReason, refusal error) error {
 	if err := f.sessions.endOne(ctx, s, reason); err != nil {
 		return err
@@ -124,7 +124,7 @@ func (f *refresher) end(ctx context.Context, s *Session, reason EventReason, ref
 	return refusal
 }
 
-// user returns the user of a session, if the session still holds for the user.
+// user returns the user of a session, if the session is still valid for the user.
 func (f *refresher) user(ctx context.Context, s *Session) (*User, error) {
 	u, err := f.plugs.userByID(ctx, s.UserID)
 	if err != nil {
@@ -134,15 +134,17 @@ func (f *refresher) user(ctx context.Context, s *Session) (*User, error) {
 	case "":
 		return u, nil
 	case ReasonPasswordChanged:
-		// The change itself ends the other sessions, and may not have moved its own on yet.
+		// The change itself ends the other sessions, and perhaps has not moved the caller's
+		// session on yet.
 		return nil, refreshRefused(reason)
 	default:
 		return nil, f.end(ctx, s, reason, refreshRefused(reason))
 	}
 }
 
-// scope returns the scope of the next access token: as asked, at most that of the login,
-// as far as user and client may still have it (RFC 6749, section 6).
+// scope returns the scope of the next access token: the requested scope, or the scope of
+// the login. A request for more than the login has is refused. Only scopes that the user
+// and the client may still have are granted (RFC 6749, section 6).
 func (f *refresher) scope(ctx context.Context, s *Session, u *User, r *TokenRequest) (string, error) {
 	for _, scope := range r.Scopes {
 		if !hasScope(s.Scope, scope) {
@@ -169,12 +171,12 @@ func (f *refresher) report(ctx context.Context, s *Session, r *TokenRequest, use
 	case useRepeat:
 		e.Kind, e.Reason = EventRefreshRepeat, otherPlace(ctx, s, r)
 	case useAhead:
-		e.Kind = EventStoreRollback // the store has forgotten an answer of before
+		e.Kind = EventStoreRollback // the store has lost an earlier write
 	}
 	f.events.emit(ctx, e)
 }
 
-// otherPlace says how a request differs from the login of its session.
+// otherPlace compares the address and the user agent of a request with those of the login.
 func otherPlace(ctx context.Context, s *Session, r *TokenRequest) EventReason {
 	address := s.Address != ClientAddress(ctx)
 	agent := s.UserAgent != cleanUserAgent(r.userAgent)

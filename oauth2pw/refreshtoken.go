@@ -16,10 +16,10 @@ import (
 //
 //	session id (16 bytes) ‖ generation (8 bytes) ‖ MAC (32 bytes)
 //
-// where MAC = HMAC-SHA256(K, "rt1" ‖ salt ‖ id ‖ generation), all of fixed width,
-// and K = HKDF-SHA256 of the server secret that the session's key id names. The
-// store alone makes no token, nor does the secret alone; and the successor of a
-// token is a function of it, so that a repeated request gets the same answer.
+// where MAC = HMAC-SHA256(K, "rt1" ‖ salt ‖ id ‖ generation), all of fixed width, and K =
+// HKDF-SHA256 of the server secret that the session's key id names. A token needs both the
+// store and the secret; neither makes a token without the other. The successor of a token
+// is computed from the session, so that a repeated request gets the same successor.
 const (
 	refreshVersion = "rt1"
 	refreshPrefix  = refreshVersion + "."
@@ -28,7 +28,7 @@ const (
 
 var base64url = base64.RawURLEncoding.Strict()
 
-// refreshToken is a refresh token taken apart. Nothing says yet that it is ours.
+// refreshToken is a decoded refresh token, not verified yet.
 type refreshToken struct {
 	sessionID  string
 	generation uint64
@@ -49,14 +49,14 @@ func parseRefreshToken(s string) (refreshToken, bool) {
 		generation: binary.BigEndian.Uint64(raw[16:24]),
 		mac:        raw[24:],
 	}
-	return t, 0 < t.generation && t.generation < math.MaxInt64 // which every database can count
+	return t, 0 < t.generation && t.generation < math.MaxInt64 // every database has integers up to this size
 }
 
-// refreshKeys makes the MACs of refresh tokens. The keys stand in the closure
-// alone, where no %+v finds them.
+// refreshKeys makes the MACs of refresh tokens. Only the closure has the keys, so that %+v
+// does not print them.
 type refreshKeys struct {
-	first string // the key id for new sessions; "": there is no secret
-	// mac returns false for a key id that no secret has.
+	first string // the key id for new sessions; "": no secret
+	// mac returns false for an unknown key id, and for a malformed session id.
 	mac func(s *Session, generation uint64) ([]byte, bool)
 }
 
@@ -101,8 +101,8 @@ func newRefreshKeys(secrets []Secret) (refreshKeys, error) {
 	return k, nil
 }
 
-// token returns the refresh token of a generation of a session; "" if the secret that makes
-// it is gone.
+// token returns the refresh token of a generation of a session, or "" if Config.Secrets no
+// longer has its secret.
 func (k refreshKeys) token(s *Session, generation uint64) Secret {
 	mac, known := k.mac(s, generation)
 	if !known {
@@ -118,7 +118,7 @@ func (k refreshKeys) token(s *Session, generation uint64) Secret {
 	return Secret(refreshPrefix + base64url.EncodeToString(raw))
 }
 
-// prove returns why a refresh token is not that of a session, "" if it is.
+// prove returns the reason why a refresh token is not of a session, or "".
 func (k refreshKeys) prove(s *Session, t refreshToken) EventReason {
 	mac, known := k.mac(s, t.generation)
 	switch {

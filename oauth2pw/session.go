@@ -6,41 +6,41 @@ import (
 	"time"
 )
 
-// Session is one login, until it ends. All tokens that descend from it carry its
-// ID. Times are whole microseconds, in UTC.
+// Session is one login, until it ends. All tokens of the login carry its ID. Times are
+// whole microseconds, in UTC.
 //
-// A store keeps every field as it is, and needs to understand none but those that
-// the methods of [SessionStore] name.
+// A store keeps every field unchanged, and needs to understand only the fields that the
+// methods of [SessionStore] name.
 type Session struct {
 	ID       string // 22 characters of base64url: 128 random bits
 	UserID   string // User.ID
-	ClientID string // "" where no client was named
-	Scope    string // what the login was granted: scopes between single spaces
+	ClientID string // "": no client was named
+	Scope    string // the granted scopes, between single spaces
 
-	// Of the refresh token. None of them is a secret: without Config.Secrets
-	// they make no token.
+	// Of the refresh token. None of these fields is a secret: without Config.Secrets they
+	// make no token.
 	Salt       [16]byte
-	KeyID      string // which secret makes its tokens
-	Generation uint64 // of the token that may be used next: 1 at the login
+	KeyID      string // of the secret that makes its tokens
+	Generation uint64 // of the next refresh token: 1 at the login
 
 	CreatedAt time.Time // the login
-	// AuthenticatedAt is when the user last proved who he is. At the login it is the
-	// time of the request, or User.SessionsValidFrom if that is later. ChangePassword sets
-	// it to a whole second after itself, which is later than RefreshedAt then, and at no
-	// other time.
+	// AuthenticatedAt is the time of the user's last proof of identity. At the login
+	// AuthenticatedAt is the time of the request, or User.SessionsValidFrom if that is
+	// later. ChangePassword sets AuthenticatedAt to the first whole second after the
+	// change: only then, until the next refresh, is AuthenticatedAt later than RefreshedAt.
 	AuthenticatedAt time.Time
 	RefreshedAt     time.Time // the last refresh or ChangePassword, or the login
-	IdleExpiresAt   time.Time // when it ends if it is not refreshed; never after ExpiresAt
-	ExpiresAt       time.Time // when it ends, whatever happens
-	EndedAt         time.Time // zero: it was not ended
+	IdleExpiresAt   time.Time // the expiry without a refresh; never after ExpiresAt
+	ExpiresAt       time.Time // the expiry in any case
+	EndedAt         time.Time // zero: not ended
 	EndReason       string    // see EventSessionEnded
 
-	Address   netip.Addr // the client's at the login; invalid: unknown
-	UserAgent string     // the same; at most 256 bytes, without control characters
+	Address   netip.Addr // the client address at the login; invalid: unknown
+	UserAgent string     // at the login; at most 256 bytes, without control characters
 	Data      []byte     // the app's own; at most 1 KiB
 }
 
-// dead says why a session does not live, "" if it does.
+// dead returns the reason why a session is not live, or "" for a live session.
 func (s *Session) dead(now time.Time) EventReason {
 	switch {
 	case !s.EndedAt.IsZero():
@@ -53,7 +53,7 @@ func (s *Session) dead(now time.Time) EventReason {
 	return ""
 }
 
-// end is when a session ends if nothing happens.
+// end returns the expiry of a session without a further refresh.
 func (s *Session) end() time.Time {
 	if s.IdleExpiresAt.Before(s.ExpiresAt) {
 		return s.IdleExpiresAt
@@ -61,66 +61,64 @@ func (s *Session) end() time.Time {
 	return s.ExpiresAt
 }
 
-// SessionFilter names sessions of one user: all of them, or one, or all but one, or those
-// of before a time.
+// SessionFilter selects sessions of one user: all, one, all except one, or the sessions
+// before a time.
 type SessionFilter struct {
 	UserID string // always compared; not empty
-	ID     string // only this one; "": any
-	Except string // not this one; "": none is left out
-	// AuthenticatedBefore leaves out those whose AuthenticatedAt is not before it; zero:
-	// none.
+	ID     string // only this session; "": any
+	Except string // not this session; "": no exception
+	// AuthenticatedBefore selects only sessions with an earlier AuthenticatedAt; zero: any.
 	AuthenticatedBefore time.Time
 }
 
-// SessionStore keeps sessions. It is called concurrently. A session lives as long
-// as it is not ended and neither of its expiries has come: at the time of an
-// expiry it is over. What is taken and returned are copies.
+// SessionStore keeps sessions. Every method is called concurrently. A session is live until
+// it is ended or one of its expiries has come: at the time of an expiry the session is no
+// longer live. Arguments and results are copies.
 //
-// Any error other than the named ones means that the store failed (503). A store
-// reads its own writes: a replica that lags behind must not answer.
+// Any error other than the named errors is a store failure (503). A store reads its own
+// writes: a replica that lags behind must not answer.
 type SessionStore interface {
-	// Create adds a session, which has an ID of its own.
+	// Create adds a session, which has a new ID.
 	Create(ctx context.Context, s *Session) error
-	// Get returns a session, over or not. A miss is an error that wraps
-	// [ErrNotFound].
+	// Get returns a session, live or not. A miss is an error that wraps [ErrNotFound].
 	Get(ctx context.Context, id string) (*Session, error)
-	// Advance writes Generation, AuthenticatedAt, RefreshedAt and IdleExpiresAt of
-	// s in one atomic step, only if the Generation of its row is still from and
-	// the row lives at now. It reports whether it did.
+	// Advance writes Generation, AuthenticatedAt, RefreshedAt and IdleExpiresAt of s in one
+	// atomic step, only if the Generation of its row is still from and the row is live at
+	// now. Advance reports whether the row was written.
 	Advance(ctx context.Context, from uint64, s *Session, now time.Time) (bool, error)
-	// List returns the sessions of a user that live at now, the newest login
-	// first.
+	// List returns the sessions of a user that are live at now, the newest login first.
 	List(ctx context.Context, userID string, now time.Time) ([]*Session, error)
-	// End ends the sessions that f names and that are not ended yet: it sets
-	// EndedAt to now, and EndReason. It returns the IDs of those it ended.
+	// End ends the sessions that f selects and that are not ended yet: End sets EndedAt to
+	// now, and EndReason. End returns the IDs of the sessions that End has ended.
 	End(ctx context.Context, f SessionFilter, reason string, now time.Time) (ids []string, err error)
-	// Sweep removes at most limit sessions that were over before a time, and
-	// returns how many. Fewer than limit: there are no more.
+	// Sweep deletes at most limit sessions that ended or expired before a time, and returns
+	// their number. A number below limit means: no such session is left.
 	Sweep(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
-// refreshUse is what a genuine refresh token of a live session is good for.
+// refreshUse is the use of a genuine refresh token of a live session.
 type refreshUse string
 
 const (
 	useNext       refreshUse = "next"       // the next refresh
-	useAhead      refreshUse = "ahead"      // the same: the store has gone back in time
-	useRepeat     refreshUse = "repeat"     // its successor once more
-	useSuperseded refreshUse = "superseded" // nothing: the password has changed since, or was proved again
-	useEarly      refreshUse = "early"      // nothing: the clock was set back since it was replaced
-	useReuse      refreshUse = "reuse"      // nothing, and the session ends
+	useAhead      refreshUse = "ahead"      // the next refresh, after the store has lost writes
+	useRepeat     refreshUse = "repeat"     // the same successor again
+	useSuperseded refreshUse = "superseded" // only refused: the password was changed or proved again since
+	useEarly      refreshUse = "early"      // only refused: the token was replaced in the future, because a clock was set back
+	useReuse      refreshUse = "reuse"      // refused, and the session ends
 )
 
-// use decides by the generation of a refresh token. An older one than that of the
-// session is genuine but already replaced, so somebody has a copy: that is reuse at any
-// age, with two exceptions while a grace period lasts. The token just replaced may come
-// again, because its answer may have been lost, or another tab has sent it. And within a
-// grace period after a change of the password, which moves the session on by two
-// generations, a token from before is only refused, because another tab may have been about
-// to refresh.
+// use decides by the generation of a genuine refresh token. A token with an older
+// generation than the session is replaced, so somebody has a copy: the token is reuse at
+// any age, with two exceptions within the grace period:
 //
-// Two processes may disagree about the time by less than a grace period. A replaced token
-// that is younger than that says that a clock was set back.
+//   - The last replaced token is a repeat, because its answer may have been lost, or
+//     another tab has sent the token.
+//   - A change of the password adds 2 generations. Within the grace period after the change
+//     an older token is only refused, because another tab may have been about to refresh.
+//
+// The clocks of two processes may differ by the grace period, or by leastSkew if that is
+// longer. A token that was replaced further in the future is early: a clock was set back.
 func (s *Session) use(generation uint64, now time.Time, grace time.Duration) refreshUse {
 	switch {
 	case generation == s.Generation:
@@ -140,13 +138,13 @@ func (s *Session) use(generation uint64, now time.Time, grace time.Duration) ref
 		return yes
 	}
 	switch {
-	case s.AuthenticatedAt.After(s.RefreshedAt): // the last step was a change
+	case s.AuthenticatedAt.After(s.RefreshedAt): // the last step was a change of the password
 		return within(s.RefreshedAt, useSuperseded)
 	case generation == s.Generation-1:
 		return within(s.RefreshedAt, useRepeat)
 	case s.AuthenticatedAt.After(s.CreatedAt) && s.AuthenticatedAt.Equal(s.AuthenticatedAt.Truncate(time.Second)):
-		// There was a change, and there were refreshes since. Which token is from
-		// before it is not known: none of them is worth anything.
+		// Refreshes have followed a change of the password. The generation does not show
+		// whether the token is older than the change: every such token is only refused.
 		if within(s.AuthenticatedAt, useSuperseded) == useSuperseded {
 			return useSuperseded
 		}
@@ -154,5 +152,6 @@ func (s *Session) use(generation uint64, now time.Time, grace time.Duration) ref
 	return useReuse
 }
 
-// leastSkew: a refresh in the second after a change is noted at its end.
+// leastSkew is the least allowed difference of clocks, because RefreshedAt of a refresh in
+// the second after a change is the end of that second.
 const leastSkew = 2 * time.Second

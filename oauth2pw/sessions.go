@@ -23,19 +23,19 @@ const (
 	maxUserAgent        = 256 // bytes
 )
 
-// sessions opens, reads and ends sessions. Without Config.Sessions it is off, and no
-// method but on is called.
+// sessions opens, reads and ends sessions. Without Config.Sessions only the method on is
+// called.
 type sessions struct {
 	plugs   *plugs
 	clients *clients
 	events  *reporter
 	clock   clock
 
-	refreshes bool // there are refresh tokens
+	refreshes bool // sessions have refresh tokens
 	keys      refreshKeys
 	idle, age time.Duration
 	grace     time.Duration
-	limit     int // of live sessions of a user
+	limit     int // the highest number of live sessions of a user
 	stateless bool
 	live      *liveMemory
 }
@@ -84,10 +84,10 @@ func newSessions(c *Config, plugs *plugs, clients *clients, events *reporter) (*
 	return s, nil
 }
 
-// on reports whether there are sessions.
+// on reports whether Config.Sessions is set.
 func (x *sessions) on() bool { return x.plugs.sessions != nil }
 
-// new returns the session of a login that is not stored yet.
+// new returns the session of a login, which is not stored yet.
 func (x *sessions) new(ctx context.Context, r *TokenRequest, p *proof, scope string) *Session {
 	var id, salt [16]byte
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
@@ -102,7 +102,7 @@ func (x *sessions) new(ctx context.Context, r *TokenRequest, p *proof, scope str
 	return s
 }
 
-// idleExpiry is when a session that is used now expires if it is not used again.
+// idleExpiry returns the idle expiry of a session that is used now.
 func (x *sessions) idleExpiry(s *Session, now time.Time) time.Time {
 	if t := now.Add(x.idle); t.Before(s.ExpiresAt) {
 		return t
@@ -113,13 +113,14 @@ func (x *sessions) idleExpiry(s *Session, now time.Time) time.Time {
 // mayRefresh reports whether the sessions of a client have refresh tokens.
 func (x *sessions) mayRefresh(c *Client) bool { return x.refreshes && c.mayUse(grantRefresh) }
 
-// open stores the session of a login, and reports false if the login must begin anew.
-// recheck reads the user once more. A login that fails from here on leaves no session.
+// open stores the session of a login, and calls recheck, which reads the user again. The
+// result is false if the login is refused, fails, or must begin again. A login that fails
+// from here on leaves no live session.
 func (x *sessions) open(ctx context.Context, s *Session, validFrom time.Time, recheck func() (moved bool, refusal EventReason, err error)) (open bool, refusal EventReason, err error) {
 	defer func() {
 		if !open {
-			// Whether it was stored is not known where Create failed. Nobody has
-			// its tokens, so that nothing depends on this.
+			// If Create failed, the session may be stored or not. The error of endOne
+			// changes nothing, because nobody has the tokens of the session.
 			_ = x.endOne(ctx, s, withDefault(refusal, ReasonAbandoned))
 		}
 	}()
@@ -136,9 +137,9 @@ func (x *sessions) open(ctx context.Context, s *Session, validFrom time.Time, re
 	return true, "", nil
 }
 
-// enforceLimit ends those sessions of a user that are too many, but not the new one:
-// first those that were never refreshed, whose access tokens have expired or will soon;
-// then the ones that have been idle longest. Of each the oldest goes first.
+// enforceLimit ends the sessions of a user above the limit, except the new session: first
+// the sessions without a refresh, whose access tokens have expired or will expire soon;
+// then the sessions that are idle longest. In each group the oldest session ends first.
 func (x *sessions) enforceLimit(ctx context.Context, newest *Session, validFrom time.Time) error {
 	list, err := x.plugs.listSessions(ctx, newest.UserID, newest.CreatedAt)
 	if err != nil {
@@ -147,12 +148,12 @@ func (x *sessions) enforceLimit(ctx context.Context, newest *Session, validFrom 
 	if len(list) <= x.limit {
 		return nil
 	}
-	list = slices.DeleteFunc(list, func(s *Session) bool { return s.AuthenticatedAt.Before(validFrom) }) // which is dead already
+	list = slices.DeleteFunc(list, func(s *Session) bool { return s.AuthenticatedAt.Before(validFrom) }) // refused already
 	tooMany := len(list) - x.limit
 	if tooMany <= 0 {
 		return nil
 	}
-	// Parallel logins agree on the order, and on the newest of them, which stays.
+	// Parallel logins agree on the order, and on the newest of them, which stays live.
 	slices.SortFunc(list, func(a, b *Session) int {
 		return cmp.Or(cmp.Compare(min(a.Generation, 2), min(b.Generation, 2)), a.RefreshedAt.Compare(b.RefreshedAt), strings.Compare(a.ID, b.ID))
 	})
@@ -163,7 +164,7 @@ func (x *sessions) enforceLimit(ctx context.Context, newest *Session, validFrom 
 	}
 	for _, s := range list[:tooMany] {
 		if s.ID == newest.ID {
-			continue // the newer login beside this one ends it
+			continue // a newer parallel login ends the new session
 		}
 		if err := x.endOne(ctx, s, ReasonLimit); err != nil {
 			return err
@@ -172,8 +173,8 @@ func (x *sessions) enforceLimit(ctx context.Context, newest *Session, validFrom 
 	return nil
 }
 
-// byToken returns the session that a refresh token proves to be of, live or not, or why
-// the token proves nothing.
+// byToken returns the session of a refresh token, live or not, or the reason why the token
+// proves no session.
 func (x *sessions) byToken(ctx context.Context, t refreshToken) (*Session, EventReason, error) {
 	s, err := x.plugs.session(ctx, t.sessionID)
 	if err != nil {
@@ -188,8 +189,8 @@ func (x *sessions) byToken(ctx context.Context, t refreshToken) (*Session, Event
 	return s, "", nil
 }
 
-// of returns the session of an own access token. The session must live, and the token
-// must be of the last login, or change of the password, in it.
+// of returns the session of an access token of the own issuer. The session must be live,
+// and the token must be of the last login, or change of the password, in the session.
 func (x *sessions) of(ctx context.Context, p Principal) (*Session, error) {
 	s, err := x.plugs.session(ctx, p.SessionID)
 	switch {
@@ -205,18 +206,18 @@ func (x *sessions) of(ctx context.Context, p Principal) (*Session, error) {
 	return s, nil
 }
 
-// deadToken is the error for a token that is genuine and does not hold any more.
+// deadToken returns the error for a genuine token that is no longer valid.
 func deadToken(reason string) error {
 	return fmt.Errorf("oauth2pw: %s: %w", reason, ErrInvalidToken)
 }
 
-// superseded reports whether a token is from before the user last proved the password in
-// its session. A token says whole seconds.
+// superseded reports whether a token is older than the last proof of the password in its
+// session. The times in a token are whole seconds.
 func superseded(p Principal, authenticated time.Time) bool {
 	return p.AuthTime.Before(authenticated.Truncate(time.Second))
 }
 
-// check refuses a token whose session does not live.
+// check refuses a token whose session is not live.
 func (x *sessions) check(ctx context.Context, p Principal) error {
 	known, epoch, found := x.live.recall(p.SessionID, x.clock.time())
 	if found && known.userID == p.Subject && x.clients.owner(known.clientID) == x.clients.owner(p.ClientID) && !superseded(p, known.authenticated) {
@@ -230,13 +231,14 @@ func (x *sessions) check(ctx context.Context, p Principal) error {
 	return nil
 }
 
-// EndSession ends one session of a user, by the app's own will, and reports whether it
-// did: false where the user has no such session, or it has ended already. Its refresh
-// token is dead at once, and so are its access tokens unless Config.StatelessTokens is set.
-// reason goes to the events and into the store.
+// EndSession ends one session of a user, and reports whether the session has ended by this
+// call: false if the user has no such session, or if the session had ended already. The
+// refresh token of the session is refused at once, and so are its access tokens, unless
+// Config.StatelessTokens is set; another process may accept them for Config.SessionCache.
+// reason goes to the events and to the store.
 //
-// The error is a failure of the store, or says that userID or id is empty: a token
-// without a session has an empty id.
+// The error is a store failure, or means: Config.Sessions is nil, or userID or id is empty.
+// The id of a token without a session is empty.
 func (a *Auth) EndSession(ctx context.Context, userID, id, reason string) (bool, error) {
 	if id == "" {
 		return false, errors.New("oauth2pw: EndSession: the id is empty: the token has no session")
@@ -245,8 +247,9 @@ func (a *Auth) EndSession(ctx context.Context, userID, id, reason string) (bool,
 	return n > 0, err
 }
 
-// EndOtherSessions ends all sessions of a user but one, and returns how many. An empty
-// keep is an error: EndAllSessions is for that. The rest is as for EndSession.
+// EndOtherSessions ends all sessions of a user except keep, and returns their number. An
+// empty keep is an error; see EndAllSessions. The tokens, the reason and other errors are
+// as for EndSession.
 func (a *Auth) EndOtherSessions(ctx context.Context, userID, keep, reason string) (int, error) {
 	if keep == "" {
 		return 0, errors.New("oauth2pw: EndOtherSessions: keep is empty: the token has no session")
@@ -254,8 +257,8 @@ func (a *Auth) EndOtherSessions(ctx context.Context, userID, keep, reason string
 	return a.end(ctx, "EndOtherSessions", SessionFilter{UserID: userID, Except: keep}, reason)
 }
 
-// EndAllSessions ends all sessions of a user, and returns how many. The rest is as for
-// EndSession.
+// EndAllSessions ends all sessions of a user, and returns their number. The tokens, the
+// reason and errors are as for EndSession.
 func (a *Auth) EndAllSessions(ctx context.Context, userID, reason string) (int, error) {
 	return a.end(ctx, "EndAllSessions", SessionFilter{UserID: userID}, reason)
 }
@@ -283,10 +286,10 @@ func (x *sessions) end(ctx context.Context, f SessionFilter, reason EventReason)
 	return len(ids), nil
 }
 
-// endTime bounds the end of a session that a request has caused.
+// endTime is the time limit for the end of a session by a request.
 const endTime = 10 * time.Second
 
-// endOne ends a session because of what a request has shown. It continues if the client
+// endOne ends a session as the result of a request, and continues if the client
 // disconnects.
 func (x *sessions) endOne(ctx context.Context, s *Session, reason EventReason) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
@@ -300,10 +303,11 @@ const (
 	sweepAfter = 24 * time.Hour
 )
 
-// SweepSessions removes the sessions that ended or expired a day ago, in batches of
-// 1000. With every zero it does so once, and returns the error of the store. Else it does
-// so now and then again every such time until ctx ends, whose error it returns; a failure
-// of the store is an event then, and the next pass tries again.
+// SweepSessions deletes the sessions that ended or expired more than a day ago, in batches
+// of 1000. If every is zero or negative, there is one pass, and the result is the error of
+// the store. Otherwise there is a pass now and after each interval every, at least a
+// second, until ctx ends; the result is the error of ctx. A store failure is then an event,
+// and the next pass tries again.
 func (a *Auth) SweepSessions(ctx context.Context, every time.Duration) error {
 	if !a.sessions.on() {
 		return errors.New("oauth2pw: SweepSessions needs Config.Sessions")
@@ -348,10 +352,10 @@ func (x *sessions) sweep(ctx context.Context) error {
 	}
 }
 
-// cleanUserAgent cuts the User-Agent of a request to what a store can keep and a
+// cleanUserAgent cuts the User-Agent of a request to a text that a store can keep and a
 // page can show.
 func cleanUserAgent(s string) string {
-	if len(s) > 4*maxUserAgent { // bounds the work
+	if len(s) > 4*maxUserAgent { // limits the work
 		s = s[:4*maxUserAgent]
 	}
 	s = strings.Map(func(r rune) rune {

@@ -5,13 +5,13 @@ import (
 	"errors"
 )
 
-// verifiers checks access tokens, and whether their session and their user still hold.
+// verifiers checks access tokens, with their sessions and their users.
 type verifiers struct {
 	plugs     *plugs
 	sessions  *sessions
 	loadUser  bool
-	onlyOwn   bool   // the verifier knows no other issuer
-	ownIssuer string // the iss of own tokens; "": it is not known
+	onlyOwn   bool   // the verifier accepts no other issuer
+	ownIssuer string // the iss of own tokens; "": unknown
 }
 
 func newVerifiers(c *Config, plugs *plugs, sessions *sessions) (*verifiers, error) {
@@ -25,14 +25,14 @@ func newVerifiers(c *Config, plugs *plugs, sessions *sessions) (*verifiers, erro
 	return v, nil
 }
 
-// own reports whether a token is of our own issuer: its subject is one of our
-// users, and its sid one of our sessions.
+// own reports whether a token is of the own issuer: only then is its subject a user of the
+// app, and its sid a session of the app.
 func (v *verifiers) own(p Principal) bool {
 	return v.onlyOwn || v.ownIssuer != "" && p.Issuer == v.ownIssuer
 }
 
-// Verify checks a bearer token, so that an *Auth is a [TokenVerifier]: the token
-// itself; its session, unless Config.StatelessTokens is set; with Config.LoadUser, its user.
+// Verify checks a bearer token, its session unless Config.StatelessTokens is set, and its
+// user if Config.LoadUser is set. Verify makes an *Auth a [TokenVerifier].
 func (a *Auth) Verify(ctx context.Context, token string) (Principal, error) {
 	v := a.verifiers
 	p, err := v.plugs.verifier.Verify(ctx, token)
@@ -62,8 +62,8 @@ func (a *Auth) Verify(ctx context.Context, token string) (Principal, error) {
 	return p, nil
 }
 
-// ownToken verifies an access token of our own issuer; false for one that is not good, or
-// not ours.
+// ownToken verifies an access token of the own issuer. False: the token is invalid, or of
+// another issuer.
 func (v *verifiers) ownToken(ctx context.Context, token string) (Principal, bool, error) {
 	if len(token) > maxToken || !isB64Token(token) {
 		return Principal{}, false, nil
