@@ -12,36 +12,35 @@ import (
 
 const maxToken = 16 << 10
 
-// RequireBearer returns middleware that lets a request pass only with a bearer
-// token (RFC 6750, section 2.1) that v accepts and that has every scope. Prefer
-// [Auth.RequireBearer], which knows the scopes there are; this one is for a
-// service that only consumes tokens.
+// RequireBearer returns middleware that lets a request pass only with a bearer token (RFC
+// 6750, section 2.1) that v accepts and that has every scope. Prefer [Auth.RequireBearer],
+// which knows all scopes; this RequireBearer is for a service that only consumes tokens.
 //
-// The answers: 401 without credentials or for a bad token, 400 for more than one
-// Authorization header, 403 for a missing scope, 503 if v cannot tell. Only the
-// header is looked at, never the URL or the body.
+// The answers are 401 without credentials or for an invalid token, 400 for more than one
+// Authorization header, 403 for a missing scope, and 503 for a failure of v. Only the
+// header is read, never the URL or the body.
 //
-// Middleware may be nested: scopes add up, and the same verifier is asked once a
-// request. It panics, at wiring, on a nil verifier, a nil handler, and on a string that
-// is no scope.
+// Middleware may be nested: the scopes add up, and the same verifier is called once per
+// request. RequireBearer panics, at wiring, on a nil verifier, on a nil handler, and on a
+// string that is not a scope.
 func RequireBearer(v TokenVerifier, scopes ...string) func(http.Handler) http.Handler {
 	return newBearer(v, scopes).wrap
 }
 
-// OptionalBearer is [RequireBearer] for a handler that also serves strangers: a
-// request without a bearer token passes, and [PrincipalFrom] finds nobody. A
-// request with a bad token is refused all the same.
+// OptionalBearer is [RequireBearer] for a handler that also serves requests without a
+// token: such a request passes, and [PrincipalFrom] returns false. A request with an
+// invalid token is still refused.
 func OptionalBearer(v TokenVerifier) func(http.Handler) http.Handler {
 	b := newBearer(v, nil)
 	b.optional = true
 	return b.wrap
 }
 
-// RequireBearer is the package's [RequireBearer] with a as the verifier, and with
-// the realm, the events and the client address of its [Config]. It panics, at
-// wiring, on a scope that Config.Scopes does not name, as http.ServeMux does on a
-// bad pattern. The handlers that the middleware makes have a method
-// RequiredScopes() []string, which returns these scopes.
+// RequireBearer is the package's [RequireBearer] with a as the verifier, and with the
+// realm, the events and the client address of its [Config]. RequireBearer panics, at
+// wiring, on a scope that Config.Scopes does not name, as http.ServeMux does on an invalid
+// pattern. The handlers of the middleware have a method RequiredScopes() []string, which
+// returns these scopes.
 func (a *Auth) RequireBearer(scopes ...string) func(http.Handler) http.Handler {
 	return RequireBearer(a, scopes...)
 }
@@ -50,10 +49,10 @@ func (a *Auth) RequireBearer(scopes ...string) func(http.Handler) http.Handler {
 // [Auth.RequireBearer].
 func (a *Auth) OptionalBearer() func(http.Handler) http.Handler { return OptionalBearer(a) }
 
-// CheckBearer decides as [Auth.RequireBearer] does, and answers nothing: it is for routers
-// whose handlers are no http.Handler. It returns the request for the handler, or the
-// error that [Auth.WriteError] answers; the request is nil then. A refusal is an event. A
-// scope that Config.Scopes does not name is a server_error.
+// CheckBearer decides as [Auth.RequireBearer] does, but writes no answer: it is for routers
+// whose handlers are not http.Handlers. The result is the request for the handler, or nil
+// and the error for [Auth.WriteError]. A refusal is an event. A scope that Config.Scopes
+// does not name is a server_error.
 func (a *Auth) CheckBearer(r *http.Request, scopes ...string) (*http.Request, error) {
 	event := Event{Kind: EventTokenRefused}
 	ctx := r.Context()
@@ -74,12 +73,12 @@ func (a *Auth) CheckBearer(r *http.Request, scopes ...string) (*http.Request, er
 	return r.WithContext(ctx), nil
 }
 
-// PasswordBearer is FastAPI's OAuth2PasswordBearer: it protects handlers by the
-// app's own check of the token, or by a verifier of package tokens in a service that
-// only consumes tokens, and describes itself to OpenAPI. The zero value enforces.
+// PasswordBearer is FastAPI's OAuth2PasswordBearer: it protects handlers by the app's own
+// check of the token, or by a verifier of package tokens in a service that only consumes
+// tokens, and describes itself to OpenAPI. The zero value requires a token.
 type PasswordBearer struct {
-	TokenURL    string            // where tokens come from; may be relative. For OpenAPI
-	RefreshURL  string            // for OpenAPI; empty: none
+	TokenURL    string            // the URL of the token endpoint, may be relative; for OpenAPI
+	RefreshURL  string            // for OpenAPI; empty: no URL
 	Scopes      map[string]string // every scope with its description; for OpenAPI
 	Description string            // for OpenAPI
 	Optional    bool              // a request without a bearer token passes, as with OptionalBearer
@@ -89,10 +88,10 @@ type PasswordBearer struct {
 	ErrorBody func(ctx context.Context, e *Error) any // as Config.ErrorBody; nil: the standard body
 }
 
-// Require returns middleware that lets a request pass only with a bearer token
-// that check accepts. [TokenVerifier] lists the duties of check. It panics,
-// at wiring, on a nil check, on a string that is no scope, and on one that a
-// non-nil Scopes does not name.
+// Require returns middleware that lets a request pass only with a bearer token that check
+// accepts. [TokenVerifier] lists the duties of check. Require panics, at wiring, on a nil
+// check, on a string that is not a scope, and on a scope that a non-nil Scopes does not
+// name.
 func (b PasswordBearer) Require(check func(ctx context.Context, token string) (Principal, error), scopes ...string) func(http.Handler) http.Handler {
 	if check == nil {
 		panic("oauth2pw: PasswordBearer.Require: the check is nil")
@@ -113,12 +112,12 @@ func (f verifierFunc) Verify(ctx context.Context, token string) (Principal, erro
 	return f(ctx, token)
 }
 
-// bearer is the middleware itself.
+// bearer is the middleware of RequireBearer and its variants.
 type bearer struct {
 	verifier TokenVerifier
-	mark     any // stands for the verifier: equal marks, equal answers
+	mark     any // identifies the verifier: equal marks, equal answers
 	answers  answerer
-	proxies  *proxies // nil: the client's address is not looked for
+	proxies  *proxies // nil: the client address is unknown
 	scopes   []string
 	optional bool
 }
@@ -167,7 +166,7 @@ type bearerHandler struct {
 	next http.Handler
 }
 
-// RequiredScopes returns the scopes of this middleware, outer ones excluded.
+// RequiredScopes returns the scopes of this middleware, without those of outer middleware.
 func (h *bearerHandler) RequiredScopes() []string { return slices.Clone(h.scopes) }
 
 func (h *bearerHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -179,13 +178,12 @@ func (h *bearerHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.next.ServeHTTP(w, r.WithContext(ctx))
 }
 
-// admit decides about a request. It returns the context for the handler, or what
-// to answer.
+// admit decides about a request. The result is the context for the handler, or the refusal.
 func (b *bearer) admit(r *http.Request) (ctx context.Context, refusal error) {
 	s := newState(r.Context())
 	s.address, s.shared = b.proxies.clientAddress(r)
 	if s.required == nil {
-		s.required = b.scopes // nobody writes to it
+		s.required = b.scopes // shared, never written
 	} else {
 		s.required = addScopes(slices.Clip(s.required), b.scopes...)
 	}
@@ -221,9 +219,8 @@ var (
 	errTwoHeaders   = &Error{Code: "invalid_request", Description: "The request has more than one Authorization header.", scheme: "Bearer"}
 )
 
-// bearerToken reads the Authorization header (RFC 6750, section 2.1). "" stands
-// for no credentials: none, those of another scheme, or a scheme with nothing
-// behind it.
+// bearerToken reads the Authorization header (RFC 6750, section 2.1). "" means no
+// credentials: no header, another scheme, or a scheme without a token.
 func bearerToken(values []string) (string, error) {
 	if len(values) > 1 {
 		return "", errTwoHeaders
@@ -264,7 +261,7 @@ var b64TokenChars = func() (chars [256]bool) {
 	return chars
 }()
 
-// verify asks the verifier, whose panics are not the app's.
+// verify calls the verifier. A panic of the verifier is a refusal.
 func (b *bearer) verify(ctx context.Context, token string) (p Principal, refusal error) {
 	defer recoverPlug(&refusal)
 	p, err := b.verifier.Verify(ctx, token)

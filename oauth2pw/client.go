@@ -7,35 +7,35 @@ import (
 	"slices"
 )
 
-// Client is a program that asks for tokens (RFC 6749, section 2). Most apps name
-// none and need no clients at all.
+// Client is a program that requests tokens (RFC 6749, section 2). Most apps name no client
+// and need none.
 type Client struct {
 	ID string // printable ASCII (RFC 6749, appendix A.1); not empty
-	// SecretSHA256 is the SHA-256 of the client's secret, which must be random,
-	// at least 128 bits of it. Nil: a public client, which has no secret. Any other
-	// length than 32 bytes is an error (503).
+	// SecretSHA256 is the SHA-256 of the client's secret, which must have at least 128
+	// random bits. Nil: a public client, which has no secret. Any other length than 32
+	// bytes is an error (503).
 	SecretSHA256 []byte
-	Grants       []string // the grant types it may use; nil: none
-	Scopes       []string // the scopes it may have; nil: every scope
+	Grants       []string // the grant types that the client may use; nil: none
+	Scopes       []string // the scopes that the client may have; nil: every scope
 	Introspect   bool     // may introspect tokens
 }
 
-// ClientStore finds clients. It is called concurrently. A miss is an error that
-// wraps [ErrNotFound]; any other error means that the store failed. A returned
-// Client belongs to the caller, who does not write to it.
+// ClientStore finds clients. ClientByID is called concurrently. A miss is an error that
+// wraps [ErrNotFound]; any other error is a store failure. A returned Client belongs to the
+// caller, and the caller does not write to it.
 type ClientStore interface {
 	ClientByID(ctx context.Context, id string) (*Client, error)
 }
 
-// credentials are the id and the secret of a client in one reading.
+// credentials are the id and the secret of a client, in one decoding.
 type credentials struct{ id, secret string }
 
-// mayUse reports whether a client, nil for none, may use a grant type.
+// mayUse reports whether a client may use a grant type. Nil, no client, may use any.
 func (c *Client) mayUse(grantType string) bool {
 	return c == nil || slices.Contains(c.Grants, grantType)
 }
 
-// id is the id of a client, "" for none.
+// id returns the id of a client, or "" for nil.
 func (c *Client) id() string {
 	if c == nil {
 		return ""
@@ -43,12 +43,12 @@ func (c *Client) id() string {
 	return c.ID
 }
 
-// mayHave reports whether a client, nil for none, may have a scope.
+// mayHave reports whether a client may have a scope. Nil, no client, may have any.
 func (c *Client) mayHave(scope string) bool {
 	return c == nil || c.Scopes == nil || slices.Contains(c.Scopes, scope)
 }
 
-// proves reports whether a reading that names the client carries its secret.
+// proves reports whether a decoding with the client's id has the client's secret.
 func (c *Client) proves(named []credentials) bool {
 	ok := 0
 	for _, cred := range named {
@@ -56,7 +56,8 @@ func (c *Client) proves(named []credentials) bool {
 			continue
 		}
 		if c.SecretSHA256 == nil {
-			// A public client has no secret: one that sends any is somebody else.
+			// A public client has no secret: a request with a secret is from another
+			// program.
 			if cred.secret == "" {
 				ok = 1
 			}

@@ -10,21 +10,22 @@ import (
 	"strings"
 )
 
-// errInvalidClient is for a client that stood in the header; errInvalidBodyClient for one
-// in the body, or for none: a Basic challenge would make a browser ask for a password of its
-// own, over the app's page (RFC 6749, section 5.2, wants it for the header alone).
+// errInvalidClient is for a client in the header. errInvalidBodyClient is for a client in
+// the body and for a missing client, and has no challenge: a Basic challenge would make a
+// browser show its own password dialog over the app's page. RFC 6749, section 5.2, requires
+// the challenge only for the header.
 var (
 	errInvalidClient     = &Error{Code: "invalid_client"}
 	errInvalidBodyClient = &Error{Code: "invalid_client", Status: http.StatusBadRequest, scheme: noChallenge}
 )
 
-// clients knows the clients of requests and of sessions.
+// clients finds and authenticates the clients of requests and sessions.
 type clients struct {
 	plugs     *plugs
 	guard     *guard
 	defaultID string   // Config.DefaultClientID
-	allowNone bool     // a request may name no client
-	grants    []string // all there are
+	allowNone bool     // a request needs no client
+	grants    []string // all grant types
 }
 
 func newClients(c *Config, plugs *plugs, guard *guard) (*clients, error) {
@@ -37,8 +38,8 @@ func newClients(c *Config, plugs *plugs, guard *guard) (*clients, error) {
 	}, nil
 }
 
-// authenticate returns the client that a request names and proves to be. Nil: none
-// was named, and none is needed. (RFC 6749, section 2.3.1)
+// authenticate returns the client of a request, authenticated. Nil: the request names no
+// client, and needs no client. (RFC 6749, section 2.3.1)
 func (c *clients) authenticate(ctx context.Context, r *http.Request, f form) (*Client, error) {
 	named, inHeader, err := requestCredentials(r, f)
 	if err != nil {
@@ -61,9 +62,9 @@ func (c *clients) authenticate(ctx context.Context, r *http.Request, f form) (*C
 		}
 	}
 	proven := client != nil && client.proves(named)
-	// A request with a secret may be a guess. The comparison costs next to nothing, so
-	// that it comes first: a right secret never counts, and is refused only while this
-	// client is blocked at this address.
+	// A request with a secret may be a guess. The comparison is cheap and therefore comes
+	// first: a correct secret is never counted, and is refused only while this client is
+	// blocked at this address.
 	if secret := named[len(named)-1].secret; secret != "" {
 		a := Attempt{Kind: AttemptClient, Name: named[0].id}
 		if client != nil {
@@ -82,8 +83,8 @@ func (c *clients) authenticate(ctx context.Context, r *http.Request, f form) (*C
 	return nil, refused.because(EventClientFailed, ReasonUnknownClient, nil)
 }
 
-// unnamed returns the client of a request that names none: Config.DefaultClientID, or
-// nil where no client is needed.
+// unnamed returns the client of a request that names no client: Config.DefaultClientID, or
+// nil if no client is needed.
 func (c *clients) unnamed(ctx context.Context) (*Client, error) {
 	switch {
 	case c.defaultID != "":
@@ -102,19 +103,19 @@ func (c *clients) unnamed(ctx context.Context) (*Client, error) {
 	return nil, nil
 }
 
-// owner returns the client that a session or a token belongs to: the default client owns
-// those of no client.
+// owner returns the client of a session or of a token. Without a client, the owner is the
+// default client.
 func (c *clients) owner(id string) string { return withDefault(id, c.defaultID) }
 
-// find returns a client, nil if there is none.
+// find returns a client, or nil.
 func (c *clients) find(ctx context.Context, id string) (*Client, error) {
-	// RFC 6749, appendix A.1: other characters name no client, and a database may
-	// refuse to be asked for them.
+	// RFC 6749, appendix A.1: no client has other characters in its id, and a database may
+	// fail on them.
 	if id == "" || !onlyVSChar(id) {
 		return nil, nil
 	}
 	if c.plugs.clients == nil {
-		if id == c.defaultID { // all there is
+		if id == c.defaultID { // the only client
 			return &Client{ID: id, Grants: c.grants}, nil
 		}
 		return nil, nil
@@ -122,9 +123,9 @@ func (c *clients) find(ctx context.Context, id string) (*Client, error) {
 	return c.plugs.clientByID(ctx, id)
 }
 
-// requestCredentials collects the readings of the one client that a request
-// names: none, one from the body, or two from a Basic header, whose id and secret
-// should be form-encoded (RFC 6749, section 2.3.1) and often are not.
+// requestCredentials returns the decodings of the client in a request: none, one from the
+// body, or up to two from a Basic header. The id and the secret in a Basic header should be
+// form-encoded (RFC 6749, section 2.3.1), and often are not.
 func requestCredentials(r *http.Request, f form) (named []credentials, inHeader bool, err error) {
 	bodyID, bodySecret := f.get("client_id"), f.get("client_secret")
 	header, err := basicCredentials(r.Header["Authorization"])
@@ -147,10 +148,10 @@ func requestCredentials(r *http.Request, f form) (named []credentials, inHeader 
 	return header, true, nil
 }
 
-// basicCredentials reads an Authorization header as client credentials. Nil: it
-// names no client, as it does with an empty id and an empty secret, which
-// golang.org/x/oauth2 and Swagger UI send for "none"; and so does a Bearer token, which
-// authenticates no client: interceptors of browser apps put the old one on every request.
+// basicCredentials reads an Authorization header as client credentials. Nil: the header
+// names no client. An empty id with an empty secret names no client: golang.org/x/oauth2
+// and Swagger UI send both for "none". A Bearer token names no client: interceptors of
+// browser apps add the old token to every request.
 func basicCredentials(values []string) ([]credentials, error) {
 	if len(values) > 1 {
 		return nil, badRequest("The request has more than one Authorization header.")
@@ -186,7 +187,7 @@ func basicCredentials(values []string) ([]credentials, error) {
 	return []credentials{decoded, asIs}, nil
 }
 
-// namesScheme reports whether an Authorization header is of a scheme.
+// namesScheme reports whether an Authorization header has a scheme.
 func namesScheme(values []string, want string) bool {
 	return slices.ContainsFunc(values, func(v string) bool {
 		scheme, _, _ := strings.Cut(v, " ")

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// clock tells the time.
+// clock returns the current time.
 type clock func() time.Time
 
-// time returns the time as sessions keep it.
+// time returns the current time in the form of sessions: UTC, in whole microseconds.
 func (c clock) time() time.Time { return c().UTC().Truncate(time.Microsecond) }
 
 // latest returns the later of two times.
@@ -22,7 +22,7 @@ func latest(a, b time.Time) time.Time {
 // maxTime is later than any SessionsValidFrom.
 var maxTime = time.Unix(1<<40, 0)
 
-// hourly is due once an hour at most.
+// hourly is due at most once an hour.
 type hourly struct{ last atomic.Int64 } // in nanoseconds; 0: never
 
 func (h *hourly) due(now time.Time) bool {

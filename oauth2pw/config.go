@@ -90,9 +90,9 @@ type Config struct {
 	// StatelessTokens keeps an access token valid until it expires, even after its session
 	// has ended: the check of a bearer token does not read Sessions. Excludes SessionCache.
 	StatelessTokens bool
-	// MaxSessions is the highest number of live sessions of a user. A login above it ends
-	// another session: a session without a refresh first, then the session that is idle
-	// longest. Zero: 100.
+	// MaxSessions is the highest number of live sessions of a user. A login above this
+	// number ends another session: a session without a refresh first, then the session that
+	// is idle longest. Zero: 100.
 	MaxSessions int
 	// DisableRefresh switches refresh tokens off: a session expires with its access token.
 	DisableRefresh bool

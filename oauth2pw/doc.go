@@ -7,7 +7,7 @@
 //
 // # How to wire it
 //
-// [New] takes every plug, checks them once and returns an [Auth]:
+// [New] takes every plug, checks each plug once and returns an [Auth]:
 //
 //	jwt, err := tokens.Open("signing.jwk", "https://api.example.com", "api")
 //	if err != nil {

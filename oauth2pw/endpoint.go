@@ -7,7 +7,7 @@ import (
 	"net/http"
 )
 
-// endpoints answers the requests of the token endpoint and its siblings.
+// endpoints answers requests to the token, revocation and introspection endpoints.
 type endpoints struct {
 	proxies *proxies
 	clients *clients
@@ -16,26 +16,25 @@ type endpoints struct {
 	clock   clock
 }
 
-// TokenHandler returns the token endpoint (RFC 6749, section 3.2). Mount it
+// TokenHandler returns the token endpoint (RFC 6749, section 3.2). Mount the endpoint
 // without a method, at any path.
 //
-// It answers a POST of application/x-www-form-urlencoded with tokens (section
-// 5.1) or an error (section 5.2), as JSON that no cache stores.
+// The endpoint answers a POST of application/x-www-form-urlencoded with tokens (section
+// 5.1) or an error (section 5.2), in JSON and with headers against caching.
 func (a *Auth) TokenHandler() http.Handler {
 	return a.endpoints.handler(endpoint{required: "grant_type", lax: a.laxForm, decide: a.endpoints.token})
 }
 
-// endpoint says how one of the endpoints differs from the others.
+// endpoint has the differences between the endpoints.
 type endpoint struct {
-	required  string // the parameter without which nothing can be decided
-	lax       bool   // the form is read as FastAPI does
-	challenge bool   // every client that fails is asked for Basic credentials
-	// decide gets a request whose client is authenticated, and returns what to
-	// encode.
+	required  string // the required parameter
+	lax       bool   // the form is read as FastAPI reads forms
+	challenge bool   // every failed client gets a Basic challenge
+	// decide gets a request with an authenticated client, and returns the value to encode.
 	decide func(ctx context.Context, r *TokenRequest) (any, error)
 }
 
-// handler is the part that the endpoints share: transport, form, client, and the answer.
+// handler is the common part of the endpoints: transport, form, client and answer.
 func (x *endpoints) handler(e endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := x.proxies.withAddress(r)
@@ -85,9 +84,9 @@ func (x *endpoints) answer(ctx context.Context, r *http.Request, event *Event, e
 	return json.Marshal(answer)
 }
 
-// client authenticates the client of a request. challenge: no page calls the endpoint, so
-// that every refusal asks for Basic credentials, and a Bearer token is no mistake of an
-// interceptor.
+// client authenticates the client of a request. challenge is set if no page calls the
+// endpoint: then every refusal has a Basic challenge, and a Bearer token is refused,
+// because no interceptor of a page has added the token.
 func (x *endpoints) client(ctx context.Context, r *http.Request, f form, challenge bool) (*Client, error) {
 	if challenge && namesScheme(r.Header["Authorization"], "Bearer") {
 		return nil, errInvalidClient.because(EventClientFailed, ReasonUnknownScheme, nil)
@@ -99,8 +98,8 @@ func (x *endpoints) client(ctx context.Context, r *http.Request, f form, challen
 	return client, err
 }
 
-// token decides about a token request: grant, its parameters, scope syntax, and
-// then as the grant says.
+// token decides about a token request: the grant type, its parameters, the syntax of the
+// scope, and then the grant itself.
 func (x *endpoints) token(ctx context.Context, r *TokenRequest) (any, error) {
 	grant, known := x.grants[r.GrantType]
 	if !known {

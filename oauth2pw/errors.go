@@ -142,7 +142,7 @@ func plugError(plug string, err error) *Error {
 	}
 }
 
-// asError returns the protocol error in err. Without one, err is a failure (503).
+// asError returns the protocol error in err. Any other error is a failure (503).
 func asError(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {

@@ -18,21 +18,21 @@ const (
 	maxParams = 256
 )
 
-// oauthParams are the parameters that may stand at most once in a form (RFC
-// 6749, section 3.2) and never in the URL (section 2.3.1).
+// oauthParams are the parameters that must not be repeated in a form (RFC 6749, section
+// 3.2) and must not be in the URL (section 2.3.1).
 var oauthParams = []string{
 	"grant_type", "username", "password", "scope", "client_id", "client_secret",
 	"refresh_token", "token", "token_type_hint",
 }
 
-// form is a decoded application/x-www-form-urlencoded body. It holds secrets: it
-// is never printed, and never stands in an exported field.
+// form is a decoded application/x-www-form-urlencoded body. A form has secrets: it must not
+// be printed, and must not be in an exported field.
 type form []param
 
 type param struct{ name, value string }
 
-// get returns the value of a parameter, "" if it is absent, empty or repeated.
-// (RFC 6749, section 3.2: a parameter without a value counts as left out.)
+// get returns the value of a parameter, or "" if the parameter is absent, empty or
+// repeated. (RFC 6749, section 3.2: a parameter without a value is treated as omitted.)
 func (f form) get(name string) string {
 	value, seen := "", false
 	for _, p := range f {
@@ -46,13 +46,13 @@ func (f form) get(name string) string {
 	return value
 }
 
-// without returns the parameters of other names.
+// without returns the parameters with other names.
 func (f form) without(name string) form {
 	return slices.DeleteFunc(slices.Clone(f), func(p param) bool { return p.name == name })
 }
 
-// readForm reads and checks the form of a token, revocation or introspection
-// request. lax takes multipart/form-data too.
+// readForm reads and checks the form of a token, revocation or introspection request. lax
+// accepts multipart/form-data too.
 func readForm(r *http.Request, lax bool) (form, error) {
 	if encoded := r.Header["Content-Encoding"]; len(encoded) > 0 && !(len(encoded) == 1 && equalFold(encoded[0], "identity")) {
 		return nil, badRequest("A Content-Encoding is not supported.")
@@ -91,8 +91,8 @@ func isMediaType(contentType, want string) bool {
 	return equalFold(strings.Trim(mediaType, " \t"), want)
 }
 
-// queryNamesOAuthParam looks at names only, and takes ";" for a separator too:
-// what some server on the way might read as a password counts as one.
+// queryNamesOAuthParam looks only at names, and takes ";" for a separator too, because a
+// server on the way might read the parameter as a password.
 func queryNamesOAuthParam(query string) bool {
 	if query == "" {
 		return false
@@ -114,8 +114,7 @@ var (
 	errTooManyParams = badRequest("The form has too many parameters.")
 )
 
-// bodyParams returns the parameters of the body, or those that somebody's
-// ParseForm has already read from it.
+// bodyParams returns the parameters of the body, or the result of an earlier ParseForm.
 func bodyParams(r *http.Request, isMultipart bool) (form, error) {
 	if r.ContentLength > maxBody {
 		return nil, errTooLarge
@@ -141,12 +140,12 @@ func bodyParams(r *http.Request, isMultipart bool) (form, error) {
 
 var errMultipart = badRequest("The multipart body is malformed, or holds a file.")
 
-// multipartParams decodes multipart/form-data (RFC 7578), of which every part is a
+// multipartParams decodes multipart/form-data (RFC 7578), in which every part is a
 // parameter.
 func multipartParams(contentType string, body []byte) (form, error) {
 	_, params, err := mime.ParseMediaType(contentType)
 	if err != nil || params["boundary"] == "" || !bytes.Contains(body, []byte("--"+params["boundary"]+"--")) {
-		return nil, errMultipart // the reader would take a body without its end for a whole one
+		return nil, errMultipart // multipart.Reader accepts a body without its end
 	}
 	reader := multipart.NewReader(bytes.NewReader(body), params["boundary"])
 	f := make(form, 0, 8)
@@ -169,8 +168,8 @@ func multipartParams(contentType string, body []byte) (form, error) {
 	}
 }
 
-// parseParams decodes a body. Unlike url.ParseQuery it fails at the first bad
-// escape, and takes ";" for the ordinary character that it is.
+// parseParams decodes a body. Unlike url.ParseQuery, parseParams fails at the first
+// malformed escape, and ";" is an ordinary character.
 func parseParams(body string) (form, error) {
 	f := make(form, 0, 8)
 	for pair := range strings.SplitSeq(body, "&") {
@@ -191,8 +190,8 @@ func parseParams(body string) (form, error) {
 	return f, nil
 }
 
-// parsedParams returns what somebody's ParseForm has read. It drops what it cannot
-// decode, and its error is gone; but then the parameters do not make up the body.
+// parsedParams returns the result of an earlier ParseForm. ParseForm drops malformed parts,
+// and its error is lost; but then the parameters do not fit the length of the body.
 func parsedParams(r *http.Request, isMultipart bool) (form, error) {
 	if isMultipart && len(r.MultipartForm.File) > 0 {
 		return nil, errMultipart
@@ -215,8 +214,8 @@ func parsedParams(r *http.Request, isMultipart bool) (form, error) {
 	return f, nil
 }
 
-// makesUp reports whether the parameters can be all of a body of so many bytes: an
-// escape takes three bytes for one, of a character that somebody escapes.
+// makesUp reports whether the parameters can be a whole body of this length. A character
+// has one byte, or three bytes if an encoder escapes it.
 func (f form) makesUp(length int64) bool {
 	least, most := int64(max(len(f)-1, 0)), int64(max(len(f)-1, 0)) // "&"
 	for _, p := range f {
@@ -237,36 +236,36 @@ func (f form) makesUp(length int64) bool {
 	return least <= length && length <= most
 }
 
-// PasswordRequestForm is a request of the password grant (RFC 6749, section
-// 4.3.2), as FastAPI's OAuth2PasswordRequestForm.
+// PasswordRequestForm is a request of the password grant (RFC 6749, section 4.3.2), like
+// FastAPI's OAuth2PasswordRequestForm.
 type PasswordRequestForm struct {
-	GrantType    string // "password", or "" where the client left it out
+	GrantType    string // "password", or "" if the client omitted it
 	Username     string
-	Password     Secret   // exactly as it was sent
-	Scopes       []string // in the order asked, without duplicates
-	ClientID     string   // from the body; an Authorization header is not looked at
-	ClientSecret Secret   // the same
+	Password     Secret   // exactly as sent
+	Scopes       []string // in the order of the request, without duplicates
+	ClientID     string   // only from the body, not from an Authorization header
+	ClientSecret Secret   // only from the body
 }
 
-// ParsePasswordRequestForm reads the form of a token request for an app that
-// writes its own token endpoint; [Auth.TokenHandler] is that endpoint, done. The
-// grant_type may be left out, as FastAPI allows.
+// ParsePasswordRequestForm reads the form of a token request, for an app with its own token
+// endpoint; [Auth.TokenHandler] is a complete token endpoint. The grant_type may be
+// omitted, as in FastAPI.
 //
-// It takes a POST of application/x-www-form-urlencoded or multipart/form-data, at most
-// 64 KiB and 256 parameters of UTF-8, and refuses what RFC 6749, section 3.2, refuses: an OAuth
-// parameter that is repeated or stands in the URL, a missing username or
-// password, a malformed scope. The error is an [*Error]; [WriteError] answers
-// with it. If something has called r.ParseForm before, r.PostForm is read; a body that it
-// could not decode is refused, as far as its Content-Length shows it.
+// The request must be a POST of application/x-www-form-urlencoded or multipart/form-data,
+// with at most 64 KiB and 256 parameters of UTF-8. ParsePasswordRequestForm refuses an
+// OAuth parameter that is repeated or in the URL (RFC 6749, section 3.2), a missing
+// username or password, and a malformed scope. The error is an [*Error], for [WriteError].
+// After an earlier call of r.ParseForm, r.PostForm is read; a malformed body is then
+// refused only if its Content-Length shows the defect.
 //
-// It does not look at transport security, authenticates neither user nor client,
-// and bounds no guessing.
+// ParsePasswordRequestForm does not check transport security, does not authenticate the
+// user or the client, and counts no attempt.
 func ParsePasswordRequestForm(r *http.Request) (*PasswordRequestForm, error) {
 	return parsePasswordRequest(r, false)
 }
 
-// ParsePasswordRequestFormStrict is [ParsePasswordRequestForm] for clients that
-// follow the RFC: the grant_type must be there, and the body is no multipart/form-data.
+// ParsePasswordRequestFormStrict is [ParsePasswordRequestForm] for clients that follow the
+// RFC: the grant_type is required, and multipart/form-data is refused.
 func ParsePasswordRequestFormStrict(r *http.Request) (*PasswordRequestForm, error) {
 	return parsePasswordRequest(r, true)
 }

@@ -7,14 +7,14 @@ import (
 
 // grant is an entry in the table of grants.
 type grant struct {
-	check  func(r *TokenRequest) error // its parameters; nil: none are required
+	check  func(r *TokenRequest) error // checks the parameters; nil: no parameter is required
 	tokens func(ctx context.Context, r *TokenRequest) (*Tokens, error)
 }
 
-// prover proves who a user is.
+// prover proves the identity of a user.
 type prover func(ctx context.Context, r *TokenRequest) (*proof, error)
 
-// newGrants returns the table: the built-in grants and the app's own.
+// newGrants returns the table of grants: the built-in grants and those of Config.Grants.
 func newGrants(c *Config, passwords *passwords, logins *logins, refresher *refresher, guard *guard) (map[string]grant, error) {
 	for name, user := range c.Grants {
 		if name == "" || !onlyVSChar(name) || name == grantPassword || name == grantRefresh || user == nil {
@@ -41,7 +41,7 @@ func newGrants(c *Config, passwords *passwords, logins *logins, refresher *refre
 	return grants, nil
 }
 
-// by makes a grant of what proves who the user is.
+// by makes a grant from a prover.
 func (l *logins) by(prove prover) func(context.Context, *TokenRequest) (*Tokens, error) {
 	return func(ctx context.Context, r *TokenRequest) (*Tokens, error) {
 		p, err := prove(ctx, r)
@@ -68,9 +68,9 @@ type codeGuess struct {
 	open   openAttempt
 }
 
-// prove makes a proof of what the function returns. The request counts for the
-// address alone: none of its parameters is believed to say whose secret it holds. The
-// function calls TokenRequest.Guess for a guess at a user.
+// prove makes a proof from the result of the function. The request is counted only for the
+// address, because no parameter is trusted to name the owner of the secret. For a guess at
+// a user the function calls TokenRequest.Guess.
 func (g *customGrant) prove(ctx context.Context, r *TokenRequest) (*proof, error) {
 	requestContext, plug := ctx, "Config.Grants: "+g.name
 	var u *User
@@ -78,8 +78,8 @@ func (g *customGrant) prove(ctx context.Context, r *TokenRequest) (*proof, error
 		var codes []codeGuess
 		var blocked error
 		r.guess = func(ctx context.Context, userID string) error {
-			// Of the grant's context only the deadline counts: the address is the
-			// request's.
+			// Only the deadline of the grant's context is used: the address is that of the
+			// request.
 			open, err := g.guard.begin(ctx, g.guard.attempt(requestContext, Attempt{Kind: AttemptCode, UserID: userID}, ""))
 			if err != nil {
 				blocked = err
@@ -90,7 +90,7 @@ func (g *customGrant) prove(ctx context.Context, r *TokenRequest) (*proof, error
 		}
 		u, err = g.user(ctx, r)
 		r.guess = nil
-		if blocked != nil { // whatever it has checked in spite of it, or before
+		if blocked != nil { // the result of the function is ignored
 			v, err = wrong, blocked
 			if len(codes) == 0 {
 				v = undecided
@@ -103,7 +103,7 @@ func (g *customGrant) prove(ctx context.Context, r *TokenRequest) (*proof, error
 		}
 		for _, code := range codes {
 			if v == right && code.userID != userID {
-				continue // it did not open the user at whom it was a guess
+				continue // a guess at another user stays counted
 			}
 			g.guard.settle(ctx, code.open, v, userID)
 		}

@@ -15,16 +15,15 @@ type introspector struct {
 	verifiers *verifiers
 }
 
-// IntrospectHandler returns the introspection endpoint (RFC 7662), for clients
-// with Client.Introspect and a secret. Mount it without a method, at any path. A
-// refresh token is shown to its own client only; tokens of other issuers are not
-// active here.
+// IntrospectHandler returns the introspection endpoint (RFC 7662), for clients with a
+// secret and Client.Introspect. Mount the endpoint without a method, at any path. A refresh
+// token is active only for its own client; a token of another issuer is not active.
 func (a *Auth) IntrospectHandler() http.Handler {
 	return a.endpoints.handler(endpoint{required: "token", challenge: true, decide: a.introspector.introspect})
 }
 
-// introspection is the body of an answer (RFC 7662, section 2.2). What does not
-// apply is left out, which for a token that is not active is all the rest.
+// introspection is the body of an answer (RFC 7662, section 2.2). Empty members are
+// omitted: a token that is not active has only the member active.
 type introspection struct {
 	Active    bool   `json:"active"`
 	Scope     string `json:"scope,omitempty"`
@@ -81,8 +80,8 @@ func (v *introspector) access(ctx context.Context, token string) (any, error) {
 	}, nil
 }
 
-// refresh looks at a refresh token and changes nothing: one that has
-// been used is not active, and that is all.
+// refresh describes a refresh token and changes nothing: a replaced token is not active,
+// and its session stays live.
 func (v *introspector) refresh(ctx context.Context, r *TokenRequest, t refreshToken) (any, error) {
 	s, _, err := v.sessions.byToken(ctx, t)
 	if err != nil || s == nil || s.dead(r.now) != "" || v.clients.owner(s.ClientID) != r.Client.ID || t.generation < s.Generation ||

@@ -10,18 +10,18 @@ import (
 	"strconv"
 )
 
-// Metadata has the URLs of an authorization server's metadata document (RFC 8414).
-// All are absolute: https, or http where the host is loopback.
+// Metadata has the URLs of an authorization server's metadata document (RFC 8414). All URLs
+// are absolute: https, or http with a loopback host.
 type Metadata struct {
 	Issuer                string // the iss of the tokens; empty: that of Config.Issuer. No query and no fragment
 	TokenEndpoint         string // required
-	RevocationEndpoint    string // where RevokeHandler is mounted; empty: nowhere
-	IntrospectionEndpoint string // where IntrospectHandler is mounted; empty: nowhere
-	JWKSURI               string // where the public keys are; empty: nowhere, as with HMAC keys
+	RevocationEndpoint    string // the URL of RevokeHandler; empty: not mounted
+	IntrospectionEndpoint string // the URL of IntrospectHandler; empty: not mounted
+	JWKSURI               string // the URL of the public keys; empty: no public keys, as with HMAC
 }
 
-// metadata is the document itself (RFC 8414, section 2). A server with none but
-// token grants has no response types, and the list is required: it is empty.
+// metadata is the document (RFC 8414, section 2). The list of response types is required,
+// and empty, because a server with only token grants has no response types.
 type metadata struct {
 	Issuer                   string   `json:"issuer"`
 	TokenEndpoint            string   `json:"token_endpoint"`
@@ -36,19 +36,19 @@ type metadata struct {
 	IntrospectionAuthMethods []string `json:"introspection_endpoint_auth_methods_supported,omitempty"`
 }
 
-// supported is what a server offers, as its metadata say.
+// supported has the features of a server for its metadata.
 type supported struct {
-	issuer  string // of the tokens; "": it is not known
+	issuer  string // of the tokens; "": unknown
 	scopes  []string
 	grants  []string
-	clients bool // there are any
+	clients bool // Config.Clients is set
 }
 
-// MetadataHandler returns a handler of GET that answers with the metadata document
-// of this server: what is enabled in the Config, at the URLs of m. Its place is
-// /.well-known/oauth-authorization-server, followed by the path of the issuer if
-// it has one (RFC 8414, section 3). It panics, at wiring, on a URL that may not
-// stand there, and on an issuer other than that of Config.Issuer.
+// MetadataHandler returns a handler of GET for the metadata document of this server: the
+// enabled features of the Config, at the URLs of m. Mount the handler at
+// /.well-known/oauth-authorization-server, followed by the path of the issuer, if any (RFC
+// 8414, section 3). MetadataHandler panics, at wiring, on an invalid URL, and on an issuer
+// other than that of Config.Issuer.
 func (a *Auth) MetadataHandler(m Metadata) http.Handler {
 	doc, err := a.supported.document(m)
 	if err != nil {
@@ -70,7 +70,7 @@ func (a *Auth) MetadataHandler(m Metadata) http.Handler {
 		h.Set("Content-Type", "application/json")
 		h.Set("Cache-Control", "public, max-age=300")
 		h.Set("Content-Length", strconv.Itoa(len(body)))
-		_, _ = w.Write(body) // the client is gone; nobody is left to tell
+		_, _ = w.Write(body) // an error means: the client has disconnected
 	})
 }
 
@@ -118,8 +118,8 @@ func (s supported) document(m Metadata) (*metadata, error) {
 	return doc, nil
 }
 
-// checkURL refuses what may not stand in a metadata document (RFC 8414, section
-// 2): an issuer is https without query and fragment.
+// checkURL refuses a URL that a metadata document must not have (RFC 8414, section 2): an
+// issuer is https without query and fragment.
 func checkURL(s string, isIssuer bool) error {
 	u, err := url.Parse(s)
 	switch {

@@ -11,21 +11,21 @@ import (
 
 const defaultStoreTimeout = 5 * time.Second
 
-// plugs is the one door to everything that the app has plugged in. Each call of a store
-// has a time limit, each error is an *Error that names the plug, and a miss is nil.
+// plugs calls every plug of the app. Each call of a store has a time limit, each error is
+// an *Error with the name of the plug, and a miss is nil.
 type plugs struct {
-	users    UserStore       // nil: Config.Authenticate alone knows users
-	updater  PasswordUpdater // nil: users cannot be written
-	clients  ClientStore     // nil: there are none
-	sessions SessionStore    // nil: there are none
+	users    UserStore       // nil: only Config.Authenticate and Config.Grants know users
+	updater  PasswordUpdater // nil: the store of users is read-only
+	clients  ClientStore     // nil: no clients
+	sessions SessionStore    // nil: no sessions
 	hasher   PasswordHasher
 	issuer   TokenIssuer
 	verifier TokenVerifier
-	limit    time.Duration // of a call of a store; negative: none
+	limit    time.Duration // of a call of a store; negative: no limit
 }
 
-// Checker is the optional side of a plug that is of no use unless its constructor has
-// made it: New and the middleware refuse one whose Check fails.
+// Checker is the optional side of a plug that works only if its constructor has made it.
+// New and the middleware refuse a plug whose Check returns an error.
 type Checker interface {
 	Check() error
 }
@@ -52,8 +52,8 @@ func isNil(plug any) bool {
 	}
 }
 
-// missing is the error for a plug that is nil. A nil pointer is what a constructor
-// returns beside its error.
+// missing returns the error for a nil plug. A constructor that fails often returns a nil
+// pointer beside its error.
 func missing(name string, plug any) error {
 	if plug == nil {
 		return fmt.Errorf("oauth2pw: %s is nil", name)
@@ -101,7 +101,7 @@ func newPlugs(c *Config) (*plugs, error) {
 	return p, nil
 }
 
-// limited returns the context of one call of a store.
+// limited returns the context of one call of a store, with the time limit.
 func (p *plugs) limited(ctx context.Context) (context.Context, context.CancelFunc) {
 	if p.limit < 0 {
 		return ctx, func() {}
@@ -132,7 +132,7 @@ func (p *plugs) userByName(ctx context.Context, name string) (*User, error) {
 	return u, nil
 }
 
-// userByID returns a user of nothing but the ID where there is no store of users.
+// userByID returns a user with only an ID if Config.Users is nil.
 func (p *plugs) userByID(ctx context.Context, id string) (*User, error) {
 	const plug = "UserStore.UserByID"
 	if p.users == nil {
@@ -235,7 +235,7 @@ func (p *plugs) endSessions(ctx context.Context, f SessionFilter, reason string,
 	return ids, nil
 }
 
-// sweepSessions has all the time that its caller gives it: nobody waits for it.
+// sweepSessions has only the caller's time limit, because no request waits for it.
 func (p *plugs) sweepSessions(ctx context.Context, before time.Time, limit int) (int, error) {
 	n, err := p.sessions.Sweep(ctx, before, limit)
 	if err != nil {
@@ -252,8 +252,8 @@ func (p *plugs) hash(ctx context.Context, password string) (string, error) {
 	return hash, nil
 }
 
-// verifyHash reports a password that is too long for the format of its hash apart from
-// one that is wrong.
+// verifyHash reports a password that is too long for the format of its hash separately from
+// a wrong password.
 func (p *plugs) verifyHash(ctx context.Context, hash, password string) (ok, outdated, tooLong bool, err error) {
 	ok, outdated, err = p.hasher.Verify(ctx, hash, password)
 	switch {

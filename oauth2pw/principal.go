@@ -9,35 +9,35 @@ import (
 	"time"
 )
 
-// Principal is what a verified access token says (RFC 9068, section 2.2). It is a
-// value, with no slice or map that handlers could share. A user is the pair of
-// Issuer and Subject, never the subject alone.
+// Principal is the content of a verified access token (RFC 9068, section 2.2). A Principal
+// is a value without slices and maps, so that handlers share nothing. The pair of Issuer
+// and Subject identifies a user, never only Subject.
 type Principal struct {
 	Issuer    string // iss
 	Subject   string // sub: User.ID
-	ClientID  string // client_id; "" where no client was named
-	Audience  string // aud, the one that was accepted
+	ClientID  string // client_id; "": no client was named
+	Audience  string // aud: the accepted audience
 	Scope     string // scope: scopes between single spaces
-	SessionID string // sid: the login that the token descends from; "" without sessions
+	SessionID string // sid: the session of the token; "": no session
 	TokenID   string // jti
 
 	IssuedAt  time.Time // iat; zero if the token does not say
 	ExpiresAt time.Time // exp
-	AuthTime  time.Time // auth_time: when the user proved who he is; zero if the token does not say
+	AuthTime  time.Time // auth_time: the user's last proof of identity; zero: not in the token
 
-	// Payload is the token's claims as JSON, for Claims; "" if the verifier has
-	// none.
+	// Payload is the token's claims as JSON, for Claims; "": the verifier returns no
+	// claims.
 	Payload string
-	// User is the user's record, read at this request, with Config.LoadUser; nil
-	// without, and for tokens of other issuers. Do not write to it.
+	// User is the user's record, read at this request. Nil: Config.LoadUser is not set, or
+	// the token is of another issuer. Do not write to User.
 	User *User
 }
 
 // HasScope reports whether the principal has a scope.
 func (p Principal) HasScope(s string) bool { return hasScope(p.Scope, s) }
 
-// Claims decodes the token's claims into v, like json.Unmarshal. Without a Payload it is
-// an error: a test sets it, with WithPrincipal.
+// Claims decodes the token's claims into v, like json.Unmarshal. An empty Payload is an
+// error; a test can set Payload with WithPrincipal.
 func (p Principal) Claims(v any) error {
 	if p.Payload == "" {
 		return errors.New("oauth2pw: the principal has no claims: Principal.Payload is empty")
@@ -45,15 +45,15 @@ func (p Principal) Claims(v any) error {
 	return json.Unmarshal([]byte(p.Payload), v)
 }
 
-// PrincipalFrom returns the principal that the middleware around a handler has
-// verified; false behind optional middleware if the request carries no token.
+// PrincipalFrom returns the principal that the middleware around a handler has verified.
+// False: the middleware is optional, and the request has no token.
 func PrincipalFrom(ctx context.Context) (Principal, bool) {
 	s := stateFrom(ctx)
 	return s.principal, s.present
 }
 
-// WithPrincipal puts a principal into a context, for tests of handlers. Middleware
-// never takes it for verified, and replaces it.
+// WithPrincipal puts a principal into a context, for tests of handlers. Middleware never
+// accepts this principal as verified, and replaces it.
 func WithPrincipal(ctx context.Context, p Principal) context.Context {
 	s := newState(ctx)
 	s.principal, s.present, s.verifier, s.token = p, true, nil, ""
@@ -66,7 +66,7 @@ func RequiredScopes(ctx context.Context) []string {
 	return slices.Clone(stateFrom(ctx).required)
 }
 
-// ClientAddress returns the address of the client of a request. The endpoints and the
-// middleware of an [Auth] set it, for plugs and handlers. Elsewhere it is the zero Addr;
-// see [Auth.ClientAddress].
+// ClientAddress returns the client address of a request. The endpoints and the middleware
+// of an [Auth] set the address, for plugs and handlers. Elsewhere the result is the zero
+// Addr; see [Auth.ClientAddress].
 func ClientAddress(ctx context.Context) netip.Addr { return stateFrom(ctx).address }

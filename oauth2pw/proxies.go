@@ -15,10 +15,10 @@ import (
 const (
 	headerForwarded      = "Forwarded"         // RFC 7239
 	headerForwardedFor   = "X-Forwarded-For"   // the default of Config.ProxyHeader
-	headerForwardedProto = "X-Forwarded-Proto" // read beside any header but Forwarded
+	headerForwardedProto = "X-Forwarded-Proto" // trusted for https unless Config.ProxyHeader is Forwarded
 )
 
-// proxies knows how requests reach the app: the client's address, the HTTPS rule, and
+// proxies has the rules for the way of a request to the app: the client address, HTTPS, and
 // the pages that may send forms.
 type proxies struct {
 	trusted   []netip.Prefix
@@ -65,9 +65,9 @@ func notInFieldName(r rune) bool {
 	return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
-// peer is who holds the other end of the connection.
+// peer is the other end of the connection.
 type peer struct {
-	address netip.Addr // invalid: it has none
+	address netip.Addr // invalid: no address
 	unix    bool       // on a Unix socket
 }
 
@@ -75,10 +75,10 @@ func peerOf(r *http.Request) peer {
 	p := peer{address: parseHop(r.RemoteAddr)}
 	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
 		p.unix = local.Network() == "unix"
-	} else { // not from an http.Server: how a Unix socket prints
+	} else { // without an http.Server: a Unix socket prints like this
 		p.unix = strings.HasPrefix(r.RemoteAddr, "@") || strings.HasPrefix(r.RemoteAddr, "/")
 	}
-	if p.unix { // RemoteAddr is a path then, which the other end has chosen
+	if p.unix { // RemoteAddr is a path then, chosen by the peer
 		p.address = netip.Addr{}
 	}
 	return p
@@ -106,9 +106,9 @@ func (x *proxies) trusts(a netip.Addr) bool {
 	return slices.ContainsFunc(x.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// requireHTTPS refuses a request that came over plain HTTP from another machine
-// (RFC 6749, section 3.2). A header that says http counts, whoever sent it; one
-// that says https counts from a trusted proxy.
+// requireHTTPS refuses a request over plain HTTP from another machine (RFC 6749, section
+// 3.2). A header that says http is trusted from any peer; a header that says https is
+// trusted only from a trusted proxy.
 func (x *proxies) requireHTTPS(r *http.Request) error {
 	if x.allowHTTP {
 		return nil
@@ -153,9 +153,9 @@ func (x *proxies) protoHeader() string {
 var errCrossSite = (&Error{Code: "access_denied", Description: "A page of another site sent this request."}).
 	because("", ReasonCrossSite, errors.New("oauth2pw: Sec-Fetch-Site is cross-site, and the Origin is none of Config.TrustedOrigins"))
 
-// requireSameSite refuses a form that a page of another site has sent, as far as the
-// browser says so: it must not guess passwords from the address of whoever reads the
-// page. Programs and old browsers send no Sec-Fetch-Site.
+// requireSameSite refuses a form from a page of another site, if the browser reports such a
+// page: the page must not guess passwords from the address of its reader. Programs and old
+// browsers send no Sec-Fetch-Site, and are not refused.
 func (x *proxies) requireSameSite(r *http.Request) error {
 	crossSite := slices.ContainsFunc(listMembers(r.Header["Sec-Fetch-Site"]), func(s string) bool {
 		return equalFold(s, "cross-site")
@@ -166,8 +166,8 @@ func (x *proxies) requireSameSite(r *http.Request) error {
 	return nil
 }
 
-// isOrigin reports whether s is an origin as a header Origin has it, other than
-// "null": a scheme, a host, and a port that is not the scheme's own.
+// isOrigin reports whether s is an origin as in the header Origin, except "null": a scheme,
+// a host, and no port or a port other than the default of the scheme.
 func isOrigin(s string) bool {
 	scheme, host, found := strings.Cut(s, "://")
 	u, err := url.Parse(s)
@@ -184,10 +184,10 @@ var (
 	sharedByHop  = &sharedAddress{EventProxyHeader, ReasonUnreadableHop, errors.New("oauth2pw: a trusted proxy names a client whose address cannot be read in Config.ProxyHeader: all such clients have one address")}
 )
 
-// clientAddress is the peer's, or, behind a trusted proxy, the one that the
-// operator's header names: read from the right, trusted hops skipped. A hop that
-// cannot be read ends the walk at the last good one. shared says why many clients may
-// share the address; nil: it is one client's own.
+// clientAddress returns the address of the peer. Behind a trusted proxy the result is the
+// address in Config.ProxyHeader, read from the right: trusted hops are skipped, and an
+// unreadable hop ends the search at the last readable address. shared is the reason why
+// many clients may share the address; nil: the address is of one client.
 func (x *proxies) clientAddress(r *http.Request) (address netip.Addr, shared *sharedAddress) {
 	if x == nil {
 		return netip.Addr{}, nil
@@ -233,32 +233,30 @@ func (x *proxies) clientAddress(r *http.Request) (address netip.Addr, shared *sh
 // clientHeaders are headers in which proxies name the client.
 var clientHeaders = []string{headerForwardedFor, headerForwarded, "X-Real-Ip", "Cf-Connecting-Ip", "True-Client-Ip", "Fly-Client-Ip", "X-Client-Ip"}
 
-// withAddress returns the context of a request with the address of its client in it.
+// withAddress returns the context of a request with the client address.
 func (x *proxies) withAddress(r *http.Request) context.Context {
 	s := newState(r.Context())
 	s.address, s.shared = x.clientAddress(r)
 	return s
 }
 
-// note tells the event hook, once an hour at most, that many clients may share the
-// address of a request: the client has sent a forwarding header, or the operator has
-// forgotten a proxy.
+// note sends an event, at most once an hour, if many clients may share the address of a
+// request: the client has sent a forwarding header, or a proxy is missing in the Config.
 func (x *proxies) note(ctx context.Context) {
 	if shared := stateFrom(ctx).shared; shared != nil && x.told.due(x.events.clock()) {
 		x.events.emit(ctx, Event{Kind: shared.kind, Reason: shared.reason, Err: shared.err})
 	}
 }
 
-// ClientAddress returns the address of the client of any request, by
-// [Config.TrustedProxies]: for handlers without the middleware, such as a sign-up. The
-// zero Addr: the client has none.
+// ClientAddress returns the client address of any request, by [Config.TrustedProxies], for
+// handlers without the middleware, such as a sign-up. The zero Addr: no address.
 func (a *Auth) ClientAddress(r *http.Request) netip.Addr {
 	address, _ := a.proxies.clientAddress(r)
 	return address
 }
 
-// parseHop reads an address with or without a port, in or out of brackets. The
-// IPv4 in an IPv6 is the IPv4, and a zone is no part of it.
+// parseHop reads an address with or without a port, with or without brackets. An IPv4 in an
+// IPv6 becomes the IPv4, and a zone is removed.
 func parseHop(s string) netip.Addr {
 	if ap, err := netip.ParseAddrPort(s); err == nil {
 		return ap.Addr().Unmap().WithZone("")
@@ -276,8 +274,8 @@ func parseHop(s string) netip.Addr {
 	return a.Unmap().WithZone("")
 }
 
-// equalFold is strings.EqualFold for ASCII: no letter of another script is a letter of a
-// protocol.
+// equalFold is strings.EqualFold for ASCII, because letters of other scripts must not match
+// the letters of a protocol.
 func equalFold(s, t string) bool {
 	if len(s) != len(t) {
 		return false
@@ -297,8 +295,8 @@ func lower(c byte) byte {
 	return c
 }
 
-// listMembers splits the values of a header field into the members of its list,
-// those of later lines last (RFC 9110, section 5.3).
+// listMembers splits the values of a header field into the members of its list, in the
+// order of the lines (RFC 9110, section 5.3).
 func listMembers(values []string) []string {
 	var members []string
 	for _, v := range values {
@@ -309,9 +307,9 @@ func listMembers(values []string) []string {
 	return members
 }
 
-// forwardedValues returns the value of one parameter of each element of a
-// Forwarded header (RFC 7239, section 4), "" for an element without it. For what
-// is malformed it returns an element that means nothing.
+// forwardedValues returns the value of one parameter of each element of a Forwarded header
+// (RFC 7239, section 4), or "" for an element without the parameter. A malformed element
+// becomes a value without meaning.
 func forwardedValues(lines []string, name string) []string {
 	var values []string
 	for _, line := range lines {
@@ -329,9 +327,9 @@ func forwardedValues(lines []string, name string) []string {
 	return values
 }
 
-// splitQuoted splits s at sep where it stands outside of a quoted string. If a
-// quoted string never ends, quotes mean nothing: a client must not swallow, with
-// one quote of its own, what a proxy wrote behind it.
+// splitQuoted splits s at each sep outside of a quoted string. If a quoted string has no
+// end, quotes have no meaning: otherwise a client could hide the text of the proxy behind a
+// quote.
 func splitQuoted(s string, sep byte) []string {
 	var parts []string
 	start, quoted := 0, false

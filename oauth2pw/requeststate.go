@@ -6,20 +6,20 @@ import (
 	"net/netip"
 )
 
-// requestState is a request's context together with what this package keeps in it:
-// one allocation for both.
+// requestState is the context of a request together with the values of this package: one
+// allocation for both.
 type requestState struct {
 	context.Context
 	address   netip.Addr
-	shared    *sharedAddress // nil: the address is one client's own
+	shared    *sharedAddress // nil: the address is of one client
 	principal Principal
-	present   bool     // whether there is a principal
-	verifier  any      // the mark of what verified it; nil for WithPrincipal's
-	token     string   // what was verified
-	required  []string // scopes required so far, outermost first
+	present   bool     // principal is set
+	verifier  any      // the mark of the verifier; nil: WithPrincipal
+	token     string   // the verified token
+	required  []string // the required scopes, outermost first
 }
 
-// String and GoString keep the token out of what fmt prints of a context.
+// String and GoString keep the token out of a printed context.
 func (s *requestState) String() string   { return fmt.Sprint(s.Context) + ".WithValue(oauth2pw)" }
 func (s *requestState) GoString() string { return s.String() }
 
@@ -35,7 +35,7 @@ func (s *requestState) Value(key any) any {
 
 var noState requestState
 
-// stateFrom returns the innermost state of a context. It is not written to.
+// stateFrom returns the innermost state of a context, which must not be written to.
 func stateFrom(ctx context.Context) *requestState {
 	if s, ok := ctx.Value(stateKey{}).(*requestState); ok {
 		return s
@@ -43,15 +43,14 @@ func stateFrom(ctx context.Context) *requestState {
 	return &noState
 }
 
-// newState returns a context with a state of its own, which begins as a copy of
-// that of ctx.
+// newState returns a context with a copy of the state of ctx.
 func newState(ctx context.Context) *requestState {
 	s := *stateFrom(ctx)
 	s.Context = ctx
 	return &s
 }
 
-// sharedAddress says why many clients may share an address.
+// sharedAddress is the reason why many clients may share an address.
 type sharedAddress struct {
 	kind   EventKind
 	reason EventReason

@@ -13,18 +13,18 @@ type revoker struct {
 	verifiers *verifiers
 }
 
-// RevokeHandler returns the revocation endpoint (RFC 7009): a POST of a token ends
-// the session that the token is of, so that all its tokens are dead. Mount it
+// RevokeHandler returns the revocation endpoint (RFC 7009): a POST of a token ends the
+// session of the token, and all tokens of the session are refused. Mount the endpoint
 // without a method, at any path.
 //
-// The caller must be the client that the session belongs to; a session of no
-// client is revoked by its token alone. A token that is unknown, expired or already revoked
-// gets the same answer. A replaced refresh token revokes the session too.
+// The caller must be the client of the session; a session without a client needs only the
+// token. An unknown, expired or already revoked token gets the same answer. A replaced
+// refresh token ends the session too.
 func (a *Auth) RevokeHandler() http.Handler {
 	return a.endpoints.handler(endpoint{required: "token", decide: a.revoker.revoke})
 }
 
-// revoke: the token says itself which kind it is, whatever token_type_hint says.
+// revoke finds the kind of a token by its form, and ignores token_type_hint.
 func (v *revoker) revoke(ctx context.Context, r *TokenRequest) (any, error) {
 	done := struct{}{}
 	s, err := v.revocable(ctx, r)
@@ -45,7 +45,7 @@ func (v *revoker) revoke(ctx context.Context, r *TokenRequest) (any, error) {
 var errNotYourToken = (&Error{Code: "invalid_grant", Description: "The token was issued to another client."}).
 	because(EventRequestRefused, ReasonWrongClient, nil)
 
-// revocable returns the session of a token, nil if there is nothing to revoke.
+// revocable returns the session of a token, or nil if there is nothing to revoke.
 func (v *revoker) revocable(ctx context.Context, r *TokenRequest) (*Session, error) {
 	token := r.Param("token")
 	if t, ok := parseRefreshToken(token); ok {
@@ -63,7 +63,7 @@ func (v *revoker) revocable(ctx context.Context, r *TokenRequest) (*Session, err
 		if v.clients.owner(p.ClientID) != r.Client.id() {
 			return nil, errNotYourToken
 		}
-		return nil, &Error{Code: "unsupported_token_type"} // it lives until it expires
+		return nil, &Error{Code: "unsupported_token_type"} // the token is valid until it expires
 	}
 	s, err := v.sessions.of(ctx, p)
 	if errors.Is(err, ErrInvalidToken) {

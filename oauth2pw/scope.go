@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// parseScope splits a scope parameter (RFC 6749, section 3.3): tokens between
-// single spaces, in the order given, without duplicates. Nil for "".
+// parseScope splits a scope parameter (RFC 6749, section 3.3): tokens between single
+// spaces, in the order of the request, without duplicates. "" is nil.
 func parseScope(s string) ([]string, error) {
 	if s == "" {
 		return nil, nil
@@ -29,7 +29,7 @@ func validScopeToken(s string) bool {
 	return s != "" && onlyNQSChar(s) && !strings.Contains(s, " ")
 }
 
-// addScopes appends those of more that are not yet in scopes.
+// addScopes appends the scopes of more that are not in scopes yet.
 func addScopes(scopes []string, more ...string) []string {
 	for _, s := range more {
 		if !slices.Contains(scopes, s) {
@@ -39,7 +39,7 @@ func addScopes(scopes []string, more ...string) []string {
 	return scopes
 }
 
-// hasScope reports whether the space-separated list holds the token s.
+// hasScope reports whether the space-separated list has the token s.
 func hasScope(list, s string) bool {
 	for list != "" {
 		var token string
@@ -51,9 +51,9 @@ func hasScope(list, s string) bool {
 	return false
 }
 
-// scopePolicy decides which scopes a login gets.
+// scopePolicy decides the scopes of a login.
 type scopePolicy struct {
-	all      map[string]string // every scope there is, with its description
+	all      map[string]string // all scopes, each with its description
 	defaults []string
 	ask      func(ctx context.Context, u *User, c *Client, asked []string) ([]string, error) // Config.GrantScopes
 }
@@ -84,9 +84,9 @@ func (p *scopePolicy) knows(s string) bool {
 	return known
 }
 
-// grant returns the scopes that a user gets through a client (nil: none named) that asked
-// for some. It refuses a request whole, or grants it whole; the defaults, which no client
-// asked for, are cut to the allowed ones.
+// grant returns the scopes of a login through a client (nil: no client was named). A
+// request is granted all of its scopes, or refused; the defaults are cut to the allowed
+// scopes, because no client has requested them.
 func (p *scopePolicy) grant(ctx context.Context, u *User, client *Client, asked []string) ([]string, error) {
 	if p.ask != nil {
 		granted, err := p.askApp(ctx, u, client, asked)
@@ -109,8 +109,7 @@ func (p *scopePolicy) grant(ctx context.Context, u *User, client *Client, asked 
 	return asked, nil
 }
 
-// keep returns those of the scopes of a session that user and client may
-// still have.
+// keep returns the scopes of a session that the user and the client may still have.
 func (p *scopePolicy) keep(ctx context.Context, u *User, client *Client, scopes []string) ([]string, error) {
 	if p.ask == nil {
 		return p.allowed(u, client, scopes), nil
@@ -122,8 +121,7 @@ func (p *scopePolicy) keep(ctx context.Context, u *User, client *Client, scopes 
 	return filter(scopes, func(s string) bool { return slices.Contains(granted, s) && client.mayHave(s) }), nil
 }
 
-// askApp asks the app's policy, which may grant only scopes that there
-// are.
+// askApp calls Config.GrantScopes, which may grant only scopes of Config.Scopes.
 func (p *scopePolicy) askApp(ctx context.Context, u *User, client *Client, asked []string) ([]string, error) {
 	granted, err := p.ask(ctx, u, client, asked)
 	if err != nil {
@@ -142,8 +140,7 @@ func (p *scopePolicy) askApp(ctx context.Context, u *User, client *Client, asked
 	return addScopes(nil, granted...), nil
 }
 
-// allowed returns those of the scopes that a user may have through a client,
-// without duplicates.
+// allowed returns the scopes that a user may have through a client, without duplicates.
 func (p *scopePolicy) allowed(u *User, client *Client, scopes []string) []string {
 	userMay := u.Scopes
 	if userMay == nil {

@@ -12,9 +12,9 @@ import (
 	"github.com/oauth2pw/passwordflow/internal/keyfile"
 )
 
-// Secret is a string that never prints: under fmt, log/slog, encoding/json and
-// encoding/xml it is "[redacted]". Convert it to string where its value is
-// needed. A database/sql row scans into it as into a string.
+// Secret is a string that never prints: fmt, log/slog, encoding/json and encoding/xml show
+// "[redacted]". Convert a Secret to string where its value is needed. A database/sql row
+// scans into a Secret as into a string.
 type Secret string
 
 const redacted = "[redacted]"
@@ -28,27 +28,27 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // minSecret is the length of the shortest secret of Config.Secrets, in bytes.
 const minSecret = 32
 
-// NewSecret returns a random secret of 52 characters, 256 bits: for [Config.Secrets] of a
-// server that may forget its sessions, such as a test.
+// NewSecret returns a random secret of 52 characters, 256 bits, for [Config.Secrets] of a
+// server that may lose its sessions, such as a test.
 func NewSecret() Secret { return Secret(rand.Text() + rand.Text()) }
 
-// NewClientSecret returns a random secret for a confidential client, 256 bits of
-// it, and its SHA-256 for [Client]. The secret itself is not kept: give it to the client.
+// NewClientSecret returns a random secret of 256 bits for a confidential client, and its
+// SHA-256 for [Client]. Give the secret to the client: only the SHA-256 is kept.
 func NewClientSecret() (secret Secret, sum []byte) {
 	secret = NewSecret()
 	digest := sha256.Sum256([]byte(secret))
 	return secret, digest[:]
 }
 
-// ReadSecrets reads the secrets of [Config.Secrets] from a file: one a line, in
-// standard padded base64, 32 bytes each at least. The first makes the tokens of new
+// ReadSecrets reads the secrets of [Config.Secrets] from a file: one secret per line, in
+// standard padded base64, at least 32 bytes each. The first secret makes the tokens of new
 // sessions. Empty lines are skipped. The error names the file.
 func ReadSecrets(file string) ([]Secret, error) {
 	return keyfile.Read("oauth2pw", file, parseSecrets)
 }
 
-// OpenSecrets is [ReadSecrets] for a file that is made if there is none, with one secret
-// and mode 0600: processes that start at once agree on one secret.
+// OpenSecrets is [ReadSecrets], and makes a missing file, with one secret and mode 0600.
+// Processes that start at the same time agree on one secret.
 func OpenSecrets(file string) ([]Secret, error) {
 	return keyfile.Open("oauth2pw", file, parseSecrets, func() ([]byte, error) {
 		secret := make([]byte, minSecret)

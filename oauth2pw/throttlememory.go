@@ -42,7 +42,7 @@ import (
 // too few for all others. Names and unknown client ids have counters of their own, because
 // an attacker can invent any number of them: they take no room from users and clients.
 // Attempts from known places have counters of their own, because attempts of strangers must
-// not block them.
+// not block users at known places.
 type memoryThrottle struct {
 	seed maphash.Seed // of keys: keys are hashes, and no name is stored
 
@@ -190,8 +190,8 @@ func (t *memoryThrottle) away(a Attempt) *accountCounters {
 	return &t.users
 }
 
-// beginClient counts only wrong secrets. A correct secret is blocked only by attempts of
-// this client at this place, counted exactly, and otherwise clears them.
+// beginClient counts only wrong secrets. A correct secret is blocked only by the exact
+// counts of this client at this place; a correct secret that passes clears these counts.
 func (t *memoryThrottle) beginClient(open *openCount, now attempts.Time) time.Duration {
 	a, k := open.attempt, open.keys
 	if k.place == 0 {

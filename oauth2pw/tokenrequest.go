@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// TokenRequest is a token request whose form is well formed and whose client is
-// authenticated. Printing a request shows no parameter of its form.
+// TokenRequest is a token request with a well-formed form and an authenticated client. A
+// printed TokenRequest shows no parameter of the form.
 type TokenRequest struct {
 	GrantType string
-	Client    *Client  // nil: none was named
-	Scopes    []string // as asked, without duplicates; nil: none
+	Client    *Client  // nil: no client was named
+	Scopes    []string // the requested scopes, without duplicates; nil: no scopes
 
-	now       time.Time // when it came in, before anything was read
+	now       time.Time // a time before the user and the session are read
 	userAgent string
-	event     *Event                   // the facts about the request so far, for the event hook
-	param     func(name string) string // the form; nil: it is empty
+	event     *Event                   // the facts about the request, for the event hook
+	param     func(name string) string // of the form; nil: an empty form
 	guess     func(ctx context.Context, userID string) error
 }
 
-// NewTokenRequest returns a request for a test of a grant of the app's own. The token
-// endpoint makes its requests itself. Guess counts nothing.
+// NewTokenRequest returns a request for a test of a grant of Config.Grants. The token
+// endpoint makes its own requests. Guess counts nothing.
 func NewTokenRequest(grantType string, form url.Values) *TokenRequest {
 	return &TokenRequest{GrantType: grantType, event: new(Event), param: func(name string) string {
 		if values := form[name]; len(values) == 1 {
@@ -36,8 +36,8 @@ func newRequest(r *http.Request, now time.Time, event *Event) *TokenRequest {
 	return &TokenRequest{now: now, userAgent: r.UserAgent(), event: event}
 }
 
-// Param returns a parameter of the form, "" if it is absent, empty, or sent more
-// than once.
+// Param returns a parameter of the form, or "" if the parameter is absent, empty or
+// repeated.
 func (r *TokenRequest) Param(name string) string {
 	if r.param == nil {
 		return ""
@@ -45,21 +45,21 @@ func (r *TokenRequest) Param(name string) string {
 	return r.param(name)
 }
 
-// Guess says that a grant of Config.Grants will check something that can be
-// guessed, such as a code by SMS, and would open a user: User.ID. It counts an attempt
-// at the user, together with the user's passwords. The error says that there were too
-// many (slow_down), or that the throttle failed: the grant returns it as it is, and checks
-// nothing.
+// Guess counts an attempt at a user, together with the passwords of the user. A grant of
+// Config.Grants calls Guess before it checks a secret that can be guessed, such as a code
+// by SMS; userID is the User.ID of the user that the secret would open. The error means:
+// too many attempts (slow_down), or a failure of the throttle. The grant returns this error
+// unchanged and checks nothing.
 //
-// The attempt stays counted if the grant returns an error that wraps [ErrNotFound], or an
+// The attempt stays counted if the grant returns an error that wraps [ErrNotFound], an
 // *Error with the code invalid_grant, or another user, or if a later Guess is refused. If
-// the grant returns the user, failures of this user from this address are forgotten. The
-// grant must find the user by the thing that it checks, never by a parameter that only
-// names one. An empty userID counts nothing: it is for a code that opens nobody, which
-// counts for the address as every request does.
+// the grant returns the user, the failures of this user from this address are uncounted.
+// The grant must find the user by the secret, never by a parameter that only names a user.
+// An empty userID counts nothing: a code of no user is counted for the address, as every
+// request is.
 //
-// It is called from the goroutine of the grant, and outside of a grant it does nothing. With
-// Config.Authenticate passwords count by name, and codes apart from them by user.
+// Call Guess in the goroutine of the grant; outside of a grant Guess does nothing. With
+// Config.Authenticate passwords are counted by name, and codes separately by user.
 func (r *TokenRequest) Guess(ctx context.Context, userID string) error {
 	if r.guess == nil || userID == "" {
 		return nil
@@ -67,16 +67,16 @@ func (r *TokenRequest) Guess(ctx context.Context, userID string) error {
 	return r.guess(ctx, userID)
 }
 
-// GrantFunc is a grant type of the app's own, in Config.Grants. It proves who the user
-// is and returns the user. It is called concurrently.
+// GrantFunc is one of the app's own grant types, in Config.Grants. A GrantFunc proves the
+// identity of a user and returns the user, and is called concurrently.
 type GrantFunc func(ctx context.Context, r *TokenRequest) (*User, error)
 
-// proof is what a login has proved.
+// proof is the identity of a user, as a login has proved it.
 type proof struct {
 	user *User
-	at   time.Time // since when: a change of the password after it ends the login
-	// holds decides, by the user's record of now, whether the proof still holds; nil: the
-	// time alone does.
+	at   time.Time // of the proof: a later change of the password invalidates the login
+	// holds reports whether the proof is still valid for the current record of the user.
+	// Nil: only the time decides.
 	holds func(ctx context.Context, u *User) (bool, error)
-	plug  string // the plug that has found the user, where it is not Config.Users; "": it is
+	plug  string // the plug that has found the user; "": Config.Users
 }

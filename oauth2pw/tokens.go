@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// TokenIssuer makes access tokens. Package tokens has one. It is called
-// concurrently; any error means that it failed (503).
+// TokenIssuer makes access tokens. Package tokens has an implementation. Issue is called
+// concurrently; any error is a failure (503).
 type TokenIssuer interface {
-	// Issue makes an access token that says what p says, and returns the token
-	// and the principal that a verifier will see. Issuer, Audience, IssuedAt and
-	// TokenID are the issuer's to set. A non-zero p.ExpiresAt is the latest
-	// expiry allowed. p.User is the user's record, for claims of the app's own.
+	// Issue makes an access token with the content of p, and returns the token and the
+	// principal that a verifier will return. The issuer sets Issuer, Audience, IssuedAt and
+	// TokenID. A non-zero p.ExpiresAt is the latest allowed expiry. p.User is the user's
+	// record, for claims of the app's own.
 	Issue(ctx context.Context, p Principal) (token string, issued Principal, err error)
 }
 
@@ -23,7 +23,7 @@ type NamedIssuer interface {
 	Issuer() string
 }
 
-// issuerOf returns the iss of the tokens of a NamedIssuer, "" for another.
+// issuerOf returns the iss of a NamedIssuer, or "" for any other issuer.
 func issuerOf(i TokenIssuer) string {
 	if named, ok := i.(NamedIssuer); ok {
 		return named.Issuer()
@@ -31,10 +31,10 @@ func issuerOf(i TokenIssuer) string {
 	return ""
 }
 
-// TokenVerifier checks access tokens. Package tokens has some, and so is an
-// [*Auth]. It is called concurrently, with a token that is a b64token of RFC 6750
-// and at most 16 KiB. An error that wraps [ErrInvalidToken] says that the token
-// is not good; any other, that it could not be checked (503).
+// TokenVerifier checks access tokens. Package tokens has implementations, and an [*Auth] is
+// a TokenVerifier. Verify is called concurrently, with a b64token of RFC 6750 of at most 16
+// KiB. An error that wraps [ErrInvalidToken] means: the token is invalid. Any other error
+// is a failure of the check (503).
 type TokenVerifier interface {
 	Verify(ctx context.Context, token string) (Principal, error)
 }
@@ -42,18 +42,18 @@ type TokenVerifier interface {
 // Tokens is the successful answer of a token endpoint (RFC 6749, section 5.1).
 type Tokens struct {
 	AccessToken  Secret
-	ExpiresIn    time.Duration // the life of the access token, in whole seconds; 0: not said
-	RefreshToken Secret        // "": there is none
-	Scope        string        // what was granted: scopes between single spaces
+	ExpiresIn    time.Duration // the lifetime of the access token, in whole seconds; 0: omitted
+	RefreshToken Secret        // "": no refresh token
+	Scope        string        // the granted scopes, between single spaces
 	SessionID    string        // "" without Config.Sessions
 
-	expires time.Time // the access token
+	expires time.Time // the expiry of the access token
 }
 
-// Write answers a request with the tokens, as the token endpoint does: as JSON
-// that no cache stores.
+// Write answers a request with the tokens, as the token endpoint does: in JSON and with
+// headers against caching.
 func (t *Tokens) Write(w http.ResponseWriter) {
-	body, _ := json.Marshal(t.response()) // strings and a number
+	body, _ := json.Marshal(t.response()) // no error: strings and a number
 	writeJSON(w, http.StatusOK, body)
 }
 
