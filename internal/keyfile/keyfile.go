@@ -1,4 +1,4 @@
-// Package keyfile reads files of keys and secrets, and makes them where there are none.
+// Package keyfile reads files of keys and secrets, and makes missing files.
 package keyfile
 
 import (
@@ -12,8 +12,8 @@ import (
 
 const maxSize = 64 << 10 // bytes
 
-// Read parses a file. The error names the file and begins with pkg, the package that the
-// app has called.
+// Read parses a file. The error begins with pkg, the package that the app has called, and
+// names the file.
 func Read[T any](pkg, file string, parse func([]byte) (T, error)) (T, error) {
 	var none T
 	if file == "" {
@@ -38,8 +38,8 @@ func Read[T any](pkg, file string, parse func([]byte) (T, error)) (T, error) {
 	return v, nil
 }
 
-// Open is [Read] for a file that is made if there is none, with mode 0600. Of several
-// processes that start at once the first makes it, and all read it.
+// Open is [Read], and makes a missing file, with mode 0600. If several processes start at
+// the same time, the first makes the file, and all read it.
 func Open[T any](pkg, file string, parse func([]byte) (T, error), content func() ([]byte, error)) (T, error) {
 	v, err := Read(pkg, file, parse)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -55,8 +55,8 @@ func Open[T any](pkg, file string, parse func([]byte) (T, error), content func()
 	return Read(pkg, file, parse)
 }
 
-// writeExclusive makes a file whole or not at all: it is written under another name,
-// and linked to its own only if nothing has it yet.
+// writeExclusive makes a complete file or no file: the file is written under another name,
+// and linked to its own name only if this name is free.
 func writeExclusive(file string, data []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // mode 0600
 	if err != nil {

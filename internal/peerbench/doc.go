@@ -1,8 +1,8 @@
-// Package peerbench measures the library beside others that do the same work: the
-// same token, the same claims, the same checks, the same ResponseWriter that throws
-// away what it is given. Run it with
+// Package peerbench measures the library beside other libraries with the same work: the
+// same token, the same claims, the same checks, and the same ResponseWriter, which discards
+// its input. Run
 //
 //	go test -run '^$' -bench . -benchmem ./internal/peerbench
 //
-// and compare within one run only.
+// and compare only the results of one run.
 package peerbench
