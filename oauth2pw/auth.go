@@ -19,6 +19,7 @@ type parts struct {
 	sessions  *sessions
 	verifiers *verifiers
 	logins    *logins
+	tickets   *tickets
 	accounts  *accounts
 
 	endpoints    *endpoints
@@ -61,7 +62,11 @@ func New(c Config) (*Auth, error) {
 	if err != nil {
 		return nil, err
 	}
-	sessions, err := newSessions(&c, plugs, clients, events)
+	secrets, err := newServerSecrets(c.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := newSessions(&c, plugs, clients, secrets, events)
 	if err != nil {
 		return nil, err
 	}
@@ -70,14 +75,16 @@ func New(c Config) (*Auth, error) {
 		return nil, err
 	}
 	logins := &logins{plugs, clients, scopes, sessions, events}
-	passwords := &passwords{plugs: plugs, guard: guard, events: events, fold: c.FoldName, authenticate: c.Authenticate}
+	check := &loginCheck{guard, c.CheckLogin}
+	passwords := &passwords{plugs: plugs, guard: guard, check: check, events: events, keepHashes: c.KeepHashes, fold: c.FoldName, authenticate: c.Authenticate}
 	refresher := &refresher{plugs, clients, scopes, sessions, logins, events}
-	grants, err := newGrants(&c, passwords, logins, refresher, guard)
+	grants, err := newGrants(&c, passwords, logins, refresher, guard, check)
 	if err != nil {
 		return nil, err
 	}
 	return &Auth{&parts{
 		answers: answers, proxies: proxies, scopes: scopes, clients: clients, sessions: sessions, verifiers: verifiers, logins: logins,
+		tickets:      &tickets{plugs, now, secrets},
 		accounts:     &accounts{plugs, guard, passwords, clients, scopes, sessions, logins, verifiers, answers, events, now, c.CheckNewPassword},
 		endpoints:    &endpoints{proxies, clients, grants, answers, now},
 		revoker:      &revoker{clients, sessions, verifiers},

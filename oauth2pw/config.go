@@ -100,6 +100,20 @@ type Config struct {
 	// DisablePasswordGrant removes the password grant from the token endpoint and from
 	// MetadataHandler. All other features stay.
 	DisablePasswordGrant bool
+	// KeepHashes leaves outdated hashes as they are, because another program reads the same
+	// table. False: a login replaces an outdated hash.
+	KeepHashes bool
+	// CheckLogin has the last word on a login. The password grant and Grants ask it when the
+	// user has proved who he is, before any token is made; TokenRequest.Param reads further
+	// parameters, such as the code of a second factor. Nil: every such login succeeds.
+	//
+	// The error "invalid_grant" (an *Error) is answered as a wrong password, and counted as
+	// one: codes are guessed no more often than passwords. An *Error with any other code
+	// ("mfa_required", "email_unverified") is the answer, with its Extra; the attempt is
+	// uncounted then, clears no other failure, makes no address known and opens no session.
+	// Any other error is a 503. CheckLogin is never asked after a wrong password, or about an
+	// unknown, disabled or blocked user.
+	CheckLogin func(ctx context.Context, u *User, r *TokenRequest) error
 	// CheckNewPassword checks the new password of ChangePassword, after the old password
 	// was correct. An *Error refuses the new password: its description is for the user, and
 	// its code should be "invalid_request", which answers 422. Any other error is a failure

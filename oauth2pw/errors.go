@@ -96,6 +96,7 @@ var errorCodes = map[string]struct {
 	// RFC 7009, section 2.2.1
 	"unsupported_token_type": {400, "", "Tokens of this type cannot be revoked."},
 	// not registered for these endpoints
+	"invalid_ticket":          {400, "", "The ticket is invalid or has expired."},
 	"access_denied":           {403, "", "This is not allowed."},
 	"slow_down":               {429, "", "Too many failed attempts. Try again later."},
 	"temporarily_unavailable": {503, "", "The service cannot answer at the moment. Try again later."},

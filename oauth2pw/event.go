@@ -55,6 +55,7 @@ const (
 	EventStoreRollback   EventKind = "store_rollback"   // a refresh token was newer than its session in the store: the store has lost writes
 	EventSessionEnded    EventKind = "session_ended"    // a session has ended; the reason may also be the app's own, from EndSession, EndOtherSessions or EndAllSessions
 	EventPasswordChanged EventKind = "password_changed" // ChangePassword changed a password
+	EventTicketRefused   EventKind = "ticket_refused"   // a ticket was refused
 	EventPasswordRefused EventKind = "password_refused" // ChangePassword refused a request
 )
 
@@ -100,6 +101,7 @@ const (
 	// Of refresh tokens and sessions.
 	ReasonUnknownSession           EventReason = "unknown_session"
 	ReasonUnknownSecret            EventReason = "unknown_secret" // Config.Secrets no longer has the secret that made the token
+	ReasonExpired                  EventReason = "expired"        // the ticket has expired
 	ReasonForged                   EventReason = "forged"
 	ReasonEnded                    EventReason = "ended"      // the session had ended already
 	ReasonIdle                     EventReason = "idle"       // the session expired after Config.RefreshIdle
@@ -152,6 +154,9 @@ var eventReasons = map[EventKind][]EventReason{
 		ReasonRevoked, ReasonReuse, ReasonIdle, ReasonAge, ReasonLimit, ReasonUserDeleted, ReasonUserDisabled, ReasonPasswordChanged, ReasonAbandoned,
 	},
 	EventPasswordChanged: {},
+	EventTicketRefused: {
+		ReasonMalformed, ReasonForged, ReasonUnknownSecret, ReasonExpired, ReasonUserDeleted, ReasonUserDisabled,
+	},
 	EventPasswordRefused: {
 		ReasonWrongPassword, ReasonNoPassword, ReasonUserDisabled, ReasonUserDeleted, ReasonUnreadableHash, ReasonTooLongForHash, ReasonMalformed,
 		ReasonUnacceptable, ReasonNoPrincipal, ReasonNoSession, ReasonSessionOver,

@@ -15,7 +15,7 @@ type grant struct {
 type prover func(ctx context.Context, r *TokenRequest) (*proof, error)
 
 // newGrants returns the table of grants: the built-in grants and those of Config.Grants.
-func newGrants(c *Config, passwords *passwords, logins *logins, refresher *refresher, guard *guard) (map[string]grant, error) {
+func newGrants(c *Config, passwords *passwords, logins *logins, refresher *refresher, guard *guard, check *loginCheck) (map[string]grant, error) {
 	for name, user := range c.Grants {
 		if name == "" || !onlyVSChar(name) || name == grantPassword || name == grantRefresh || user == nil {
 			return nil, fmt.Errorf("oauth2pw: Config.Grants: %q is nil, built in, or no grant type (RFC 6749, appendix A.10)", name)
@@ -35,7 +35,7 @@ func newGrants(c *Config, passwords *passwords, logins *logins, refresher *refre
 				tokens: refresher.tokens,
 			}
 		default:
-			grants[name] = grant{tokens: logins.by((&customGrant{name, c.Grants[name], guard}).prove)}
+			grants[name] = grant{tokens: logins.by((&customGrant{name, c.Grants[name], guard, check}).prove)}
 		}
 	}
 	return grants, nil
@@ -60,6 +60,7 @@ type customGrant struct {
 	name  string
 	user  GrantFunc
 	guard *guard
+	check *loginCheck
 }
 
 // codeGuess is a call of TokenRequest.Guess.
@@ -96,7 +97,9 @@ func (g *customGrant) prove(ctx context.Context, r *TokenRequest) (*proof, error
 				v = undecided
 			}
 		} else {
-			v, err = judge(ctx, plug, r, u, err)
+			if v, err = judge(ctx, plug, r, u, err); v == right {
+				v, err = g.check.ask(ctx, Attempt{Kind: AttemptCode, UserID: u.ID}, u, r)
+			}
 		}
 		if v == right {
 			userID = u.ID

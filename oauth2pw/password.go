@@ -14,7 +14,9 @@ const maxPassword = 1024
 type passwords struct {
 	plugs        *plugs
 	guard        *guard
+	check        *loginCheck
 	events       *reporter
+	keepHashes   bool                                                                // Config.KeepHashes
 	fold         func(name string) string                                            // Config.FoldName
 	authenticate func(ctx context.Context, username, password string) (*User, error) // Config.Authenticate
 	foldTold     hourly                                                              // EventNameFolding
@@ -51,13 +53,14 @@ func (w *passwords) prove(ctx context.Context, r *TokenRequest) (*proof, error) 
 		case reason != "":
 			return wrong, "", errInvalidGrant.because(EventLoginFailed, reason, nil)
 		}
-		return right, "", nil
+		v, err := w.check.ask(ctx, a, u, r)
+		return v, "", err
 	})
 	if err != nil {
 		return nil, err
 	}
 	hash := string(u.PasswordHash)
-	if outdated && w.plugs.updater != nil {
+	if outdated && w.plugs.updater != nil && !w.keepHashes {
 		hash = w.upgrade(ctx, u, password)
 	}
 	return &proof{
@@ -71,13 +74,15 @@ func (w *passwords) prove(ctx context.Context, r *TokenRequest) (*proof, error) 
 func (w *passwords) proveByApp(ctx context.Context, r *TokenRequest, name, password string) (*proof, error) {
 	const plug = "Config.Authenticate"
 	var u *User
-	attempt := w.guard.attempt(ctx, Attempt{Kind: AttemptPassword, Name: name}, password)
-	err := w.guard.guess(ctx, attempt, func() (v verdict, _ string, err error) {
+	a := Attempt{Kind: AttemptPassword, Name: name}
+	err := w.guard.guess(ctx, w.guard.attempt(ctx, a, password), func() (v verdict, _ string, err error) {
 		if len(password) > maxPassword {
 			return wrong, "", errInvalidGrant.because(EventLoginFailed, ReasonMalformed, nil)
 		}
 		u, err = w.authenticate(ctx, name, password)
-		v, err = judge(ctx, plug, r, u, err)
+		if v, err = judge(ctx, plug, r, u, err); v == right {
+			v, err = w.check.ask(ctx, a, u, r)
+		}
 		return v, "", err
 	})
 	if err != nil {

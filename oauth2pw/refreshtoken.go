@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -60,26 +59,15 @@ type refreshKeys struct {
 	mac func(s *Session, generation uint64) ([]byte, bool)
 }
 
-func newRefreshKeys(secrets []Secret) (refreshKeys, error) {
-	keys := make(map[string]func(func([]byte) []byte) [sha256.Size]byte, len(secrets))
-	k := refreshKeys{}
-	for i, secret := range secrets {
-		if len(secret) < minSecret {
-			return k, fmt.Errorf("oauth2pw: Config.Secrets[%d] has %d bytes; %d are needed", i, len(secret), minSecret)
-		}
-		key, err1 := hkdf.Key(sha256.New, []byte(secret), nil, "passwordflow refresh token "+refreshVersion, sha256.Size)
-		name, err2 := hkdf.Key(sha256.New, []byte(secret), nil, "passwordflow refresh key id", 9)
-		if err := errors.Join(err1, err2); err != nil {
+func newRefreshKeys(secrets serverSecrets) (refreshKeys, error) {
+	keys := make(map[string]func(func([]byte) []byte) [sha256.Size]byte, len(secrets.byID))
+	k := refreshKeys{first: secrets.first}
+	for id, secret := range secrets.byID {
+		key, err := hkdf.Key(sha256.New, []byte(secret), nil, "passwordflow refresh token "+refreshVersion, sha256.Size)
+		if err != nil {
 			return k, fmt.Errorf("oauth2pw: Config.Secrets: %w", err)
 		}
-		id := base64url.EncodeToString(name)
-		if _, twice := keys[id]; twice {
-			return k, fmt.Errorf("oauth2pw: Config.Secrets[%d] is there twice", i)
-		}
 		keys[id] = newMAC(key)
-		if i == 0 {
-			k.first = id
-		}
 	}
 	k.mac = func(s *Session, generation uint64) ([]byte, bool) {
 		mac, known := keys[s.KeyID]

@@ -1,6 +1,7 @@
 package oauth2pw
 
 import (
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -27,6 +28,37 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // minSecret is the length of the shortest secret of Config.Secrets, in bytes.
 const minSecret = 32
+
+// keyIDLength is the length of the id of a secret, in bytes.
+const keyIDLength = 12
+
+// serverSecrets are Config.Secrets by their key ids.
+type serverSecrets struct {
+	first string // the key id of the secret that makes tokens and tickets; "": no secret
+	byID  map[string]Secret
+}
+
+func newServerSecrets(secrets []Secret) (serverSecrets, error) {
+	s := serverSecrets{byID: make(map[string]Secret, len(secrets))}
+	for i, secret := range secrets {
+		if len(secret) < minSecret {
+			return s, fmt.Errorf("oauth2pw: Config.Secrets[%d] has %d bytes; %d are needed", i, len(secret), minSecret)
+		}
+		name, err := hkdf.Key(sha256.New, []byte(secret), nil, "passwordflow refresh key id", 9)
+		if err != nil {
+			return s, fmt.Errorf("oauth2pw: Config.Secrets: %w", err)
+		}
+		id := base64url.EncodeToString(name)
+		if _, twice := s.byID[id]; twice {
+			return s, fmt.Errorf("oauth2pw: Config.Secrets[%d] is there twice", i)
+		}
+		s.byID[id] = secret
+		if i == 0 {
+			s.first = id
+		}
+	}
+	return s, nil
+}
 
 // NewSecret returns a random secret of 52 characters, 256 bits, for [Config.Secrets] of a
 // server that may lose its sessions, such as a test.

@@ -40,7 +40,7 @@ type sessions struct {
 	live      *liveMemory
 }
 
-func newSessions(c *Config, plugs *plugs, clients *clients, events *reporter) (*sessions, error) {
+func newSessions(c *Config, plugs *plugs, clients *clients, secrets serverSecrets, events *reporter) (*sessions, error) {
 	s := &sessions{
 		plugs: plugs, clients: clients, events: events, clock: events.clock,
 		idle: withDefault(c.RefreshIdle, defaultRefreshIdle), age: withDefault(c.RefreshMax, defaultRefreshMax),
@@ -48,8 +48,8 @@ func newSessions(c *Config, plugs *plugs, clients *clients, events *reporter) (*
 		stateless: c.StatelessTokens,
 	}
 	if c.Sessions == nil {
-		if len(c.Secrets) > 0 || c.SessionCache != 0 || c.StatelessTokens {
-			return nil, errors.New("oauth2pw: Config.Secrets, SessionCache and StatelessTokens need Config.Sessions")
+		if c.SessionCache != 0 || c.StatelessTokens {
+			return nil, errors.New("oauth2pw: Config.SessionCache and StatelessTokens need Config.Sessions")
 		}
 		if c.RefreshIdle != 0 || c.RefreshMax != 0 || c.RefreshGrace != 0 || c.MaxSessions != 0 || c.DisableRefresh {
 			return nil, errors.New("oauth2pw: Config.RefreshIdle, RefreshMax, RefreshGrace, MaxSessions and DisableRefresh need Config.Sessions")
@@ -61,7 +61,7 @@ func newSessions(c *Config, plugs *plugs, clients *clients, events *reporter) (*
 		return nil, errors.New("oauth2pw: Config.Secrets is empty; Config.DisableRefresh is for sessions without refresh tokens")
 	}
 	var err error
-	if s.keys, err = newRefreshKeys(c.Secrets); err != nil {
+	if s.keys, err = newRefreshKeys(secrets); err != nil {
 		return nil, err
 	}
 	switch {

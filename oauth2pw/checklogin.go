@@ -1,0 +1,50 @@
+package oauth2pw
+
+import "context"
+
+// loginCheck is Config.CheckLogin. It counts as a guess of its own, because it may check a
+// second factor.
+type loginCheck struct {
+	guard *guard
+	check func(ctx context.Context, u *User, r *TokenRequest) error // nil: none
+}
+
+// ask asks Config.CheckLogin about a user who has proved a secret, and returns the verdict
+// for the attempt that proved it. An attempt with the same keys, and without a tag, counts
+// the answer of CheckLogin: equal codes are not the same guess. The answer invalid_grant
+// leaves this second attempt counted; with nil both succeed; with any other answer both are
+// canceled.
+func (l *loginCheck) ask(ctx context.Context, a Attempt, u *User, r *TokenRequest) (verdict, error) {
+	if l.check == nil {
+		return right, nil
+	}
+	open, err := l.guard.begin(ctx, l.guard.attempt(ctx, a, ""))
+	if err != nil {
+		return undecided, err
+	}
+	v, err := l.decide(ctx, u, r)
+	l.guard.settle(ctx, open, v, u.ID)
+	if v == right {
+		return right, nil
+	}
+	return undecided, err
+}
+
+func (l *loginCheck) decide(ctx context.Context, u *User, r *TokenRequest) (v verdict, err error) {
+	v = undecided
+	defer recoverPlug(&err)
+	if err = l.check(ctx, u, r); err == nil {
+		return right, nil
+	}
+	e := plugError("Config.CheckLogin", err)
+	switch {
+	case e.Code == errInvalidGrant.Code:
+		// The answer is that of a wrong password, byte for byte.
+		refused := errInvalidGrant.because(EventLoginFailed, ReasonRefused, err)
+		refused.plug = e.plug
+		return wrong, refused
+	case ctx.Err() != nil: // a client that disconnects must not make its guesses free
+		return wrong, e
+	}
+	return undecided, e
+}
