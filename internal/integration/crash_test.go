@@ -86,11 +86,20 @@ func (plainHasher) Verify(_ context.Context, hash, password string) (ok, outdate
 
 // process is a server in a process of its own.
 type process struct {
-	cmd *exec.Cmd
-	url string
+	cmd    *exec.Cmd
+	stdout io.Reader
+	url    string // once it serves
 }
 
 func startProcess(t *testing.T, file string) *process {
+	t.Helper()
+	p := beginProcess(t, file)
+	p.await(t)
+	return p
+}
+
+// beginProcess starts a process, and does not wait until it serves.
+func beginProcess(t *testing.T, file string) *process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), serverFile+"="+file)
@@ -98,17 +107,22 @@ func startProcess(t *testing.T, file string) *process {
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	p := &process{cmd: cmd}
+	p := &process{cmd: cmd, stdout: stdout}
 	t.Cleanup(p.kill)
+	return p
+}
+
+// await waits until the process serves.
+func (p *process) await(t *testing.T) {
+	t.Helper()
 	line := make([]byte, 0, 64)
 	for !bytes.HasSuffix(line, []byte("\n")) {
 		one := make([]byte, 1)
-		_, err := stdout.Read(one)
+		_, err := p.stdout.Read(one)
 		require.NoError(t, err)
 		line = append(line, one...)
 	}
 	p.url = strings.TrimSpace(string(line))
-	return p
 }
 
 func (p *process) kill() {

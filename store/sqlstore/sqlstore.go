@@ -33,9 +33,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	_ "embed"
 	"errors"
-	"fmt"
 	"reflect"
 	"strings"
 )
@@ -115,7 +113,7 @@ type Store struct {
 	Sessions *SessionStore
 
 	db     database
-	schema string
+	schema schema
 }
 
 // New returns the stores over a database. It does not touch the database. The
@@ -146,24 +144,8 @@ func New(db DB, c Config) (*Store, error) {
 		Clients:  newClientStore(d, c.Prefix+"clients"),
 		Sessions: newSessionStore(d, c.Prefix+"sessions"),
 		db:       d,
-		schema:   strings.ReplaceAll(sqliteSchema, "{prefix}", c.Prefix),
+		schema:   schema{d, c.Prefix},
 	}, nil
-}
-
-//go:embed schema_sqlite.sql
-var sqliteSchema string
-
-// Schema returns the statements that Migrate runs, for people who run their own
-// tool.
-func (s *Store) Schema() string { return s.schema }
-
-// Migrate makes the tables that are not there yet. It may be called at every
-// start.
-func (s *Store) Migrate(ctx context.Context) error {
-	if _, err := s.db.exec(ctx, s.schema); err != nil {
-		return fmt.Errorf("sqlstore: migrating: %w", err)
-	}
-	return nil
 }
 
 func (d Dialect) valid() error {
