@@ -16,6 +16,11 @@ var (
 	// store means that the store failed, and the answer is 503.
 	ErrNotFound = errors.New("not found")
 
+	// ErrExists is wrapped by the stores of this module for a user, a client or a session
+	// whose ID is there already, and for a user with the name of another one. It is for the
+	// app's own code: the endpoints take it for a failure, as any other error.
+	ErrExists = errors.New("exists already")
+
 	// ErrInvalidToken is wrapped by a [TokenVerifier] for a token that is not
 	// good. Any other error means that it could not be checked: 503.
 	ErrInvalidToken = errors.New("invalid token")

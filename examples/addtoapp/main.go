@@ -29,7 +29,7 @@ func main() {
 }
 
 func routes(db *sql.DB) (http.Handler, error) {
-	users, err1 := sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{
+	users, err1 := sqlstore.NewUsers(db, sqlstore.SQLite, sqlstore.UserTable{
 		Table: "accounts", ID: "id", Username: "email", PasswordHash: "password", Disabled: "blocked",
 	})
 	jwt, err2 := tokens.Open("signing.jwk", "https://api.example.com", "api")

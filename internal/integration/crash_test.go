@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -40,7 +41,8 @@ func TestMain(m *testing.M) {
 }
 
 func sqliteDSN(file string) string {
-	return "file:" + file + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
+	path := url.URL{Path: file} // the name of a test may have a "#"
+	return "file:" + path.EscapedPath() + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
 }
 
 func serveFile(file string) {
@@ -49,7 +51,10 @@ func serveFile(file string) {
 	st, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.SQLite})
 	must(err)
 	must(st.Migrate(context.Background()))
-	_ = st.Users.Add(context.Background(), oauth2pw.User{ID: "1", Username: "johndoe", PasswordHash: "secret"}) // there already, after a restart
+	err = st.Users.Add(context.Background(), oauth2pw.User{ID: "1", Username: "johndoe", PasswordHash: "secret"})
+	if !errors.Is(err, oauth2pw.ErrExists) { // after a restart
+		must(err)
+	}
 	auth, err := oauth2pw.New(crashConfig(st, file))
 	must(err)
 	server := httptest.NewServer(auth.TokenHandler())

@@ -94,7 +94,7 @@ func TestSQLiteConformance152(t *testing.T) {
 	} {
 		table := good
 		edit(&table)
-		s, err := sqlstore.Users(db, sqlstore.SQLite, table)
+		s, err := sqlstore.NewUsers(db, sqlstore.SQLite, table)
 		require.NoError(t, err)
 		for _, name := range []string{"john", "uid"} {
 			u, err := s.UserByName(t.Context(), name)
@@ -112,7 +112,7 @@ func TestSQLiteConformance152(t *testing.T) {
 		_, err = db.ExecContext(t.Context(), `UPDATE accounts SET pw = 'h', since = NULL WHERE id = 1`)
 		require.NoError(t, err)
 	}
-	s, err := sqlstore.Users(db, sqlstore.SQLite, good)
+	s, err := sqlstore.NewUsers(db, sqlstore.SQLite, good)
 	require.NoError(t, err)
 	for name, disabled := range map[string]bool{"john": false, "alice": true, "null": true, "blob": false} {
 		u, err := s.UserByName(t.Context(), name)
@@ -129,7 +129,7 @@ func TestSQLiteConformance152(t *testing.T) {
 	}
 	active := good
 	active.Disabled, active.Active = "", "off"
-	s, err = sqlstore.Users(db, sqlstore.SQLite, active)
+	s, err = sqlstore.NewUsers(db, sqlstore.SQLite, active)
 	require.NoError(t, err)
 	for name, disabled := range map[string]bool{"john": true, "alice": false, "null": true} {
 		u, err := s.UserByName(t.Context(), name)
@@ -151,7 +151,7 @@ func TestSQLiteSlips(t *testing.T) {
 		} {
 			table := good
 			edit(&table)
-			_, err := sqlstore.Users(db, sqlstore.SQLite, table)
+			_, err := sqlstore.NewUsers(db, sqlstore.SQLite, table)
 			require.ErrorContains(t, err, name)
 		}
 	}
@@ -159,20 +159,20 @@ func TestSQLiteSlips(t *testing.T) {
 	require.NoError(t, err)
 	wrong := good
 	wrong.SessionsValidFrom = "hash"
-	s, err := sqlstore.Users(db, sqlstore.SQLite, wrong)
+	s, err := sqlstore.NewUsers(db, sqlstore.SQLite, wrong)
 	require.NoError(t, err)
 	_, err = s.UserByName(t.Context(), "john")
 	require.ErrorContains(t, err, "column 5")
 	require.NotContains(t, err.Error(), "CANARY", "no hash reaches an error")
 
 	var none *sql.DB
-	_, err = sqlstore.Users(none, sqlstore.SQLite, good)
+	_, err = sqlstore.NewUsers(none, sqlstore.SQLite, good)
 	require.ErrorContains(t, err, "the DB is nil")
 	_, err = sqlstore.New(none, sqlstore.Config{Dialect: sqlstore.SQLite})
 	require.ErrorContains(t, err, "the DB is nil")
-	require.Error(t, new(sqlstore.UserStore).Check())
-	require.Error(t, new(sqlstore.ClientStore).Check())
-	require.Error(t, new(sqlstore.SessionStore).Check())
+	require.Error(t, new(sqlstore.Users).Check())
+	require.Error(t, new(sqlstore.Clients).Check())
+	require.Error(t, new(sqlstore.Sessions).Check())
 	st := openStore(t, db)
 	require.NoError(t, st.Users.Check())
 	require.NoError(t, st.Clients.Check())
@@ -277,7 +277,7 @@ func TestSQLiteOwnTable(t *testing.T) {
 		_, err := db.ExecContext(t.Context(), `CREATE TABLE "my accounts" (
 			"the id" INTEGER PRIMARY KEY, email TEXT UNIQUE COLLATE NOCASE, pw TEXT, is_active BOOLEAN, roles TEXT, pw_changed INTEGER, other TEXT)`)
 		require.NoError(t, err)
-		s, err := sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{
+		s, err := sqlstore.NewUsers(db, sqlstore.SQLite, sqlstore.UserTable{
 			Table: "my accounts", ID: "the id", Username: "email", PasswordHash: "pw", Active: "is_active", Scopes: "roles", SessionsValidFrom: "pw_changed",
 		})
 		require.NoError(t, err)
@@ -310,12 +310,12 @@ func TestSQLiteOwnTable(t *testing.T) {
 			INSERT INTO u VALUES (1, 'JohnDoe', NULL, NULL)`)
 		require.NoError(t, err)
 		table := sqlstore.UserTable{Table: "u", ID: "id", Username: "name", PasswordHash: "pw", Disabled: "disabled"}
-		s, err := sqlstore.Users(db, sqlstore.SQLite, table)
+		s, err := sqlstore.NewUsers(db, sqlstore.SQLite, table)
 		require.NoError(t, err)
 		_, err = s.UserByName(t.Context(), "johndoe")
 		require.ErrorIs(t, err, oauth2pw.ErrNotFound)
 		table.FoldNames = true
-		s, err = sqlstore.Users(db, sqlstore.SQLite, table)
+		s, err = sqlstore.NewUsers(db, sqlstore.SQLite, table)
 		require.NoError(t, err)
 		u, err := s.UserByName(t.Context(), "johndoe")
 		require.NoError(t, err)
@@ -358,9 +358,9 @@ func TestSQLiteFailures(t *testing.T) {
 	}
 	_, err = sqlstore.New(nil, sqlstore.Config{Dialect: sqlstore.SQLite})
 	require.Error(t, err)
-	_, err = sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{Table: "x"})
+	_, err = sqlstore.NewUsers(db, sqlstore.SQLite, sqlstore.UserTable{Table: "x"})
 	require.Error(t, err)
-	_, err = sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{Table: "x", ID: "x", Username: "x", PasswordHash: "x", Disabled: "x", Active: "x"})
+	_, err = sqlstore.NewUsers(db, sqlstore.SQLite, sqlstore.UserTable{Table: "x", ID: "x", Username: "x", PasswordHash: "x", Disabled: "x", Active: "x"})
 	require.Error(t, err)
 }
 
