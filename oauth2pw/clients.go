@@ -25,9 +25,16 @@ type Client struct {
 	Introspect   bool     // may introspect tokens
 }
 
-// ClientStore finds clients. It is called concurrently. A miss is an error that
-// wraps [ErrNotFound]; any other error means that the store failed. A returned
-// Client belongs to the caller, who does not write to it.
+// ClientStore finds clients. These are its duties, and package store/storetest tests them:
+//
+//   - The method is called concurrently.
+//   - A miss is an error that wraps [ErrNotFound], and no client. Any other error means that
+//     the store failed.
+//   - A call with a context that has ended returns an error, and not that of a miss.
+//   - IDs are compared byte for byte.
+//   - A Client has all fields as they are stored. A nil SecretSHA256 and nil Scopes stay nil,
+//     and empty Scopes stay empty.
+//   - A returned Client does not change any more. The caller does not change it either.
 type ClientStore interface {
 	ClientByID(ctx context.Context, id string) (*Client, error)
 }

@@ -73,7 +73,7 @@ func (s *Session) end() time.Time {
 // SessionFilter names sessions of one user: all of them, or one, or all but one, or those
 // of before a time.
 type SessionFilter struct {
-	UserID string // always compared; not empty
+	UserID string // always compared: an empty one names no session
 	ID     string // only this one; "": any
 	Except string // not this one; "": none is left out
 	// AuthenticatedBefore leaves out those whose AuthenticatedAt is not before it; zero:
@@ -81,30 +81,40 @@ type SessionFilter struct {
 	AuthenticatedBefore time.Time
 }
 
-// SessionStore keeps sessions. It is called concurrently. A session lives as long
-// as it is not ended and neither of its expiries has come: at the time of an
-// expiry it is over. What is taken and returned are copies.
+// SessionStore keeps sessions. A session is live as long as it is not ended and neither of
+// its expiries has come: at the time of an expiry it is over. These are the duties of a
+// store, and package store/storetest tests them:
 //
-// Any error other than the named ones means that the store failed (503). A store
-// reads its own writes: a replica that lags behind must not answer.
+//   - The methods are called concurrently. A call sees what all earlier calls have written:
+//     a replica that lags behind must not answer.
+//   - Every field of a Session is kept as it is: times to the microsecond, Data byte for
+//     byte. Nil and empty Data are the same.
+//   - IDs and UserIDs are compared byte for byte.
+//   - Sessions that a method takes or returns are copies: neither side sees what the other
+//     changes in them.
+//   - A call with a context that has ended returns an error, and not that of a miss.
+//   - Any error but that of a miss means that the store failed (503).
 type SessionStore interface {
-	// Create adds a session, which has an ID of its own.
+	// Create adds a session. An ID that is there already is an error, and changes nothing.
 	Create(ctx context.Context, s *Session) error
-	// Get returns a session, over or not. A miss is an error that wraps
-	// [ErrNotFound].
+	// Get returns a session, live or over. A miss is an error that wraps [ErrNotFound], and
+	// no session.
 	Get(ctx context.Context, id string) (*Session, error)
-	// Advance writes Generation, AuthenticatedAt, RefreshedAt and IdleExpiresAt of
-	// s in one atomic step, only if the Generation of its row is still from and
-	// the row lives at now. It reports whether it did.
+	// Advance writes Generation, AuthenticatedAt, RefreshedAt and IdleExpiresAt of s, and no
+	// other field, in one atomic step, only if the Generation of the stored session is still
+	// from and the session is live at now. It reports whether it did: false and no error also
+	// if there is no such session. Of concurrent calls with one from, one writes. A session
+	// that End ends at the same time stays ended.
 	Advance(ctx context.Context, from uint64, s *Session, now time.Time) (bool, error)
-	// List returns the sessions of a user that live at now, the newest login
-	// first.
+	// List returns the sessions of a user that are live at now, the latest CreatedAt first.
 	List(ctx context.Context, userID string, now time.Time) ([]*Session, error)
-	// End ends the sessions that f names and that are not ended yet: it sets
-	// EndedAt to now, and EndReason. It returns the IDs of those it ended.
+	// End ends the sessions that f names and that are not ended yet, expired ones included:
+	// it sets EndedAt to now, and EndReason, and no other field. It returns the IDs of those
+	// that it ended, in any order. Of concurrent calls one ends a session.
 	End(ctx context.Context, f SessionFilter, reason string, now time.Time) (ids []string, err error)
-	// Sweep removes at most limit sessions that were over before a time, and
-	// returns how many. Fewer than limit: there are no more.
+	// Sweep removes at most limit sessions that were over before a time, and returns how
+	// many. Fewer than limit: there are no more. A session that ended or expired at that
+	// time, or later, stays.
 	Sweep(ctx context.Context, before time.Time, limit int) (int, error)
 }
 

@@ -298,7 +298,7 @@ func TestSQLiteOwnTable(t *testing.T) {
 				changed = u.SessionsValidFrom.UnixMicro()
 			}
 			_, err := db.ExecContext(t.Context(), `INSERT INTO "my accounts" VALUES (?, ?, ?, ?, ?, ?, 'x')`,
-				u.ID, u.Username, string(u.PasswordHash), !u.Disabled, scopes, changed)
+				u.ID, u.Username, sql.NullString{String: string(u.PasswordHash), Valid: u.PasswordHash != ""}, !u.Disabled, scopes, changed)
 			require.NoError(t, err)
 		}
 		return s
