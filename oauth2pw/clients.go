@@ -28,8 +28,8 @@ type Client struct {
 // ClientStore finds clients. These are its duties, and package store/storetest tests them:
 //
 //   - The method is called concurrently.
-//   - A miss is an error that wraps [ErrNotFound], and no client. Any other error means that
-//     the store failed.
+//   - A miss is an error that wraps [ErrNotFound], and no client. Any other error is a
+//     failure of the store (503).
 //   - A call with a context that has ended returns an error, and not that of a miss.
 //   - IDs are compared byte for byte.
 //   - A Client has all fields as they are stored. A nil SecretSHA256 and nil Scopes stay nil,

@@ -17,8 +17,8 @@ var (
 	ErrNotFound = errors.New("not found")
 
 	// ErrExists is wrapped by the stores of this module for a user, a client or a session
-	// whose ID is there already, and for a user with the name of another one. It is for the
-	// app's own code: the endpoints take it for a failure, as any other error.
+	// whose ID exists already, and for a user with the name of another user. It is for the
+	// app's own code. The endpoints treat it as a failure of the store.
 	ErrExists = errors.New("exists already")
 
 	// ErrInvalidToken is wrapped by a [TokenVerifier] for a token that is not

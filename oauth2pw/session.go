@@ -81,30 +81,30 @@ type SessionFilter struct {
 	AuthenticatedBefore time.Time
 }
 
-// SessionStore keeps sessions. A session is live as long as it is not ended and neither of
-// its expiries has come: at the time of an expiry it is over. These are the duties of a
-// store, and package store/storetest tests them:
+// SessionStore keeps sessions. A session is live until it is ended or one of its expiries
+// comes: at the time of an expiry it has expired. These are the duties of a store, and
+// package store/storetest tests them:
 //
-//   - The methods are called concurrently. A call sees what all earlier calls have written:
-//     a replica that lags behind must not answer.
+//   - The methods are called concurrently. A call sees the writes of all earlier calls: a
+//     replica that lags behind must not answer.
 //   - Every field of a Session is kept as it is: times to the microsecond, Data byte for
 //     byte. Nil and empty Data are the same.
 //   - IDs and UserIDs are compared byte for byte.
-//   - Sessions that a method takes or returns are copies: neither side sees what the other
-//     changes in them.
+//   - Sessions that a method takes or returns are copies: a later write of the caller does
+//     not reach the store, and the other way round.
 //   - A call with a context that has ended returns an error, and not that of a miss.
-//   - Any error but that of a miss means that the store failed (503).
+//   - Any error but that of a miss is a failure of the store (503).
 type SessionStore interface {
 	// Create adds a session. An ID that is there already is an error, and changes nothing.
 	Create(ctx context.Context, s *Session) error
-	// Get returns a session, live or over. A miss is an error that wraps [ErrNotFound], and
+	// Get returns a session: live, expired or ended. A miss is an error that wraps [ErrNotFound], and
 	// no session.
 	Get(ctx context.Context, id string) (*Session, error)
 	// Advance writes Generation, AuthenticatedAt, RefreshedAt and IdleExpiresAt of s, and no
 	// other field, in one atomic step, only if the Generation of the stored session is still
 	// from and the session is live at now. It reports whether it did: false and no error also
-	// if there is no such session. Of concurrent calls with one from, one writes. A session
-	// that End ends at the same time stays ended.
+	// if there is no such session. Of concurrent calls with the same from, one writes. A
+	// session that End ends at the same time stays ended.
 	Advance(ctx context.Context, from uint64, s *Session, now time.Time) (bool, error)
 	// List returns the sessions of a user that are live at now, the latest CreatedAt first.
 	List(ctx context.Context, userID string, now time.Time) ([]*Session, error)
@@ -112,9 +112,9 @@ type SessionStore interface {
 	// it sets EndedAt to now, and EndReason, and no other field. It returns the IDs of those
 	// that it ended, in any order. Of concurrent calls one ends a session.
 	End(ctx context.Context, f SessionFilter, reason string, now time.Time) (ids []string, err error)
-	// Sweep removes at most limit sessions that were over before a time, and returns how
-	// many. Fewer than limit: there are no more. A session that ended or expired at that
-	// time, or later, stays.
+	// Sweep removes at most limit sessions that ended or expired before a time, and returns
+	// their number. Fewer than limit: there are no more. A session that ended or expired at
+	// that time, or later, stays.
 	Sweep(ctx context.Context, before time.Time, limit int) (int, error)
 }
 

@@ -26,17 +26,17 @@ type User struct {
 //
 //   - The methods are called concurrently.
 //   - A miss is an error that wraps [ErrNotFound], and no user. Map sql.ErrNoRows to it, or
-//     every typo becomes a 503. Any other error means that the store failed.
+//     every typo becomes a 503. Any other error is a failure of the store.
 //   - A call with a context that has ended returns an error, and not that of a miss.
 //   - A User has all fields as they are stored; App is optional. Nil Scopes stay nil, and
 //     empty ones stay empty. SessionsValidFrom is kept to the microsecond.
-//   - A returned User does not change any more, whatever changes in the store. The caller
+//   - A returned User does not change any more, not even with the stored user. The caller
 //     does not change it either, so that a store may return one User to several callers.
 type UserStore interface {
 	// UserByName finds a user by the name that was typed, as Config.FoldName writes it;
-	// without that, exactly as it was sent. Names are compared byte for byte. A store that
+	// without FoldName, exactly as it was sent. Names are compared byte for byte. A store that
 	// takes several names for one user needs a Config.FoldName that makes one of them, and
-	// fails that rule of storetest.
+	// fails this rule of storetest.
 	UserByName(ctx context.Context, name string) (*User, error)
 	// UserByID finds a user by User.ID, byte for byte: the same record, PasswordHash
 	// included. A login reads the user once more by it, and compares.
@@ -51,9 +51,10 @@ type PasswordUpdater interface {
 	// still has old, and reports whether it did. It returns false and no error if the user
 	// has another hash or if there is no such user. An empty old is a user without a hash.
 	//
-	// A non-zero changed says that the password itself is another: SessionsValidFrom becomes
-	// changed in the same step, rounded up to the microsecond at most, never down. A zero
-	// changed leaves SessionsValidFrom as it is. No other field changes.
+	// A non-zero changed marks a new password, not only a new hash of the same one:
+	// SessionsValidFrom becomes changed in the same step, rounded up to the microsecond at
+	// most, never down. A zero changed leaves SessionsValidFrom as it is. No other field
+	// changes.
 	UpdatePasswordHash(ctx context.Context, id, old, new string, changed time.Time) (bool, error)
 }
 

@@ -24,8 +24,8 @@ import (
 // every broken store, and to fail.
 const showBroken = "PASSWORDFLOW_TEST_BROKEN_STORES"
 
-// TestBrokenStores: each rule of storetest finds the stores that break it, and says what is
-// broken.
+// TestBrokenStores: each rule of storetest finds the stores that break it, with a message
+// that names the duty.
 func TestBrokenStores(t *testing.T) {
 	all := slices.Concat(brokenUsers, brokenClients, brokenSessions())
 	if os.Getenv(showBroken) != "" {
@@ -54,7 +54,7 @@ func TestBrokenStores(t *testing.T) {
 // unbroken are the rules that only the race detector can prove.
 var unbroken = map[string]bool{"users are found concurrently": true, "clients are found concurrently": true}
 
-// readOutput reads what go test -v prints: which tests have failed, and what each has said.
+// readOutput reads the output of go test -v: the failed tests, and the messages of each.
 func readOutput(output []byte) (failed map[string]bool, messages map[string]string) {
 	failed, messages = make(map[string]bool), make(map[string]string)
 	current := ""

@@ -19,8 +19,8 @@ var (
 // Users are users in memory. The zero value is empty and ready.
 type Users struct {
 	mu sync.RWMutex
-	// A stored user is never written to: a change stores another one. So a pointer that is
-	// still there proves that nothing has changed.
+	// A stored user is never written to: each change stores a new one. So an unchanged
+	// pointer means an unchanged user.
 	byID, byName map[string]*oauth2pw.User
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/oauth2pw/passwordflow/store/sqlstore"
 )
 
-// users is what store.Users and sqlstore.Users have in common.
+// users has the common methods of store.Users and sqlstore.Users.
 type users interface {
 	oauth2pw.UserStore
 	oauth2pw.PasswordUpdater
@@ -26,7 +26,7 @@ type users interface {
 	Delete(ctx context.Context, id string) error
 }
 
-// clients is what store.Clients and sqlstore.Clients have in common.
+// clients has the common methods of store.Clients and sqlstore.Clients.
 type clients interface {
 	oauth2pw.ClientStore
 	Add(ctx context.Context, c oauth2pw.Client) error

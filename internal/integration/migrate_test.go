@@ -22,9 +22,9 @@ import (
 	"github.com/oauth2pw/passwordflow/tokens"
 )
 
-// older has the databases that were made before the schema had a version: a file of
-// statements in testdata, its session, and the refresh token that the program of then gave
-// out.
+// older has the databases from before the schema had a version: a file of statements in
+// testdata, the ID of its session, and the refresh token that the program of that time gave
+// out. Its secret is 32 times "x".
 var older = []struct{ file, session, token string }{
 	{"unversioned-1.sql", "Iccms7MX08R2MBuDMXxh2w", "rt1.Iccms7MX08R2MBuDMXxh2wAAAAAAAAACsCTS5g7vJolr14-uyJ_AzMSea2sGr-hjRWLH_mbebvM"},
 	{"unversioned-2.sql", "UqZ-MIgmDPrTVbnWetT32g", "rt1.UqZ-MIgmDPrTVbnWetT32gAAAAAAAAACTNdsfCszjhoCv8YVTO9-3wfRmEUsviamQgapvcEU3hk"},
@@ -163,7 +163,7 @@ func TestSQLiteMigrate(t *testing.T) {
 	})
 }
 
-// TestSQLiteSchema: the printed statements do what Migrate does.
+// TestSQLiteSchema: the printed statements have the effect of Migrate.
 func TestSQLiteSchema(t *testing.T) {
 	db := openSQLite(t)
 	st := newStore(t, db)

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// SchemaVersion is the version of the tables that this program knows. The version of a
-// database stands in the one row of its table "{prefix}schema".
+// SchemaVersion is the version of the tables that this program knows. A database has its
+// version in the one row of the table "{prefix}schema".
 const SchemaVersion = 2
 
 var (
@@ -22,8 +22,8 @@ var (
 // sqliteSteps[n] brings the tables from version n to version n+1.
 //
 // A released step never changes. A step only adds: columns with a default, and indexes. An
-// index may replace another one under a new name. So an older program that is still running
-// can use the tables. Columns keep their names, whatever Go calls them.
+// index may replace another index under a new name. So an older program can go on with the
+// tables while it runs. A column keeps its name when its Go field gets another name.
 var sqliteSteps = [SchemaVersion]string{sqlite1, sqlite2}
 
 const (
@@ -71,7 +71,8 @@ func (s *Store) Schema(from int) string {
 }
 
 // CheckSchema returns an error if the tables have another version than
-// [SchemaVersion]. The error says what to do. It reads one row, and changes nothing.
+// [SchemaVersion]. The error names the remedy. CheckSchema reads one row, and changes
+// nothing.
 func (s *Store) CheckSchema(ctx context.Context) error {
 	version, err := s.schema.version(ctx, s.db)
 	if err == nil && version < SchemaVersion {
@@ -84,10 +85,10 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 }
 
 // Migrate makes the tables, or brings older ones to [SchemaVersion], one version a
-// transaction. It may be called at every start and by several processes at once: then one
-// of them migrates, and the others wait. If it fails, or the process ends, the next call
-// goes on from the last version that was reached. Sessions stay alive. A newer version than
-// SchemaVersion is an error.
+// transaction. It may be called at every start, and by several processes at once: one of
+// them migrates, and the others wait. After a failure or a crash the next call goes on from
+// the last version that was reached. Sessions stay live. A newer version than SchemaVersion
+// is an error, and changes nothing.
 //
 // A *sql.DB or a *sql.Conn begins these transactions. Any other DB must be a transaction
 // itself, as a *sql.Tx is: all changes are part of it. In SQLite, begin it with BEGIN
@@ -115,8 +116,8 @@ func (s schema) migrate(ctx context.Context) error {
 	return nil
 }
 
-// version reads the version of the tables: 0 if none is written down. A version that this
-// program does not know is an error.
+// version reads the version of the tables: 0 if the database has none. An unknown version
+// is an error.
 func (s schema) version(ctx context.Context, db DB) (version int, err error) {
 	var written bool
 	err = db.QueryRowContext(ctx, s.sql(`SELECT EXISTS (SELECT 1 FROM pragma_table_info('{prefix}schema'))`)).Scan(&written)
@@ -157,9 +158,9 @@ func (s schema) inTransaction(ctx context.Context, step func(context.Context, DB
 // step brings the tables to the next version, unless another process has done it
 // meanwhile, and returns their version.
 func (s schema) step(ctx context.Context, db DB) (version int, err error) {
-	// The first statement writes, although there may be a row: a transaction that begins
-	// with a write waits for the writes of other processes, and then reads what they have
-	// left. SQLite refuses a transaction that reads first and writes later.
+	// The first statement is a write even where the row exists. A transaction that begins
+	// with a write waits for the writes of other processes, and then reads their result.
+	// SQLite refuses the write of a transaction that has read before them.
 	if _, err := db.ExecContext(ctx, s.sql(sqliteVersionRow)); err != nil {
 		return 0, fmt.Errorf("migrating: %w", err)
 	}

@@ -162,7 +162,7 @@ var sessionRules = []rule[sessions]{
 		s.checkAfter("Advance must not write from another generation", full)
 	}},
 
-	{"a session is over at its expiry, and once it is ended", func(t *testing.T, s sessions) {
+	{"an expired or ended session is not live", func(t *testing.T, s sessions) {
 		capped, unstarted := session("capped", "1"), session("ended before", "1")
 		capped.IdleExpiresAt, capped.ExpiresAt = now.Add(day), now.Add(day)
 		unstarted.EndedAt = now
@@ -185,7 +185,7 @@ var sessionRules = []rule[sessions]{
 					n = capped
 				}
 				if got, want := s.advance(1, n, test.at), slices.Contains(test.live, id); got != want {
-					t.Errorf("Advance of the session %q %s returned %t: it must return %t. A session is over at its expiry, and once it is ended.", id, test.when, got, want)
+					t.Errorf("Advance of the session %q %s returned %t: it must return %t. A session is live until its expiry comes or it is ended.", id, test.when, got, want)
 				}
 			}
 		}
@@ -251,7 +251,7 @@ var sessionRules = []rule[sessions]{
 		s.ended("sessions that have expired", oauth2pw.SessionFilter{UserID: "1"}, now.Add(9*day), "b")
 	}},
 
-	{"Sweep removes what was over before, in bounded steps", func(t *testing.T, s sessions) {
+	{"Sweep removes what ended or expired before, in bounded steps", func(t *testing.T, s sessions) {
 		const over, limit = 25, 10
 		for i := range over {
 			n := session(fmt.Sprint("over", i), "1")

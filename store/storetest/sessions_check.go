@@ -105,13 +105,13 @@ func describe(f oauth2pw.SessionFilter) string {
 	return text + "}"
 }
 
-// check checks what Get returns.
+// check checks the result of Get.
 func (s sessions) check(want oauth2pw.Session) {
 	s.t.Helper()
 	s.checkAfter("", want)
 }
 
-// checkAfter checks what Get returns after something else. why says what that must do.
+// checkAfter checks the result of Get after another call. why is the duty of that call.
 func (s sessions) checkAfter(why string, want oauth2pw.Session) {
 	s.t.Helper()
 	if why == "" {

@@ -8,9 +8,8 @@
 // A SessionStore passes both Sessions and Refreshes.
 //
 // Each subtest is a rule, and each rule is a duty from the comments of oauth2pw.UserStore,
-// PasswordUpdater, ClientStore or SessionStore. A message says which call broke it, and what
-// the call must do instead. Run the suite with -race too: some duties of concurrent calls
-// show only there.
+// PasswordUpdater, ClientStore or SessionStore. A message names a call and its duty. Run the
+// suite with -race too: some duties of concurrent calls show only there.
 package storetest
 
 import (
