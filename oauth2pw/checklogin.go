@@ -2,17 +2,17 @@ package oauth2pw
 
 import "context"
 
-// loginCheck is Config.CheckLogin. It counts as a guess of its own, because it may check a
-// second factor.
+// loginCheck calls Config.CheckLogin. The answer counts as a guess of its own, because
+// CheckLogin may check a second factor.
 type loginCheck struct {
 	guard *guard
 	check func(ctx context.Context, u *User, r *TokenRequest) error // nil: none
 }
 
-// ask asks Config.CheckLogin about a user who has proved a secret, and returns the verdict
-// for the attempt that proved it. An attempt with the same keys, and without a tag, counts
-// the answer of CheckLogin: equal codes are not the same guess. The answer invalid_grant
-// leaves this second attempt counted; with nil both succeed; with any other answer both are
+// ask calls Config.CheckLogin for a user with a correct secret, and returns the verdict for
+// the attempt with this secret. A second attempt with the same keys, and without a tag,
+// counts the answer of CheckLogin: equal codes are not the same guess. After invalid_grant
+// the second attempt stays counted; after nil both succeed; after any other answer both are
 // canceled.
 func (l *loginCheck) ask(ctx context.Context, a Attempt, u *User, r *TokenRequest) (verdict, error) {
 	if l.check == nil {

@@ -20,9 +20,18 @@ type Client struct {
 	Introspect   bool     // may introspect tokens
 }
 
-// ClientStore finds clients. ClientByID is called concurrently. A miss is an error that
-// wraps [ErrNotFound]; any other error is a store failure. A returned Client belongs to the
-// caller, and the caller does not write to it.
+// ClientStore finds clients.
+//
+// These are the duties of a store, and package store/storetest tests them:
+//
+//   - The method is called concurrently.
+//   - A miss is an error that wraps [ErrNotFound], and no client. Any other error is a store
+//     failure (503).
+//   - A call with an ended context returns an error other than a miss.
+//   - IDs are compared byte for byte.
+//   - A Client has all fields as they are stored. A nil SecretSHA256 and nil Scopes stay nil,
+//     and empty Scopes stay empty.
+//   - A returned Client does not change later. The caller does not write to it either.
 type ClientStore interface {
 	ClientByID(ctx context.Context, id string) (*Client, error)
 }

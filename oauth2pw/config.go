@@ -103,16 +103,17 @@ type Config struct {
 	// KeepHashes leaves outdated hashes as they are, because another program reads the same
 	// table. False: a login replaces an outdated hash.
 	KeepHashes bool
-	// CheckLogin has the last word on a login. The password grant and Grants ask it when the
-	// user has proved who he is, before any token is made; TokenRequest.Param reads further
-	// parameters, such as the code of a second factor. Nil: every such login succeeds.
+	// CheckLogin has the last word on a login. The password grant and Grants call CheckLogin
+	// after the identity of the user is proved, before any token is made.
+	// TokenRequest.Param reads further parameters, such as the code of a second factor. Nil:
+	// every such login succeeds.
 	//
-	// The error "invalid_grant" (an *Error) is answered as a wrong password, and counted as
-	// one: codes are guessed no more often than passwords. An *Error with any other code
-	// ("mfa_required", "email_unverified") is the answer, with its Extra; the attempt is
-	// uncounted then, clears no other failure, makes no address known and opens no session.
-	// Any other error is a 503. CheckLogin is never asked after a wrong password, or about an
-	// unknown, disabled or blocked user.
+	// An *Error with the code "invalid_grant" is answered as a wrong password, and counted as
+	// a wrong password: codes are guessed no more often than passwords. An *Error with any
+	// other code ("mfa_required", "email_unverified") is the answer, with its Extra. The
+	// attempt is uncounted then, clears no other failure, makes no address known and opens no
+	// session. Any other error is a 503. CheckLogin is not called after a wrong password, and
+	// not for an unknown, disabled or blocked user.
 	CheckLogin func(ctx context.Context, u *User, r *TokenRequest) error
 	// CheckNewPassword checks the new password of ChangePassword, after the old password
 	// was correct. An *Error refuses the new password: its description is for the user, and

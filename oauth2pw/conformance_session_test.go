@@ -143,11 +143,11 @@ func TestConformanceRefresh(t *testing.T) {
 	t.Run("52_scopes_taken_away", func(t *testing.T) {
 		a := newSessionApp(t)
 		p := a.login("scope=me+items")
-		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Scopes = []string{"me"} }))
+		require.NoError(t, a.users.Update(t.Context(), "u1", func(u *oauth2pw.User) error { u.Scopes = []string{"me"}; return nil }))
 		a.refresh(p.refresh, "scope=items").isError(t, 400, "invalid_scope")
 		p = a.refreshed(p.refresh)
 		require.Equal(t, "me", p.scope)
-		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Scopes = []string{"me", "items"} }))
+		require.NoError(t, a.users.Update(t.Context(), "u1", func(u *oauth2pw.User) error { u.Scopes = []string{"me", "items"}; return nil }))
 		require.Equal(t, "me items", a.refreshed(p.refresh).scope)
 	})
 
@@ -425,9 +425,9 @@ func TestConformanceRefresh(t *testing.T) {
 	t.Run("58_disabled_deleted", func(t *testing.T) {
 		for reason, change := range map[oauth2pw.EventReason]func(a *sessionApp){
 			"user_disabled": func(a *sessionApp) {
-				require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = true }))
+				require.NoError(t, a.users.Update(t.Context(), "u1", func(u *oauth2pw.User) error { u.Disabled = true; return nil }))
 			},
-			"user_deleted": func(a *sessionApp) { require.NoError(t, a.users.Delete("u1")) },
+			"user_deleted": func(a *sessionApp) { require.NoError(t, a.users.Delete(t.Context(), "u1")) },
 			"password_changed": func(a *sessionApp) {
 				_, err := a.users.UpdatePasswordHash(t.Context(), "u1", "new:secret", "new:x", a.clock.Now().Add(time.Second))
 				require.NoError(t, err)
@@ -444,7 +444,7 @@ func TestConformanceRefresh(t *testing.T) {
 				a.saw(oauth2pw.EventSessionEnded, reason)
 			}
 			if reason == "user_disabled" { // and is over for good
-				require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = false }))
+				require.NoError(t, a.users.Update(t.Context(), "u1", func(u *oauth2pw.User) error { u.Disabled = false; return nil }))
 				a.lives(p, false)
 			}
 		}
@@ -565,7 +565,7 @@ func TestMaxSessions(t *testing.T) {
 			}
 			require.NoError(t, a.sessions.Create(t.Context(), &n))
 		}
-		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.SessionsValidFrom = now.Add(-10 * time.Minute) }))
+		require.NoError(t, a.users.Update(t.Context(), "u1", func(u *oauth2pw.User) error { u.SessionsValidFrom = now.Add(-10 * time.Minute); return nil }))
 		a.login()
 		require.Zero(t, a.sessionOf(live).EndedAt)
 	})
@@ -829,10 +829,10 @@ func TestConformanceIntrospection(t *testing.T) {
 		b := a.again(func(c *oauth2pw.Config) { c.DisableRefresh = true })
 		require.Equal(t, `{"active":false}`, b.introspect(p.refresh).body, "nothing can be had for it")
 		require.Equal(t, true, a.introspect(p.refresh).json["active"])
-		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = true }))
+		require.NoError(t, a.users.Update(t.Context(), "u1", func(u *oauth2pw.User) error { u.Disabled = true; return nil }))
 		inactive("disabled", p.access)
 		inactive("disabled", p.refresh)
-		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = false }))
+		require.NoError(t, a.users.Update(t.Context(), "u1", func(u *oauth2pw.User) error { u.Disabled = false; return nil }))
 		require.Equal(t, true, a.introspect(p.access).json["active"])
 		other, err := tokens.ParseKeys([]byte(strings.Replace(testKey, "AAEC", "BBBB", 1)))
 		require.NoError(t, err)

@@ -137,7 +137,7 @@ func TestConformance(t *testing.T) {
 		a := newApp(t)
 		for i, password := range []string{" secret ", "a+b c%20", "nul\x00nul", "🔑 pass", strings.Repeat("long", 256), "a;b&c=d", "\t\r\n"} {
 			name := fmt.Sprint("user", i)
-			require.NoError(t, a.users.Add(oauth2pw.User{ID: name, Username: name, PasswordHash: oauth2pw.Secret("new:" + password)}))
+			require.NoError(t, a.users.Add(t.Context(), oauth2pw.User{ID: name, Username: name, PasswordHash: oauth2pw.Secret("new:" + password)}))
 			form := url.Values{"grant_type": {"password"}, "username": {name}, "password": {password}}
 			require.Equal(t, 200, a.post(form.Encode()).StatusCode, "%q", password)
 			form.Set("password", strings.TrimSpace(password)+"x")
@@ -449,7 +449,7 @@ func TestConformance99(t *testing.T) {
 	b.refreshed(b.refreshed(p.refresh).refresh, "client_id=app")
 	b.post(login+"&client_id=other").isError(t, 400, "invalid_client")
 	b.post(login+"&client_id=app&client_secret=x").isError(t, 400, "invalid_client")
-	require.NoError(t, b.users.Add(oauth2pw.User{ID: "app", Username: "mallory", PasswordHash: "new:secret"}))
+	require.NoError(t, b.users.Add(t.Context(), oauth2pw.User{ID: "app", Username: "mallory", PasswordHash: "new:secret"}))
 	b.post("grant_type=password&username=mallory&password=secret").isError(t, 503, "temporarily_unavailable") // 112
 
 	for _, edit := range []func(*oauth2pw.Config){

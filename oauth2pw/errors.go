@@ -14,6 +14,11 @@ var (
 	// store failure: the answer is 503.
 	ErrNotFound = errors.New("not found")
 
+	// ErrExists is wrapped by the stores of this module for a user, a client or a session
+	// with an ID that exists already, and for a user with the name of another user. ErrExists
+	// is for the app's own code; for the endpoints it is a store failure.
+	ErrExists = errors.New("exists already")
+
 	// ErrInvalidToken is wrapped by a [TokenVerifier] for an invalid token. Any other error
 	// is a failure of the check: the answer is 503.
 	ErrInvalidToken = errors.New("invalid token")

@@ -376,7 +376,7 @@ func TestGrantScopes(t *testing.T) {
 // would be taken for the client's (RFC 9068, section 5).
 func TestConformance112(t *testing.T) {
 	a := newApp(t)
-	require.NoError(t, a.users.Add(oauth2pw.User{ID: "webapp", Username: "sly", PasswordHash: "new:secret"}))
+	require.NoError(t, a.users.Add(t.Context(), oauth2pw.User{ID: "webapp", Username: "sly", PasswordHash: "new:secret"}))
 	got := a.post("grant_type=password&username=sly&password=secret&client_id=webapp")
 	got.isError(t, 503, "temporarily_unavailable")
 	require.ErrorContains(t, a.takeEvents()[0].Err, "that of the client")
@@ -484,7 +484,7 @@ func TestNothingLeaks(t *testing.T) {
 			},
 		}
 	})
-	require.NoError(t, a.users.Add(oauth2pw.User{ID: "c", Username: "c", PasswordHash: "new:" + canary}))
+	require.NoError(t, a.users.Add(t.Context(), oauth2pw.User{ID: "c", Username: "c", PasswordHash: "new:" + canary}))
 	ok := a.post("grant_type=password&username=c&password=" + canary)
 	require.Equal(t, 200, ok.StatusCode)
 	token := ok.json["access_token"].(string)

@@ -285,7 +285,7 @@ var requests = map[string]func(w *world, ctx context.Context, process int) resul
 	"end": (*world).end,
 	"disable": func(w *world, ctx context.Context, process int) result {
 		w.scheduler.turn(ctx)
-		require.NoError(w.t, w.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = true }))
+		require.NoError(w.t, w.users.Update(w.t.Context(), "u1", func(u *oauth2pw.User) error { u.Disabled = true; return nil }))
 		return w.end(ctx, process)
 	},
 }

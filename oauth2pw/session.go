@@ -64,35 +64,48 @@ func (s *Session) end() time.Time {
 // SessionFilter selects sessions of one user: all, one, all except one, or the sessions
 // before a time.
 type SessionFilter struct {
-	UserID string // always compared; not empty
+	UserID string // always compared: an empty UserID selects no session
 	ID     string // only this session; "": any
 	Except string // not this session; "": no exception
 	// AuthenticatedBefore selects only sessions with an earlier AuthenticatedAt; zero: any.
 	AuthenticatedBefore time.Time
 }
 
-// SessionStore keeps sessions. Every method is called concurrently. A session is live until
-// it is ended or one of its expiries has come: at the time of an expiry the session is no
-// longer live. Arguments and results are copies.
+// SessionStore keeps sessions. A session is live until it is ended or one of its expiries
+// has come: at the time of an expiry the session is no longer live.
 //
-// Any error other than the named errors is a store failure (503). A store reads its own
-// writes: a replica that lags behind must not answer.
+// These are the duties of a store, and package store/storetest tests them:
+//
+//   - Every method is called concurrently. A call reads the writes of all earlier calls: a
+//     replica that lags behind must not answer.
+//   - Every field of a Session is kept as it is, times to the microsecond.
+//   - IDs and UserIDs are compared byte for byte.
+//   - Arguments and results are copies: a later write of the caller does not reach the
+//     store, and a later write of the store does not reach the caller.
+//   - A call with an ended context returns an error other than a miss.
+//   - Any error other than a miss is a store failure (503).
 type SessionStore interface {
-	// Create adds a session, which has a new ID.
+	// Create adds a session. An ID that exists already is an error, and changes nothing.
 	Create(ctx context.Context, s *Session) error
-	// Get returns a session, live or not. A miss is an error that wraps [ErrNotFound].
+	// Get returns a session: live, ended or expired. A miss is an error that wraps
+	// [ErrNotFound], and no session.
 	Get(ctx context.Context, id string) (*Session, error)
-	// Advance writes Generation, AuthenticatedAt, RefreshedAt and IdleExpiresAt of s in one
-	// atomic step, only if the Generation of its row is still from and the row is live at
-	// now. Advance reports whether the row was written.
+	// Advance writes Generation, Forgiven, AuthenticatedAt, RefreshedAt and IdleExpiresAt of
+	// s, and no other field, in one atomic step, only if the Generation of the stored session
+	// is still from and the session is live at now. Advance reports whether it has written:
+	// false and no error for a missing session too. Of concurrent calls with the same from,
+	// one writes. A session that End ends at the same time stays ended.
 	Advance(ctx context.Context, from uint64, s *Session, now time.Time) (bool, error)
-	// List returns the sessions of a user that are live at now, the newest login first.
+	// List returns the sessions of a user that are live at now, the latest CreatedAt first.
 	List(ctx context.Context, userID string, now time.Time) ([]*Session, error)
-	// End ends the sessions that f selects and that are not ended yet: End sets EndedAt to
-	// now, and EndReason. End returns the IDs of the sessions that End has ended.
+	// End ends the sessions that f selects and that are not ended yet, expired sessions
+	// included: End sets EndedAt to now, and EndReason, and no other field. End returns the
+	// IDs of the sessions that it has ended, in any order. Of concurrent calls, one ends a
+	// session.
 	End(ctx context.Context, f SessionFilter, reason string, now time.Time) (ids []string, err error)
 	// Sweep deletes at most limit sessions that ended or expired before a time, and returns
-	// their number. A number below limit means: no such session is left.
+	// their number. A number below limit means: no such session is left. A session that ended
+	// or expired at that time, or later, stays.
 	Sweep(ctx context.Context, before time.Time, limit int) (int, error)
 }
 

@@ -187,7 +187,7 @@ func TestRaces(t *testing.T) {
 	t.Run("a login does not survive that its user is disabled", func(t *testing.T) {
 		a, s := newScriptedApp(t)
 		s.set(once("Create", 1, func() {
-			require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = true }))
+			require.NoError(t, a.users.Update(t.Context(), "u1", func(u *oauth2pw.User) error { u.Disabled = true; return nil }))
 		}), nil)
 		a.post(login).isError(t, 400, "invalid_grant")
 		a.saw(oauth2pw.EventSessionEnded, "user_disabled")
@@ -648,7 +648,7 @@ func TestEveryStoreCallFailsOnce(t *testing.T) {
 		{
 			name: "refresh of a disabled user", setUp: func(a *sessionApp) pair {
 				p := a.login()
-				require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = true }))
+				require.NoError(t, a.users.Update(t.Context(), "u1", func(u *oauth2pw.User) error { u.Disabled = true; return nil }))
 				return p
 			},
 			try:    func(a *sessionApp, p pair) answer { return a.refresh(p.refresh) },

@@ -58,7 +58,7 @@ func TestAttackers(t *testing.T) {
 		{
 			name: "with an account of his own under another spelling", tries: 600, hour: 30,
 			setUp: func(a *app) {
-				require.NoError(a, a.users.Add(oauth2pw.User{ID: "m", Username: "JohnDoe", PasswordHash: "new:mallory"}))
+				require.NoError(a, a.users.Add(a.Context(), oauth2pw.User{ID: "m", Username: "JohnDoe", PasswordHash: "new:mallory"}))
 			},
 			guess: func(a *app, i int) bool {
 				if i%5 == 0 {
@@ -194,7 +194,7 @@ func TestPhoneWithOldPassword(t *testing.T) {
 	for _, before := range []string{"secret", "older"} { // it was right lately, or never here
 		a := newApp(t)
 		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
-		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.PasswordHash = "new:changed" }))
+		require.NoError(t, a.users.Update(t.Context(), "u1", func(u *oauth2pw.User) error { u.PasswordHash = "new:changed"; return nil }))
 		for i := range 2 * 60 * 4 {
 			a.clock.Advance(30 * time.Second)
 			got := a.from(home, "grant_type=password&username=johndoe&password="+before)
@@ -207,7 +207,7 @@ func TestPhoneWithOldPassword(t *testing.T) {
 	// Without the owner in between it is one guess in a window.
 	a := newApp(t)
 	require.Equal(t, 200, a.from(home, "grant_type=password&username=johndoe&password=secret").StatusCode)
-	require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.PasswordHash = "new:changed" }))
+	require.NoError(t, a.users.Update(t.Context(), "u1", func(u *oauth2pw.User) error { u.PasswordHash = "new:changed"; return nil }))
 	a.clock.Advance(time.Hour)
 	for range 3 * 60 * 2 {
 		a.clock.Advance(30 * time.Second)
@@ -301,7 +301,7 @@ func TestConformance144(t *testing.T) {
 
 	t.Run("names that differ in case are two users", func(t *testing.T) {
 		a := newApp(t)
-		require.NoError(t, a.users.Add(oauth2pw.User{ID: "m", Username: "JohnDoe", PasswordHash: "new:mallory"}))
+		require.NoError(t, a.users.Add(t.Context(), oauth2pw.User{ID: "m", Username: "JohnDoe", PasswordHash: "new:mallory"}))
 		for i := range 9 {
 			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
 		}

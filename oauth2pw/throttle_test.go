@@ -411,7 +411,7 @@ func (a *app) addUsers(prefix string, n int) []string {
 	names := make([]string, n)
 	for i := range n {
 		names[i] = fmt.Sprint(prefix, i)
-		require.NoError(a, a.users.Add(oauth2pw.User{ID: "id-" + names[i], Username: names[i], PasswordHash: "new:secret"}))
+		require.NoError(a, a.users.Add(a.Context(), oauth2pw.User{ID: "id-" + names[i], Username: names[i], PasswordHash: "new:secret"}))
 	}
 	return names
 }
@@ -540,7 +540,7 @@ func TestThrottleChangePassword(t *testing.T) {
 		change(gone, home, fmt.Sprint("wrong", i)).isError(t, 403, "invalid_grant")
 	}
 	change(gone, home, "x").isThrottled(t)
-	require.NoError(t, a.users.Update("u3", func(u *oauth2pw.User) { u.Username = "renamed" }))
+	require.NoError(t, a.users.Update(t.Context(), "u3", func(u *oauth2pw.User) error { u.Username = "renamed"; return nil }))
 	old := a.tokenFor("u3")
 	for i := range 5 { // whatever the name is by now
 		change(old, "198.51.100.7", fmt.Sprint("wrong", i)).isError(t, 403, "invalid_grant")

@@ -25,16 +25,16 @@ const (
 // Ticket is a link that the app sends to a user: to reset a password, to verify an address.
 // A ticket is signed, not secret: its holder can read the user's ID and Data.
 //
-// A ticket has no row in a store. A ticket with PurposeReset works until the user's
-// password changes, so that it works once. A ticket with another purpose works until it
-// expires: the app writes into Data the facts that must still hold, such as the address to
-// be verified, and compares them.
+// A ticket has no row in a store. A ticket with PurposeReset is valid until the password of
+// the user changes, so that it sets one password. A ticket with another purpose is valid
+// until it expires: the app writes into Data the facts that must be unchanged, such as the
+// address of the user, and compares them.
 type Ticket struct {
 	UserID  string // User.ID; not empty
 	Purpose string // PurposeReset, or the app's own word; not empty
 	Data    string // the app's own; at most 512 bytes
-	// ExpiresAt is the first time at which the ticket is refused. It is required, in the
-	// future, and at most 30 days ahead.
+	// ExpiresAt is the first time at which the ticket is refused. Required: in the future,
+	// and at most 30 days ahead.
 	ExpiresAt time.Time
 }
 
@@ -59,7 +59,7 @@ type tickets struct {
 	secrets serverSecrets
 }
 
-// NewTicket makes a ticket. It needs Config.Secrets, whose first secret makes it.
+// NewTicket makes a ticket with the first secret of Config.Secrets.
 //
 // The error names a wrong field of t, or the missing Secrets. A user who does not exist is
 // [ErrNotFound] for PurposeReset. A store failure is an [*Error].
@@ -67,8 +67,9 @@ func (a *Auth) NewTicket(ctx context.Context, t Ticket) (Secret, error) {
 	return a.tickets.make(ctx, t)
 }
 
-// RedeemTicket checks a ticket for a purpose and returns it with its user. It changes
-// nothing: a ticket with another purpose than PurposeReset can be redeemed until it expires.
+// RedeemTicket checks a ticket for a purpose and returns the ticket with its user.
+// RedeemTicket changes nothing: a ticket with another purpose than PurposeReset can be
+// redeemed until it expires.
 //
 // The error is an [*Error], for [Auth.WriteError]: invalid_ticket (400) if the ticket is
 // malformed, expired, forged or for another purpose, if its secret is dropped, if its user is

@@ -23,27 +23,41 @@ type User struct {
 }
 
 // UserStore finds users. UserStore is the plug that every app writes, or takes from package
-// store/sqlstore. Every method is called concurrently.
+// store/sqlstore.
 //
-// A miss is an error that wraps [ErrNotFound] (map sql.ErrNoRows to it, otherwise every
-// typo becomes a 503). Any other error is a store failure. A returned User belongs to the
-// caller, and the caller does not write to it.
+// These are the duties of a store, and package store/storetest tests them:
+//
+//   - Every method is called concurrently.
+//   - A miss is an error that wraps [ErrNotFound], and no user. Map sql.ErrNoRows to it,
+//     otherwise every typo becomes a 503. Any other error is a store failure.
+//   - A call with an ended context returns an error other than a miss.
+//   - A User has all fields as they are stored; App is optional. Nil Scopes stay nil, and
+//     empty Scopes stay empty. SessionsValidFrom is kept to the microsecond.
+//   - A returned User does not change later, even if the stored user does. The caller does
+//     not write to it, so that a store may return one User to several callers.
 type UserStore interface {
 	// UserByName finds a user by the name that Config.FoldName returns; without FoldName,
-	// by the name exactly as sent. A store that accepts several names for one user needs a
-	// Config.FoldName that makes one name of them.
+	// by the name exactly as sent. Names are compared byte for byte. A store that accepts
+	// several names for one user needs a Config.FoldName that makes one name of them, and
+	// fails this rule of storetest.
 	UserByName(ctx context.Context, name string) (*User, error)
-	// UserByID finds a user by User.ID: the same record, PasswordHash included. A login
-	// reads the user again by ID, and compares.
+	// UserByID finds a user by User.ID, byte for byte: the same record, PasswordHash
+	// included. A login reads the user again by ID, and compares.
 	UserByID(ctx context.Context, id string) (*User, error)
 }
 
 // PasswordUpdater is the optional side of a [UserStore] that can write: with it, a login
-// replaces a hash that the hasher calls outdated.
+// replaces a hash that the hasher calls outdated. Its duties are those of a UserStore too.
 type PasswordUpdater interface {
-	// UpdatePasswordHash replaces the hash old by new in one step, only if the row still
-	// has old, and reports whether the row was written. A non-zero changed also sets
-	// SessionsValidFrom, in the same statement: the password itself has changed.
+	// UpdatePasswordHash replaces the hash old by new in one atomic step, only if the user
+	// still has old, and reports whether it has written: false and no error for another hash
+	// and for a missing user. An empty old is a user without a hash.
+	//
+	// A non-zero changed marks a new password, not only a new hash of the same password:
+	// SessionsValidFrom becomes changed in the same step, rounded up to the microsecond at
+	// most, never down. A store without a place for SessionsValidFrom ignores changed: its
+	// users lose their sessions only by SessionStore.End. A zero changed leaves
+	// SessionsValidFrom as it is. No other field changes.
 	UpdatePasswordHash(ctx context.Context, id, old, new string, changed time.Time) (bool, error)
 }
 

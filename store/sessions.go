@@ -66,10 +66,11 @@ func (r *session) deadline() int64 {
 
 func (r *session) lives(now int64) bool { return r.endedAt == 0 && now < r.deadline() }
 
-// Create implements oauth2pw.SessionStore.
+// Create implements oauth2pw.SessionStore. The error for an ID that is there already wraps
+// oauth2pw.ErrExists.
 func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("store: %w", err)
+	if err := ended(ctx); err != nil {
+		return err
 	}
 	if n.ID == "" || n.UserID == "" {
 		return errors.New("store: a session needs an ID and a UserID")
@@ -87,7 +88,7 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, taken := s.byID[r.id]; taken {
-		return fmt.Errorf("store: the session %w", ErrExists)
+		return fmt.Errorf("store: the session %w", oauth2pw.ErrExists)
 	}
 	if s.byID == nil {
 		s.byID, s.byUser = make(map[string]*session), make(map[string]*session)
@@ -106,8 +107,8 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 
 // Get implements oauth2pw.SessionStore.
 func (s *Sessions) Get(ctx context.Context, id string) (*oauth2pw.Session, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+	if err := ended(ctx); err != nil {
+		return nil, err
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -122,8 +123,8 @@ var errNoSession = fmt.Errorf("store: session: %w", oauth2pw.ErrNotFound)
 
 // Advance implements oauth2pw.SessionStore.
 func (s *Sessions) Advance(ctx context.Context, from uint64, n *oauth2pw.Session, now time.Time) (bool, error) {
-	if err := ctx.Err(); err != nil {
-		return false, fmt.Errorf("store: %w", err)
+	if err := ended(ctx); err != nil {
+		return false, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,8 +139,8 @@ func (s *Sessions) Advance(ctx context.Context, from uint64, n *oauth2pw.Session
 
 // List implements oauth2pw.SessionStore.
 func (s *Sessions) List(ctx context.Context, userID string, now time.Time) ([]*oauth2pw.Session, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+	if err := ended(ctx); err != nil {
+		return nil, err
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -157,8 +158,8 @@ func (s *Sessions) List(ctx context.Context, userID string, now time.Time) ([]*o
 
 // End implements oauth2pw.SessionStore.
 func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason string, now time.Time) ([]string, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+	if err := ended(ctx); err != nil {
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,6 +181,9 @@ func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason str
 // in between.
 func (s *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int, error) {
 	const stretch = 1024 // sessions that are looked at before others get their turn
+	if err := ended(ctx); err != nil {
+		return 0, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	swept, seen := 0, 0
@@ -195,8 +199,8 @@ func (s *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int,
 			swept++
 		}
 		if seen++; seen%stretch == 0 {
-			if err := ctx.Err(); err != nil {
-				return swept, fmt.Errorf("store: %w", err)
+			if err := ended(ctx); err != nil {
+				return swept, err
 			}
 			s.mu.Unlock()
 			s.mu.Lock()

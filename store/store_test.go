@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -35,24 +36,69 @@ func TestConformance56Refreshes(t *testing.T) {
 	storetest.Refreshes(t, func(*testing.T) oauth2pw.SessionStore { return new(store.Sessions) }, 200)
 }
 
-func TestChanges(t *testing.T) {
-	s, err := store.NewUsers(oauth2pw.User{ID: "1", Username: "a"}, oauth2pw.User{ID: "2", Username: "b"})
+// TestUpdateWithoutLock: the function that Update calls may use the store.
+func TestUpdateWithoutLock(t *testing.T) {
+	users, err := store.NewUsers(oauth2pw.User{ID: "1", Username: "a"})
 	require.NoError(t, err)
-	require.ErrorIs(t, s.Add(oauth2pw.User{ID: "1", Username: "c"}), store.ErrExists)
-	require.ErrorIs(t, s.Add(oauth2pw.User{ID: "3", Username: "b"}), store.ErrExists)
-	require.Error(t, s.Add(oauth2pw.User{Username: "c"}))
-	require.ErrorIs(t, s.Update("1", func(u *oauth2pw.User) { u.Username = "b" }), store.ErrExists)
-	require.NoError(t, s.Update("1", func(u *oauth2pw.User) { u.Username, u.ID = "c", "9" }))
-	u, err := s.UserByName(t.Context(), "c")
+	require.NoError(t, users.Update(t.Context(), "1", func(u *oauth2pw.User) error {
+		u.Username = "b"
+		again, err := users.UserByID(t.Context(), "1")
+		require.NoError(t, err)
+		require.Equal(t, "a", again.Username)
+		return users.Add(t.Context(), oauth2pw.User{ID: "2", Username: "c"})
+	}))
+	_, err = users.UserByName(t.Context(), "b")
 	require.NoError(t, err)
-	require.Equal(t, "1", u.ID)
-	_, err = s.UserByName(t.Context(), "a")
-	require.ErrorIs(t, err, oauth2pw.ErrNotFound)
-	require.NoError(t, s.Delete("1"))
-	require.ErrorIs(t, s.Delete("1"), oauth2pw.ErrNotFound)
-	require.ErrorIs(t, s.Update("1", func(*oauth2pw.User) {}), oauth2pw.ErrNotFound)
+
+	clients, err := store.NewClients(oauth2pw.Client{ID: "a"})
+	require.NoError(t, err)
+	require.NoError(t, clients.Update(t.Context(), "a", func(c *oauth2pw.Client) error {
+		c.Introspect = true
+		return clients.Add(t.Context(), oauth2pw.Client{ID: "b"})
+	}))
+}
+
+// TestConstructors: NewUsers and NewClients refuse what Add refuses.
+func TestConstructors(t *testing.T) {
+	_, err := store.NewUsers(oauth2pw.User{ID: "1", Username: "a"}, oauth2pw.User{ID: "2", Username: "a"})
+	require.ErrorIs(t, err, oauth2pw.ErrExists)
+	_, err = store.NewUsers(oauth2pw.User{Username: "a"})
+	require.Error(t, err)
 	_, err = store.NewClients(oauth2pw.Client{})
 	require.Error(t, err)
 	_, err = store.NewClients(oauth2pw.Client{ID: "a"}, oauth2pw.Client{ID: "a"})
-	require.ErrorIs(t, err, store.ErrExists)
+	require.ErrorIs(t, err, oauth2pw.ErrExists)
+}
+
+// TestCopies: no slice that goes into a store or comes out of it belongs to the store.
+func TestCopies(t *testing.T) {
+	scopes := []string{"me", "items"}
+	users, err := store.NewUsers(oauth2pw.User{ID: "1", Username: "a", Scopes: scopes})
+	require.NoError(t, err)
+	clients, err := store.NewClients(oauth2pw.Client{ID: "a", Scopes: scopes, Grants: scopes})
+	require.NoError(t, err)
+	for range 2 {
+		scopes[0] = "admin"
+		u, err := users.UserByName(t.Context(), "a")
+		require.NoError(t, err)
+		require.Equal(t, []string{"me", "items"}, u.Scopes)
+		c, err := clients.ClientByID(t.Context(), "a")
+		require.NoError(t, err)
+		require.Equal(t, []string{"me", "items"}, c.Scopes)
+		require.Equal(t, []string{"me", "items"}, c.Grants)
+		u.Scopes[0], c.Scopes[0], c.Grants[0] = "admin", "admin", "admin"
+		require.NoError(t, users.Update(t.Context(), "1", func(u *oauth2pw.User) error {
+			u.Scopes = []string{"me", "items"}
+			scopes = u.Scopes
+			return nil
+		}))
+		require.Error(t, users.Update(t.Context(), "1", func(u *oauth2pw.User) error {
+			u.Scopes[0] = "admin"
+			return errors.New("no")
+		}))
+		require.Error(t, clients.Update(t.Context(), "a", func(c *oauth2pw.Client) error {
+			c.Scopes[0], c.Grants[0] = "admin", "admin"
+			return errors.New("no")
+		}))
+	}
 }

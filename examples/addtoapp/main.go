@@ -28,7 +28,7 @@ func main() {
 }
 
 func routes(db *sql.DB) (http.Handler, error) {
-	users, err := sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{
+	users, err := sqlstore.NewUsers(db, sqlstore.SQLite, sqlstore.UserTable{
 		Table: "accounts", ID: "id", Username: "email", PasswordHash: "password", Disabled: "blocked",
 	})
 	if err != nil {

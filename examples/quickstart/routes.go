@@ -26,7 +26,7 @@ type app struct {
 
 // newApp plugs the app into the library.
 func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets []oauth2pw.Secret, logger *slog.Logger) (*app, error) {
-	users, err := sqlstore.Users(db, sqlstore.SQLite, userTable)
+	users, err := sqlstore.NewUsers(db, sqlstore.SQLite, userTable)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -40,7 +41,8 @@ func TestMain(m *testing.M) {
 }
 
 func sqliteDSN(file string) string {
-	return "file:" + file + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
+	path := url.URL{Path: file} // the name of a test may have a "#"
+	return "file:" + path.EscapedPath() + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
 }
 
 func serveFile(file string) {
@@ -49,7 +51,10 @@ func serveFile(file string) {
 	st, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.SQLite})
 	must(err)
 	must(st.Migrate(context.Background()))
-	_ = st.Users.Add(context.Background(), oauth2pw.User{ID: "1", Username: "johndoe", PasswordHash: "secret"}) // there already, after a restart
+	err = st.Users.Add(context.Background(), oauth2pw.User{ID: "1", Username: "johndoe", PasswordHash: "secret"})
+	if !errors.Is(err, oauth2pw.ErrExists) { // after a restart
+		must(err)
+	}
 	auth, err := oauth2pw.New(crashConfig(st, file))
 	must(err)
 	server := httptest.NewServer(auth.TokenHandler())
@@ -86,11 +91,20 @@ func (plainHasher) Verify(_ context.Context, hash, password string) (ok, outdate
 
 // process is a server in a process of its own.
 type process struct {
-	cmd *exec.Cmd
-	url string
+	cmd    *exec.Cmd
+	stdout io.Reader
+	url    string // once it serves
 }
 
 func startProcess(t *testing.T, file string) *process {
+	t.Helper()
+	p := beginProcess(t, file)
+	p.await(t)
+	return p
+}
+
+// beginProcess starts a process, and does not wait until it serves.
+func beginProcess(t *testing.T, file string) *process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), serverFile+"="+file)
@@ -98,17 +112,22 @@ func startProcess(t *testing.T, file string) *process {
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	p := &process{cmd: cmd}
+	p := &process{cmd: cmd, stdout: stdout}
 	t.Cleanup(p.kill)
+	return p
+}
+
+// await waits until the process serves.
+func (p *process) await(t *testing.T) {
+	t.Helper()
 	line := make([]byte, 0, 64)
 	for !bytes.HasSuffix(line, []byte("\n")) {
 		one := make([]byte, 1)
-		_, err := stdout.Read(one)
+		_, err := p.stdout.Read(one)
 		require.NoError(t, err)
 		line = append(line, one...)
 	}
 	p.url = strings.TrimSpace(string(line))
-	return p
 }
 
 func (p *process) kill() {

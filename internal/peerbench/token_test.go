@@ -67,7 +67,7 @@ func BenchmarkToken(b *testing.B) {
 	logins := make([]string, 10_000) // so that nobody has more sessions than a user may have
 	for i := range logins {
 		name := fmt.Sprint("user", i)
-		require.NoError(b, users.Add(oauth2pw.User{ID: name, Username: name, PasswordHash: "x"}))
+		require.NoError(b, users.Add(b.Context(), oauth2pw.User{ID: name, Username: name, PasswordHash: "x"}))
 		logins[i] = "grant_type=password&username=" + name + "&password=secret&scope=me"
 	}
 	auth, err := oauth2pw.New(oauth2pw.Config{

@@ -6,29 +6,34 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-var _ oauth2pw.ClientStore = (*ClientStore)(nil)
+var _ oauth2pw.ClientStore = (*Clients)(nil)
 
-// ClientStore is an oauth2pw.ClientStore over the table of this package.
-type ClientStore struct {
-	db           database
-	byID, insert string // statements
+// Clients is an oauth2pw.ClientStore over the table of this package.
+type Clients struct {
+	db                           database
+	byID, insert, update, delete string // statements
 }
 
-func newClientStore(db database, table string) *ClientStore {
+func newClients(db database, table string) *Clients {
 	const columns = "id, secret_sha256, grants, scopes, introspect"
-	return &ClientStore{
+	table = quote(table)
+	return &Clients{
 		db:     db,
-		byID:   "SELECT " + columns + ", secret_sha256 IS NULL FROM " + quote(table) + " WHERE id = ?",
-		insert: "INSERT INTO " + quote(table) + " (" + columns + ") VALUES (?, ?, ?, ?, ?)",
+		byID:   "SELECT " + columns + ", secret_sha256 IS NULL FROM " + table + " WHERE id = ?",
+		insert: "INSERT INTO " + table + " (" + columns + ") VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+		update: "UPDATE " + table + " SET secret_sha256 = ?, grants = ?, scopes = ?, introspect = ?" +
+			" WHERE id = ? AND secret_sha256 IS ? AND grants IS ? AND scopes IS ? AND introspect IS ?",
+		delete: "DELETE FROM " + table + " WHERE id = ?",
 	}
 }
 
-// Check reports that a ClientStore was not made by New; see oauth2pw.Checker.
-func (s *ClientStore) Check() error {
+// Check reports that a Clients was not made by New; see oauth2pw.Checker.
+func (s *Clients) Check() error {
 	if s.byID == "" {
 		return errZeroStore
 	}
@@ -36,27 +41,50 @@ func (s *ClientStore) Check() error {
 }
 
 // ClientByID implements oauth2pw.ClientStore.
-func (s *ClientStore) ClientByID(ctx context.Context, id string) (*oauth2pw.Client, error) {
+func (s *Clients) ClientByID(ctx context.Context, id string) (*oauth2pw.Client, error) {
+	row, err := s.row(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return row.client(), nil
+}
+
+// clientRow is a row as it is stored.
+type clientRow struct {
+	id             string
+	secret         []byte
+	grants, scopes sql.NullString
+	introspect     bool
+}
+
+func (r *clientRow) client() *oauth2pw.Client {
+	return &oauth2pw.Client{
+		ID: r.id, SecretSHA256: slices.Clone(r.secret), Introspect: r.introspect,
+		Grants: splitList(r.grants), Scopes: splitList(r.scopes),
+	}
+}
+
+func (s *Clients) row(ctx context.Context, id string) (*clientRow, error) {
 	var (
-		c              oauth2pw.Client
-		grants, scopes sql.NullString
-		public         bool // an empty digest may be read as nil
+		r      clientRow
+		public bool // an empty digest may be read as nil
 	)
-	err := s.db.QueryRowContext(ctx, s.byID, id).Scan(&c.ID, &c.SecretSHA256, &grants, &scopes, &c.Introspect, &public)
-	if errors.Is(err, sql.ErrNoRows) || err == nil && c.ID != id {
-		return nil, fmt.Errorf("sqlstore: client: %w", oauth2pw.ErrNotFound)
+	err := s.db.QueryRowContext(ctx, s.byID, id).Scan(&r.id, &r.secret, &r.grants, &r.scopes, &r.introspect, &public)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && r.id != id {
+		return nil, errNoClient
 	}
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: reading a client: %w", scanError(err))
 	}
 	if !public {
-		if err := checkDigest(c.SecretSHA256); err != nil {
+		if err := checkDigest(r.secret); err != nil {
 			return nil, err
 		}
 	}
-	c.Grants, c.Scopes = splitList(grants), splitList(scopes)
-	return &c, nil
+	return &r, nil
 }
+
+var errNoClient = fmt.Errorf("sqlstore: client: %w", oauth2pw.ErrNotFound)
 
 func checkDigest(sum []byte) error {
 	if len(sum) != sha256.Size {
@@ -65,19 +93,73 @@ func checkDigest(sum []byte) error {
 	return nil
 }
 
-// Add inserts a client. A SecretSHA256 of another length than 32 bytes is an error, nil
-// excepted.
-func (s *ClientStore) Add(ctx context.Context, c oauth2pw.Client) error {
+func checkClient(c *oauth2pw.Client) error {
 	if c.ID == "" {
 		return errors.New("sqlstore: a client needs an ID")
 	}
 	if c.SecretSHA256 != nil {
-		if err := checkDigest(c.SecretSHA256); err != nil {
+		return checkDigest(c.SecretSHA256)
+	}
+	return nil
+}
+
+// Add inserts a client, which needs an ID. Its SecretSHA256 has 32 bytes, or is nil. The
+// error wraps oauth2pw.ErrExists if another client has the ID.
+func (s *Clients) Add(ctx context.Context, c oauth2pw.Client) error {
+	if err := checkClient(&c); err != nil {
+		return err
+	}
+	added, err := s.db.exec(ctx, s.insert, c.ID, c.SecretSHA256, joinList(c.Grants), joinList(c.Scopes), c.Introspect)
+	if err != nil {
+		return fmt.Errorf("sqlstore: adding a client: %w", err)
+	}
+	if added == 0 {
+		return fmt.Errorf("sqlstore: the client %q %w", c.ID, oauth2pw.ErrExists)
+	}
+	return nil
+}
+
+// Update changes a client. change gets the client and edits it, except for the ID. It is
+// called again with the newer client if the row changes meanwhile. If it returns an error,
+// nothing changes, and Update returns that error. Update's own errors wrap
+// oauth2pw.ErrNotFound if there is no such client.
+func (s *Clients) Update(ctx context.Context, id string, change func(c *oauth2pw.Client) error) error {
+	for range updateTries {
+		old, err := s.row(ctx, id)
+		if err != nil {
 			return err
 		}
+		c := old.client()
+		if err := change(c); err != nil {
+			return err
+		}
+		if c.ID != id {
+			return fmt.Errorf("sqlstore: the ID of the client %q cannot change", id)
+		}
+		if err := checkClient(c); err != nil {
+			return err
+		}
+		updated, err := s.db.exec(ctx, s.update, c.SecretSHA256, joinList(c.Grants), joinList(c.Scopes), c.Introspect,
+			id, old.secret, old.grants, old.scopes, old.introspect)
+		if err != nil {
+			return fmt.Errorf("sqlstore: updating a client: %w", err)
+		}
+		if updated == 1 {
+			return nil
+		}
 	}
-	if _, err := s.db.exec(ctx, s.insert, c.ID, c.SecretSHA256, joinList(c.Grants), joinList(c.Scopes), c.Introspect); err != nil {
-		return fmt.Errorf("sqlstore: adding a client: %w", err)
+	return fmt.Errorf("sqlstore: the client %q changed each time it was read", id)
+}
+
+// Delete deletes a client. The error wraps oauth2pw.ErrNotFound if there is no such client.
+// The sessions of the client stay, and cannot be refreshed any more.
+func (s *Clients) Delete(ctx context.Context, id string) error {
+	deleted, err := s.db.exec(ctx, s.delete, id)
+	if err != nil {
+		return fmt.Errorf("sqlstore: deleting a client: %w", err)
+	}
+	if deleted == 0 {
+		return errNoClient
 	}
 	return nil
 }

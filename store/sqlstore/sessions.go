@@ -12,24 +12,24 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-var _ oauth2pw.SessionStore = (*SessionStore)(nil)
+var _ oauth2pw.SessionStore = (*Sessions)(nil)
 
-// SessionStore is an oauth2pw.SessionStore over the table of this package.
-type SessionStore struct {
+// Sessions is an oauth2pw.SessionStore over the table of this package.
+type Sessions struct {
 	db                          database
 	create, get, list           string // statements
 	advance, end, endAll, sweep string
 }
 
-func newSessionStore(db database, table string) *SessionStore {
+func newSessions(db database, table string) *Sessions {
 	const columns = "id, user_id, client_id, scopes, salt, key_id, generation, " +
 		"created_at, authenticated_at, advanced_at, idle_expires_at, expires_at, ended_at, end_reason, address, user_agent, data"
 	const lives = "ended_at IS NULL AND expires_at > ? AND idle_expires_at > ?"
 	table = quote(table)
 	end := "UPDATE " + table + " SET ended_at = ?, end_reason = ? WHERE ended_at IS NULL AND user_id = ?"
-	return &SessionStore{
+	return &Sessions{
 		db:     db,
-		create: "INSERT INTO " + table + " (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		create: "INSERT INTO " + table + " (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
 		get:    "SELECT " + columns + " FROM " + table + " WHERE id = ?",
 		list:   "SELECT " + columns + " FROM " + table + " WHERE user_id = ? AND " + lives + " ORDER BY created_at DESC, id",
 		advance: "UPDATE " + table + " SET generation = ?, authenticated_at = ?, advanced_at = ?, idle_expires_at = ?" +
@@ -43,16 +43,17 @@ func newSessionStore(db database, table string) *SessionStore {
 	}
 }
 
-// Check reports that a SessionStore was not made by New; see oauth2pw.Checker.
-func (s *SessionStore) Check() error {
+// Check reports that a Sessions was not made by New; see oauth2pw.Checker.
+func (s *Sessions) Check() error {
 	if s.get == "" {
 		return errZeroStore
 	}
 	return nil
 }
 
-// Create implements oauth2pw.SessionStore.
-func (s *SessionStore) Create(ctx context.Context, n *oauth2pw.Session) error {
+// Create implements oauth2pw.SessionStore. The error for an ID that is there already wraps
+// oauth2pw.ErrExists.
+func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 	if n.ID == "" || n.UserID == "" {
 		return errors.New("sqlstore: a session needs an ID and a UserID")
 	}
@@ -61,17 +62,20 @@ func (s *SessionStore) Create(ctx context.Context, n *oauth2pw.Session) error {
 	if n.Address.IsValid() {
 		address = n.Address.String()
 	}
-	_, err := s.db.exec(ctx, s.create, n.ID, n.UserID, n.ClientID, n.Scope, n.Salt[:], n.KeyID, int64(n.Generation),
+	created, err := s.db.exec(ctx, s.create, n.ID, n.UserID, n.ClientID, n.Scope, n.Salt[:], n.KeyID, int64(n.Generation),
 		n.CreatedAt.UnixMicro(), n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(), n.ExpiresAt.UnixMicro(),
 		ended, n.EndReason, address, n.UserAgent, n.Data)
 	if err != nil {
 		return fmt.Errorf("sqlstore: creating a session: %w", err)
 	}
+	if created == 0 {
+		return fmt.Errorf("sqlstore: the session %w", oauth2pw.ErrExists)
+	}
 	return nil
 }
 
 // Get implements oauth2pw.SessionStore.
-func (s *SessionStore) Get(ctx context.Context, id string) (*oauth2pw.Session, error) {
+func (s *Sessions) Get(ctx context.Context, id string) (*oauth2pw.Session, error) {
 	n, err := scanSession(s.db.QueryRowContext(ctx, s.get, id))
 	if errors.Is(err, sql.ErrNoRows) || err == nil && n.ID != id {
 		return nil, fmt.Errorf("sqlstore: session: %w", oauth2pw.ErrNotFound)
@@ -117,7 +121,7 @@ func scanSession(row interface{ Scan(dest ...any) error }) (*oauth2pw.Session, e
 func fromMicro(t int64) time.Time { return time.UnixMicro(t).UTC() }
 
 // Advance implements oauth2pw.SessionStore.
-func (s *SessionStore) Advance(ctx context.Context, from uint64, n *oauth2pw.Session, now time.Time) (bool, error) {
+func (s *Sessions) Advance(ctx context.Context, from uint64, n *oauth2pw.Session, now time.Time) (bool, error) {
 	changed, err := s.db.exec(ctx, s.advance,
 		int64(n.Generation), n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(),
 		n.ID, int64(from), now.UnixMicro(), now.UnixMicro())
@@ -128,7 +132,7 @@ func (s *SessionStore) Advance(ctx context.Context, from uint64, n *oauth2pw.Ses
 }
 
 // List implements oauth2pw.SessionStore.
-func (s *SessionStore) List(ctx context.Context, userID string, now time.Time) ([]*oauth2pw.Session, error) {
+func (s *Sessions) List(ctx context.Context, userID string, now time.Time) ([]*oauth2pw.Session, error) {
 	var list []*oauth2pw.Session
 	err := s.db.each(ctx, func(rows *sql.Rows) error {
 		n, err := scanSession(rows)
@@ -142,7 +146,7 @@ func (s *SessionStore) List(ctx context.Context, userID string, now time.Time) (
 }
 
 // End implements oauth2pw.SessionStore.
-func (s *SessionStore) End(ctx context.Context, f oauth2pw.SessionFilter, reason string, now time.Time) ([]string, error) {
+func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason string, now time.Time) ([]string, error) {
 	before := int64(math.MaxInt64)
 	if !f.AuthenticatedBefore.IsZero() {
 		before = f.AuthenticatedBefore.UnixMicro()
@@ -167,7 +171,7 @@ func (s *SessionStore) End(ctx context.Context, f oauth2pw.SessionFilter, reason
 }
 
 // Sweep implements oauth2pw.SessionStore.
-func (s *SessionStore) Sweep(ctx context.Context, before time.Time, limit int) (int, error) {
+func (s *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int, error) {
 	n, err := s.db.exec(ctx, s.sweep, before.UnixMicro(), limit, before.UnixMicro(), limit, limit)
 	if err != nil {
 		return 0, fmt.Errorf("sqlstore: sweeping sessions: %w", err)

@@ -6,7 +6,7 @@
 //
 // With a table of the app's own:
 //
-//	users, err := sqlstore.Users(db, sqlstore.SQLite, sqlstore.UserTable{
+//	users, err := sqlstore.NewUsers(db, sqlstore.SQLite, sqlstore.UserTable{
 //		Table: "accounts", ID: "id", Username: "email", PasswordHash: "pw_hash", Disabled: "disabled",
 //	})
 //
@@ -33,9 +33,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	_ "embed"
 	"errors"
-	"fmt"
 	"reflect"
 	"strings"
 )
@@ -94,6 +92,9 @@ func (d database) each(ctx context.Context, f func(row *sql.Rows) error, query s
 	return rows.Err()
 }
 
+// updateTries is how often Update calls back where others change the same row.
+const updateTries = 10
+
 // Dialect is a kind of database.
 type Dialect int
 
@@ -110,12 +111,12 @@ type Config struct {
 
 // Store is the stores over the tables of this package.
 type Store struct {
-	Users    *UserStore
-	Clients  *ClientStore
-	Sessions *SessionStore
+	Users    *Users
+	Clients  *Clients
+	Sessions *Sessions
 
 	db     database
-	schema string
+	schema schema
 }
 
 // New returns the stores over a database. It does not touch the database. The
@@ -134,7 +135,7 @@ func New(db DB, c Config) (*Store, error) {
 		return nil, errors.New("sqlstore: Config.Prefix may hold letters, digits and _")
 	}
 	d := newDatabase(db)
-	users, err := newUserStore(d, UserTable{
+	users, err := newUsers(d, UserTable{
 		Table: c.Prefix + "users", ID: "id", Username: "username", PasswordHash: "password_hash",
 		Disabled: "disabled", Scopes: "scopes", SessionsValidFrom: "sessions_from",
 	})
@@ -143,27 +144,11 @@ func New(db DB, c Config) (*Store, error) {
 	}
 	return &Store{
 		Users:    users,
-		Clients:  newClientStore(d, c.Prefix+"clients"),
-		Sessions: newSessionStore(d, c.Prefix+"sessions"),
+		Clients:  newClients(d, c.Prefix+"clients"),
+		Sessions: newSessions(d, c.Prefix+"sessions"),
 		db:       d,
-		schema:   strings.ReplaceAll(sqliteSchema, "{prefix}", c.Prefix),
+		schema:   schema{d, c.Prefix},
 	}, nil
-}
-
-//go:embed schema_sqlite.sql
-var sqliteSchema string
-
-// Schema returns the statements that Migrate runs, for people who run their own
-// tool.
-func (s *Store) Schema() string { return s.schema }
-
-// Migrate makes the tables that are not there yet. It may be called at every
-// start.
-func (s *Store) Migrate(ctx context.Context) error {
-	if _, err := s.db.exec(ctx, s.schema); err != nil {
-		return fmt.Errorf("sqlstore: migrating: %w", err)
-	}
-	return nil
 }
 
 func (d Dialect) valid() error {
@@ -193,7 +178,7 @@ func usable(db DB) error {
 	return nil
 }
 
-var errZeroStore = errors.New("sqlstore: a zero store: it is made by New or Users")
+var errZeroStore = errors.New("sqlstore: a zero store: it is made by New or NewUsers")
 
 // quote makes an identifier of a name.
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

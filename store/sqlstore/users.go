@@ -12,8 +12,8 @@ import (
 )
 
 var (
-	_ oauth2pw.UserStore       = (*UserStore)(nil)
-	_ oauth2pw.PasswordUpdater = (*UserStore)(nil)
+	_ oauth2pw.UserStore       = (*Users)(nil)
+	_ oauth2pw.PasswordUpdater = (*Users)(nil)
 )
 
 // UserTable names a table of users and its columns. Table, ID, Username and
@@ -38,29 +38,30 @@ type UserTable struct {
 	FoldNames bool
 }
 
-// UserStore is an oauth2pw.UserStore and oauth2pw.PasswordUpdater over a table.
-type UserStore struct {
+// Users is an oauth2pw.UserStore and oauth2pw.PasswordUpdater over a table.
+type Users struct {
 	db                   database
-	foldNames            bool
-	byName, byID         string // statements
+	table                UserTable
+	byName, byID, delete string // statements
 	updateHash           string
 	updateHashAndChanged string // empty: there is no column for it
-	insert               string // empty: the table lacks a column for it
+
+	selectUser, fromByID, whereID, nameTaken string // parts of statements
 }
 
-// Users returns a store over a table of users, which may be the app's own. It does
+// NewUsers returns a store over a table of users, which may be the app's own. It does
 // not touch the database. The error names the field that is wrong.
-func Users(db DB, d Dialect, t UserTable) (*UserStore, error) {
+func NewUsers(db DB, d Dialect, t UserTable) (*Users, error) {
 	if err := usable(db); err != nil {
 		return nil, err
 	}
 	if err := d.valid(); err != nil {
 		return nil, err
 	}
-	return newUserStore(newDatabase(db), t)
+	return newUsers(newDatabase(db), t)
 }
 
-func newUserStore(db database, t UserTable) (*UserStore, error) {
+func newUsers(db database, t UserTable) (*Users, error) {
 	if t.Table == "" || t.ID == "" || t.Username == "" || t.PasswordHash == "" {
 		return nil, errors.New("sqlstore: UserTable needs Table, ID, Username and PasswordHash")
 	}
@@ -89,28 +90,28 @@ func newUserStore(db database, t UserTable) (*UserStore, error) {
 	if t.Active != "" {
 		disabled = "NOT COALESCE(" + column(t.Active, "") + ", 0)"
 	}
-	// A hash in a BLOB equals no text.
-	columns := strings.Join([]string{id, name, hash, disabled, column(t.Scopes, "NULL"), column(t.SessionsValidFrom, "NULL")}, ", ")
-	where := " WHERE " + id + " = ? AND CAST(" + hash + " AS TEXT) = ?"
-	s := &UserStore{
+	s := &Users{
 		db:         db,
-		foldNames:  t.FoldNames,
-		byName:     "SELECT " + columns + " FROM " + table + " WHERE " + name + " = ?",
-		byID:       "SELECT " + columns + " FROM " + table + " WHERE " + id + " = ?",
-		updateHash: "UPDATE " + table + " SET " + quote(t.PasswordHash) + " = ?" + where,
+		table:      t,
+		selectUser: "SELECT " + strings.Join([]string{id, name, hash, disabled, column(t.Scopes, "NULL"), column(t.SessionsValidFrom, "NULL")}, ", "),
+		fromByID:   " FROM " + table + " WHERE " + id + " = ?",
+		whereID:    " WHERE " + id + " = ? AND CAST(" + id + " AS TEXT) = ?", // "1.0" finds the integer 1
+		nameTaken:  "EXISTS (SELECT 1 FROM " + table + " WHERE " + name + " = ? AND " + id + " <> ?)",
 	}
+	s.byName = s.selectUser + " FROM " + table + " WHERE " + name + " = ?"
+	s.byID = s.selectUser + s.fromByID
+	s.delete = "DELETE FROM " + table + s.whereID
+	// A hash in a BLOB equals no text, and a NULL is no hash.
+	whereHash := s.whereID + " AND COALESCE(CAST(" + hash + " AS TEXT), '') = ?"
+	s.updateHash = "UPDATE " + table + " SET " + quote(t.PasswordHash) + " = ?" + whereHash
 	if t.SessionsValidFrom != "" {
-		s.updateHashAndChanged = "UPDATE " + table + " SET " + quote(t.PasswordHash) + " = ?, " + quote(t.SessionsValidFrom) + " = ?" + where
-	}
-	if t.Scopes != "" && t.Disabled != "" && t.SessionsValidFrom != "" {
-		s.insert = "INSERT INTO " + table + " (" + strings.Join([]string{quote(t.ID), quote(t.Username), quote(t.PasswordHash), quote(t.Disabled), quote(t.Scopes), quote(t.SessionsValidFrom)}, ", ") +
-			") VALUES (?, ?, ?, ?, ?, ?)"
+		s.updateHashAndChanged = "UPDATE " + table + " SET " + quote(t.PasswordHash) + " = ?, " + quote(t.SessionsValidFrom) + " = ?" + whereHash
 	}
 	return s, nil
 }
 
-// Check reports that a UserStore was not made by New or Users; see oauth2pw.Checker.
-func (s *UserStore) Check() error {
+// Check reports that a Users was not made by New or NewUsers; see oauth2pw.Checker.
+func (s *Users) Check() error {
 	if s.byName == "" {
 		return errZeroStore
 	}
@@ -118,16 +119,16 @@ func (s *UserStore) Check() error {
 }
 
 // UserByName implements oauth2pw.UserStore.
-func (s *UserStore) UserByName(ctx context.Context, name string) (*oauth2pw.User, error) {
+func (s *Users) UserByName(ctx context.Context, name string) (*oauth2pw.User, error) {
 	u, err := s.user(ctx, s.byName, name)
-	if err == nil && u.Username != name && !s.foldNames {
+	if err == nil && u.Username != name && !s.table.FoldNames {
 		return nil, errNoUser
 	}
 	return u, err
 }
 
 // UserByID implements oauth2pw.UserStore.
-func (s *UserStore) UserByID(ctx context.Context, id string) (*oauth2pw.User, error) {
+func (s *Users) UserByID(ctx context.Context, id string) (*oauth2pw.User, error) {
 	u, err := s.user(ctx, s.byID, id)
 	if err == nil && u.ID != id { // "1.0" finds the integer 1
 		return nil, errNoUser
@@ -137,13 +138,15 @@ func (s *UserStore) UserByID(ctx context.Context, id string) (*oauth2pw.User, er
 
 var errNoUser = fmt.Errorf("sqlstore: user: %w", oauth2pw.ErrNotFound)
 
-func (s *UserStore) user(ctx context.Context, query, key string) (*oauth2pw.User, error) {
+// user reads the user of a query. Further columns of it go to more.
+func (s *Users) user(ctx context.Context, query, key string, more ...any) (*oauth2pw.User, error) {
 	var (
 		u            oauth2pw.User
 		hash, scopes sql.NullString
 		changed      sql.NullInt64
 	)
-	err := s.db.QueryRowContext(ctx, query, key).Scan(&u.ID, &u.Username, &hash, &u.Disabled, &scopes, &changed)
+	dest := append([]any{&u.ID, &u.Username, &hash, &u.Disabled, &scopes, &changed}, more...)
+	err := s.db.QueryRowContext(ctx, query, key).Scan(dest...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errNoUser
 	}
@@ -159,51 +162,17 @@ func (s *UserStore) user(ctx context.Context, query, key string) (*oauth2pw.User
 }
 
 // UpdatePasswordHash implements oauth2pw.PasswordUpdater.
-func (s *UserStore) UpdatePasswordHash(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {
-	query, args := s.updateHash, []any{new, id, old}
+func (s *Users) UpdatePasswordHash(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {
+	query, args := s.updateHash, []any{new, id, id, old}
 	if !changed.IsZero() {
 		if s.updateHashAndChanged == "" {
 			return false, errors.New("sqlstore: UserTable.SessionsValidFrom names no column for the time of a change")
 		}
-		// Up, never down: a login of the microsecond before must not survive.
-		query, args = s.updateHashAndChanged, []any{new, changed.Add(time.Microsecond - 1).UnixMicro(), id, old}
+		query, args = s.updateHashAndChanged, []any{new, validFrom(changed), id, id, old}
 	}
 	n, err := s.db.exec(ctx, query, args...)
 	if err != nil {
 		return false, fmt.Errorf("sqlstore: updating a password hash: %w", err)
 	}
 	return n == 1, nil
-}
-
-// Add inserts a user. The table must have a column for each field of
-// oauth2pw.User but App, as that of [New] has.
-func (s *UserStore) Add(ctx context.Context, u oauth2pw.User) error {
-	if s.insert == "" {
-		return errors.New("sqlstore: Add needs a UserTable with Disabled, Scopes and SessionsValidFrom")
-	}
-	if u.ID == "" || u.Username == "" {
-		return errors.New("sqlstore: a user needs an ID and a Username")
-	}
-	var changed sql.NullInt64
-	if !u.SessionsValidFrom.IsZero() {
-		changed = sql.NullInt64{Int64: u.SessionsValidFrom.Add(time.Microsecond - 1).UnixMicro(), Valid: true}
-	}
-	_, err := s.db.exec(ctx, s.insert, u.ID, u.Username, string(u.PasswordHash), u.Disabled, joinList(u.Scopes), changed)
-	if err != nil {
-		return fmt.Errorf("sqlstore: adding a user: %w", err)
-	}
-	return nil
-}
-
-// splitList and joinList convert between a column and a slice. Nil is NULL; an
-// empty, non-nil slice is "".
-func splitList(s sql.NullString) []string {
-	if !s.Valid {
-		return nil
-	}
-	return append([]string{}, strings.Fields(s.String)...)
-}
-
-func joinList(list []string) sql.NullString {
-	return sql.NullString{String: strings.Join(list, " "), Valid: list != nil}
 }

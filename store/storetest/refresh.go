@@ -14,10 +14,10 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// Refreshes tests a SessionStore under the token endpoint itself: in each of so
-// many rounds 50 requests come at once with one refresh token. All get the one
-// successor and nobody is logged out; without a grace period exactly one does, and
-// the session is over. open returns a new store that is empty.
+// Refreshes tests a SessionStore under the token endpoint: in each of so many rounds 50
+// requests come at once with one refresh token. With a grace period all of them get the same
+// successor, and the session stays live. Without one, one of them gets it, and the session
+// ends. open returns a new store that is empty.
 func Refreshes(t *testing.T, open func(t *testing.T) oauth2pw.SessionStore, rounds int) {
 	const callers = 50
 	for _, test := range []struct {
@@ -46,28 +46,28 @@ func Refreshes(t *testing.T, open func(t *testing.T) oauth2pw.SessionStore, roun
 				refused := answers[""]
 				delete(answers, "")
 				if len(answers) != 1 {
-					t.Fatalf("round %d: %d different successors, %d refused", round, len(answers), refused)
+					t.Fatalf("Round %d: the requests with one refresh token got %d different successors, and %d were refused. There must be one successor: Advance must compare and write in one atomic step.", round, len(answers), refused)
 				}
 				list, err := s.List(context.Background(), "1", time.Now())
 				if err != nil {
-					t.Fatal(err)
+					t.Fatalf("Round %d: List returned the error %v.", round, err)
 				}
 				live, wantRefused := 1, 0
 				if test.grace < 0 {
 					live, wantRefused = 0, callers-1
 				}
 				if len(list) != live || refused != wantRefused {
-					t.Fatalf("round %d: %d refused, not %d; %d live sessions, not %d", round, refused, wantRefused, len(list), live)
+					t.Fatalf("Round %d: %d of %d requests with one refresh token were refused, and not %d; List returned %d live sessions, and not %d. Advance, End and List must see each other's writes at once.", round, refused, callers, wantRefused, len(list), live)
 				}
 				for token = range answers {
 				}
 				if live == 0 {
 					if got := post(auth, "grant_type=refresh_token&refresh_token="+url.QueryEscape(token)); got != "" {
-						t.Fatalf("round %d: the successor lives", round)
+						t.Fatalf("Round %d: the successor was accepted although its session has ended: Advance must not write to it.", round)
 					}
 					token = post(auth, "grant_type=password&username=a&password=a")
 				} else if list[0].Generation != uint64(round+2) {
-					t.Fatalf("round %d: generation %d", round, list[0].Generation)
+					t.Fatalf("Round %d: the session has the generation %d, and not %d: one of the requests must have advanced it, once.", round, list[0].Generation, round+2)
 				}
 			}
 		})

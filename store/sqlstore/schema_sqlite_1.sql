@@ -1,4 +1,4 @@
--- Scopes and grants are lists with single spaces between; NULL stands for Go's nil.
+-- Scopes and grants are lists with single spaces between. NULL stands for the nil of Go.
 -- Times are Unix microseconds.
 CREATE TABLE IF NOT EXISTS "{prefix}users" (
 	id            TEXT NOT NULL PRIMARY KEY,
@@ -37,8 +37,6 @@ CREATE TABLE IF NOT EXISTS "{prefix}sessions" (
 	data             BLOB
 ) STRICT, WITHOUT ROWID;
 
--- What has ended stays until it is swept, and must not slow down what lives.
-CREATE INDEX IF NOT EXISTS "{prefix}sessions_user_ended" ON "{prefix}sessions" (user_id, ended_at);
-DROP INDEX IF EXISTS "{prefix}sessions_user";
+CREATE INDEX IF NOT EXISTS "{prefix}sessions_user" ON "{prefix}sessions" (user_id);
 CREATE INDEX IF NOT EXISTS "{prefix}sessions_idle" ON "{prefix}sessions" (idle_expires_at);
 CREATE INDEX IF NOT EXISTS "{prefix}sessions_ended" ON "{prefix}sessions" (ended_at) WHERE ended_at IS NOT NULL;

@@ -1,0 +1,107 @@
+// Package howdoi holds the lines of code of the table "How do I …" in the README, so that the
+// compiler reads them.
+package howdoi
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/rs/cors"
+
+	"github.com/oauth2pw/passwordflow/hasher"
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store/sqlstore"
+	"github.com/oauth2pw/passwordflow/tokens"
+)
+
+func ownTable(db *sql.DB) (oauth2pw.UserStore, error) {
+	users, err := sqlstore.NewUsers(db, sqlstore.SQLite, sqlstore.UserTable{Table: "accounts", ID: "id", Username: "email", PasswordHash: "password"})
+	return users, err
+}
+
+func signUp(ctx context.Context, users *sqlstore.Users, passwords *hasher.Hasher, id, name, password string) (err error) {
+	err = hasher.Policy{}.Check(ctx, nil, password)
+	if err != nil {
+		return err
+	}
+	hash, err := passwords.Hash(ctx, password)
+	if err != nil {
+		return err
+	}
+	err = users.Add(ctx, oauth2pw.User{ID: id, Username: name, PasswordHash: oauth2pw.Secret(hash)})
+	return err
+}
+
+func afterSignUp(auth *oauth2pw.Auth, w http.ResponseWriter, r *http.Request, id string) {
+	answer, err := auth.Login(r, id, "", "me")
+	if err != nil {
+		auth.WriteError(w, r, err)
+		return
+	}
+	answer.Write(w)
+}
+
+func handler(auth *oauth2pw.Auth, w http.ResponseWriter, r *http.Request) {
+	p, ok := oauth2pw.PrincipalFrom(r.Context())
+	if !ok || p.Subject == "" {
+		auth.WriteError(w, r, &oauth2pw.Error{Code: "invalid_request", Description: "The name is missing."})
+	}
+}
+
+func logOut(ctx context.Context, auth *oauth2pw.Auth, p oauth2pw.Principal) (err error) {
+	_, err = auth.EndSession(ctx, p.Subject, p.SessionID, "logout")
+	return err
+}
+
+func changePassword(auth *oauth2pw.Auth, r *http.Request, old, new string) (answer *oauth2pw.Tokens, err error) {
+	answer, err = auth.ChangePassword(r, old, new)
+	return answer, err
+}
+
+func reset(ctx context.Context, auth *oauth2pw.Auth, users *sqlstore.Users, id, oldHash, hash string) (int, error) {
+	replaced, err := users.UpdatePasswordHash(ctx, id, oldHash, hash, time.Now())
+	if err != nil || !replaced {
+		return 0, err
+	}
+	return auth.EndAllSessions(ctx, id, "password_reset")
+}
+
+func inATest(ctx context.Context, r *http.Request) *http.Request {
+	r = r.WithContext(oauth2pw.WithPrincipal(ctx, oauth2pw.Principal{Subject: "1", Scope: "me"}))
+	return r
+}
+
+func allowOrigins(mux *http.ServeMux, origins []string) (handler http.Handler) {
+	handler = cors.New(cors.Options{AllowedOrigins: origins, AllowedHeaders: []string{"Authorization", "Content-Type"}}).Handler(mux)
+	return handler
+}
+
+func configure(c *oauth2pw.Config, byCode oauth2pw.GrantFunc) {
+	c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	c.InsecureAllowHTTP = true
+	c.Grants = map[string]oauth2pw.GrantFunc{"code": byCode}
+	c.LaxForm = true
+	c.OnEvent = oauth2pw.LogEvents(slog.Default())
+}
+
+func roles(auth *oauth2pw.Auth, next http.Handler) http.Handler {
+	return auth.RequireBearer("admin")(next)
+}
+
+func consume(mux *http.ServeMux, items http.HandlerFunc) error {
+	provider, err := tokens.NewRemote(tokens.RemoteConfig{
+		Issuer:   "https://login.example.com",
+		Audience: "https://api.example.com",
+		Scopes:   tokens.SameScopes("items"), // the rest is dropped
+	})
+	if err != nil {
+		return err
+	}
+	bearer := oauth2pw.PasswordBearer{OnEvent: oauth2pw.LogEvents(slog.Default())}
+	mux.Handle("GET /items", bearer.Require(provider.Verify, "items")(http.HandlerFunc(items)))
+	return nil
+}

@@ -1,0 +1,213 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+)
+
+// Add inserts a user, who needs an ID and a Username. The error wraps oauth2pw.ErrExists if
+// another user has one of them. A field that is set needs a column in the table;
+// oauth2pw.User.App has none.
+func (s *Users) Add(ctx context.Context, u oauth2pw.User) error {
+	if u.ID == "" || u.Username == "" {
+		return errIncomplete
+	}
+	columns, args := []string{quote(s.table.ID)}, []any{u.ID}
+	zero := s.columns(&oauth2pw.User{})
+	for i, c := range s.columns(&u) {
+		switch {
+		case c.name != "":
+			columns, args = append(columns, quote(c.name)), append(args, c.value)
+		case c.value != zero[i].value:
+			return c.missing()
+		}
+	}
+	added, err := s.db.exec(ctx, "INSERT INTO "+quote(s.table.Table)+" ("+strings.Join(columns, ", ")+") VALUES (?"+strings.Repeat(", ?", len(args)-1)+") ON CONFLICT DO NOTHING", args...)
+	if err != nil {
+		return fmt.Errorf("sqlstore: adding a user: %w", err)
+	}
+	if added == 0 {
+		return fmt.Errorf("sqlstore: the user ID %q or the username %q %w", u.ID, u.Username, oauth2pw.ErrExists)
+	}
+	return nil
+}
+
+// Update changes a user. change gets the user and edits it, except for the ID. It is called
+// again with the newer user if the row changes meanwhile. If it returns an error, nothing
+// changes, and Update returns that error. Update's own errors wrap oauth2pw.ErrNotFound if
+// there is no such user, and oauth2pw.ErrExists if another user has the new name. Only the
+// columns of changed fields are written.
+//
+// A new PasswordHash ends no sessions: set SessionsValidFrom too. For a hash that was made
+// before the call use UpdatePasswordHash, which compares: the password may have changed
+// since.
+func (s *Users) Update(ctx context.Context, id string, change func(u *oauth2pw.User) error) error {
+	for range updateTries {
+		old, stored, err := s.stored(ctx, id)
+		if err != nil {
+			return err
+		}
+		u := *old
+		u.Scopes = slices.Clone(old.Scopes)
+		if err := change(&u); err != nil {
+			return err
+		}
+		switch {
+		case u.ID != id:
+			return fmt.Errorf("sqlstore: the ID of the user %q cannot change", id)
+		case u.Username == "":
+			return errIncomplete
+		}
+		if updated, err := s.replace(ctx, old, &u, stored); updated || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("sqlstore: the user %q changed each time it was read", id)
+}
+
+// Delete deletes a user. The error wraps oauth2pw.ErrNotFound if there is no such user.
+//
+// The sessions of the user stay: end them afterwards with Auth.EndAllSessions.
+func (s *Users) Delete(ctx context.Context, id string) error {
+	deleted, err := s.db.exec(ctx, s.delete, id, id)
+	if err != nil {
+		return fmt.Errorf("sqlstore: deleting a user: %w", err)
+	}
+	if deleted == 0 {
+		return errNoUser
+	}
+	return nil
+}
+
+var errIncomplete = errors.New("sqlstore: a user needs an ID and a Username")
+
+// userColumn is a field of a user other than the ID, and its value as it is written.
+type userColumn struct {
+	field, name string // name is empty where the table has no such column
+	value       any    // comparable
+}
+
+func (c userColumn) missing() error {
+	return fmt.Errorf("sqlstore: the UserTable names no column for the %s of a user", c.field)
+}
+
+func (s *Users) columns(u *oauth2pw.User) []userColumn {
+	disabled := userColumn{"Disabled", s.table.Disabled, u.Disabled}
+	if s.table.Active != "" {
+		disabled.name, disabled.value = s.table.Active, !u.Disabled
+	}
+	return []userColumn{
+		{"Username", s.table.Username, u.Username},
+		{"PasswordHash", s.table.PasswordHash, string(u.PasswordHash)},
+		disabled,
+		{"Scopes", s.table.Scopes, joinList(u.Scopes)},
+		{"SessionsValidFrom", s.table.SessionsValidFrom, validFrom(u.SessionsValidFrom)},
+	}
+}
+
+// asText reads a column as it is stored, without a collation.
+func (s *Users) asText(column string) string {
+	return "CAST(" + quote(s.table.Table) + "." + quote(column) + " AS TEXT) COLLATE BINARY"
+}
+
+// stored returns a user, and the columns of the row as they are stored.
+func (s *Users) stored(ctx context.Context, id string) (*oauth2pw.User, []storedColumn, error) {
+	var (
+		row  []storedColumn
+		dest []any
+	)
+	query := s.selectUser
+	for _, c := range s.columns(&oauth2pw.User{}) {
+		if c.name != "" {
+			row = append(row, storedColumn{name: c.name})
+			query += ", " + s.asText(c.name)
+		}
+	}
+	for i := range row {
+		dest = append(dest, &row[i].value)
+	}
+	u, err := s.user(ctx, query+s.fromByID, id, dest...)
+	if err == nil && u.ID != id {
+		err = errNoUser
+	}
+	return u, row, err
+}
+
+type storedColumn struct {
+	name  string
+	value sql.NullString
+}
+
+// replace writes u instead of old, and reports false if the row is not as it was stored.
+func (s *Users) replace(ctx context.Context, old, u *oauth2pw.User, stored []storedColumn) (bool, error) {
+	var (
+		set  []string
+		args []any
+	)
+	before := s.columns(old)
+	for i, c := range s.columns(u) {
+		if c.value == before[i].value {
+			continue
+		}
+		if c.name == "" {
+			return false, c.missing()
+		}
+		set, args = append(set, quote(c.name)+" = ?"), append(args, c.value)
+	}
+	if len(set) == 0 {
+		return true, nil
+	}
+	query := "UPDATE " + quote(s.table.Table) + " SET " + strings.Join(set, ", ") + s.whereID
+	args = append(args, u.ID, u.ID)
+	for _, c := range stored {
+		query += " AND " + s.asText(c.name) + " IS ?"
+		args = append(args, c.value)
+	}
+	renamed := u.Username != old.Username
+	if renamed {
+		query += " AND NOT " + s.nameTaken
+		args = append(args, u.Username, u.ID)
+	}
+	updated, err := s.db.exec(ctx, query, args...)
+	if err != nil {
+		return false, fmt.Errorf("sqlstore: updating a user: %w", err)
+	}
+	if updated == 0 && renamed {
+		var taken bool
+		if err := s.db.QueryRowContext(ctx, "SELECT "+s.nameTaken, u.Username, u.ID).Scan(&taken); err != nil {
+			return false, fmt.Errorf("sqlstore: updating a user: %w", err)
+		}
+		if taken {
+			return false, fmt.Errorf("sqlstore: the username %q %w", u.Username, oauth2pw.ErrExists)
+		}
+	}
+	return updated == 1, nil
+}
+
+// validFrom rounds up: a login of the same microsecond, but before, must not survive.
+func validFrom(t time.Time) sql.NullInt64 {
+	if t.IsZero() {
+		return sql.NullInt64{}
+	}
+	return sql.NullInt64{Int64: t.Add(time.Microsecond - 1).UnixMicro(), Valid: true}
+}
+
+// splitList and joinList convert between a column and a slice. Nil is NULL; an
+// empty, non-nil slice is "".
+func splitList(s sql.NullString) []string {
+	if !s.Valid {
+		return nil
+	}
+	return append([]string{}, strings.Fields(s.String)...)
+}
+
+func joinList(list []string) sql.NullString {
+	return sql.NullString{String: strings.Join(list, " "), Valid: list != nil}
+}
