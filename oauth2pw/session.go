@@ -22,6 +22,7 @@ type Session struct {
 	Salt       [16]byte
 	KeyID      string // of the secret that makes its tokens
 	Generation uint64 // of the next refresh token: 1 at the login
+	Forgiven   uint64 // the generation that the last forgiveness made; 0: none. See Config.RefreshForgive
 
 	CreatedAt time.Time // the login
 	// AuthenticatedAt is the time of the user's last proof of identity. At the login
@@ -37,7 +38,10 @@ type Session struct {
 
 	Address   netip.Addr // the client address at the login; invalid: unknown
 	UserAgent string     // at the login; at most 256 bytes, without control characters
-	Data      []byte     // the app's own; at most 1 KiB
+
+	// The choices of Config.OpenSession.
+	Idle  time.Duration // the time without a refresh until the session expires; zero: Config.RefreshIdle
+	Label string        // the app's own, such as a name for a page of devices; at most 256 bytes, without control characters
 }
 
 // dead returns the reason why a session is not live, or "" for a live session.

@@ -199,6 +199,9 @@ func endSessions(ctx context.Context, db sqlstore.DB, userID, reason string) err
 	if err != nil {
 		return err
 	}
+	if err := st.Migrate(ctx); err != nil {
+		return err
+	}
 	_, err = st.Sessions.End(ctx, oauth2pw.SessionFilter{UserID: userID}, reason, time.Now())
 	return err
 }
