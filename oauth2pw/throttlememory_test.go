@@ -287,7 +287,7 @@ func TestThrottleModel(t *testing.T) {
 				a.HasTag, a.Tag = true, uint32(random.IntN(6))
 			}
 			if random.IntN(100) == 0 {
-				throttle.forget(a)
+				throttle.forget(context.Background(), a)
 				model.forget(a)
 				continue
 			}
