@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -130,12 +129,12 @@ func TestConformanceBearer(t *testing.T) {
 func TestConformance72HTTPS(t *testing.T) {
 	proxy := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	for _, test := range []struct {
-		name   string
-		peer   string
-		tls    bool
-		header string // of Config
-		fields map[string]string
-		ok     bool
+		name    string
+		peer    string
+		tls     bool
+		header  string // Config.ProxyHeader
+		headers []string
+		ok      bool
 	}{
 		{name: "other machine", peer: "192.0.2.1:1"},
 		{name: "other machine by TLS", peer: "192.0.2.1:1", tls: true, ok: true},
@@ -145,31 +144,26 @@ func TestConformance72HTTPS(t *testing.T) {
 		{name: "no peer", peer: ""},
 		{name: "a Unix socket", peer: "@", ok: true}, // 141
 		{name: "a Unix socket with a path", peer: "/run/app.sock", ok: true},
-		{name: "http from a Unix socket", peer: "@", fields: map[string]string{"X-Forwarded-Proto": "http"}},
-		{name: "https from a stranger", peer: "192.0.2.1:1", fields: map[string]string{"X-Forwarded-Proto": "https"}},
-		{name: "https from the proxy", peer: "10.1.2.3:1", fields: map[string]string{"X-Forwarded-Proto": "HTTPS"}, ok: true},
+		{name: "http from a Unix socket", peer: "@", headers: []string{"X-Forwarded-Proto: http"}},
+		{name: "https from a stranger", peer: "192.0.2.1:1", headers: []string{"X-Forwarded-Proto: https"}},
+		{name: "https from the proxy", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Proto: HTTPS"}, ok: true},
 		{name: "nothing from the proxy", peer: "10.1.2.3:1"},
-		{name: "http from the proxy", peer: "10.1.2.3:1", fields: map[string]string{"X-Forwarded-Proto": "http"}},
-		{name: "http from a stranger by TLS", peer: "192.0.2.1:1", tls: true, fields: map[string]string{"X-Forwarded-Proto": "http"}},
-		{name: "http from loopback", peer: "127.0.0.1:1", fields: map[string]string{"X-Forwarded-Proto": "http"}},
-		{name: "http in a list", peer: "10.1.2.3:1", fields: map[string]string{"X-Forwarded-Proto": "https, http"}},
-		{name: "Forwarded http", peer: "127.0.0.1:1", fields: map[string]string{"Forwarded": `for=192.0.2.9;proto=http`}},
-		{name: "Forwarded http quoted", peer: "127.0.0.1:1", fields: map[string]string{"Forwarded": `for="[2001:db8::1]:4711" ; Proto="HTTP", for=x`}},
-		{name: "Forwarded http behind an open quote", peer: "127.0.0.1:1", fields: map[string]string{"Forwarded": `for=", for=192.0.2.9;proto=http`}},
-		{name: "Forwarded https, not the header", peer: "10.1.2.3:1", fields: map[string]string{"Forwarded": `proto=https`}},
-		{name: "Forwarded https", peer: "10.1.2.3:1", header: "forwarded", fields: map[string]string{"Forwarded": `for=192.0.2.9;proto=https`}, ok: true},
-		{name: "X-Forwarded-Proto beside Forwarded", peer: "10.1.2.3:1", header: "Forwarded", fields: map[string]string{"X-Forwarded-Proto": "https"}},
+		{name: "http from the proxy", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Proto: http"}},
+		{name: "http from a stranger by TLS", peer: "192.0.2.1:1", tls: true, headers: []string{"X-Forwarded-Proto: http"}},
+		{name: "http from loopback", peer: "127.0.0.1:1", headers: []string{"X-Forwarded-Proto: http"}},
+		{name: "http in a list", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Proto: https, http"}},
+		{name: "Forwarded http", peer: "127.0.0.1:1", headers: []string{`Forwarded: for=192.0.2.9;proto=http`}},
+		{name: "Forwarded http quoted", peer: "127.0.0.1:1", headers: []string{`Forwarded: for="[2001:db8::1]:4711" ; Proto="HTTP", for=x`}},
+		{name: "Forwarded http behind an open quote", peer: "127.0.0.1:1", headers: []string{`Forwarded: for=", for=192.0.2.9;proto=http`}},
+		{name: "Forwarded https, not the header", peer: "10.1.2.3:1", headers: []string{`Forwarded: proto=https`}},
+		{name: "Forwarded https", peer: "10.1.2.3:1", header: "forwarded", headers: []string{`Forwarded: for=192.0.2.9;proto=https`}, ok: true},
+		{name: "X-Forwarded-Proto beside Forwarded", peer: "10.1.2.3:1", header: "Forwarded", headers: []string{"X-Forwarded-Proto: https"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies, c.ProxyHeader = proxy, test.header })
-			r := httptest.NewRequest("POST", "/token", strings.NewReader(login))
-			r.RemoteAddr = test.peer
+			r := post(login, peer(test.peer), with(test.headers...))
 			if test.tls {
-				r.TLS = &tls.ConnectionState{}
-			}
-			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			for name, value := range test.fields {
-				r.Header.Set(name, value)
+				r.TLS = new(tls.ConnectionState)
 			}
 			got := a.serve(r)
 			if test.ok {
@@ -183,16 +177,12 @@ func TestConformance72HTTPS(t *testing.T) {
 
 	t.Run("InsecureAllowHTTP", func(t *testing.T) {
 		a := newApp(t, func(c *oauth2pw.Config) { c.InsecureAllowHTTP = true })
-		r := httptest.NewRequest("POST", "/token", strings.NewReader(login))
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		require.Equal(t, 200, a.serve(r).StatusCode)
+		require.Equal(t, 200, a.serve(post(login, peer("192.0.2.1:1"))).StatusCode)
 	})
 
 	t.Run("not at the resource", func(t *testing.T) {
 		a := newApp(t)
-		r := httptest.NewRequest("GET", "/me", nil)
-		r.Header.Set("Authorization", "Bearer "+a.token(""))
-		require.Equal(t, 200, a.serve(r).StatusCode)
+		require.Equal(t, 200, a.serve(get("/me", peer("192.0.2.1:1"), with(bearer(a.token(""))))).StatusCode)
 	})
 }
 
@@ -236,10 +226,9 @@ func TestClientAddress(t *testing.T) {
 			a.mux.Handle("/address", oauth2pw.OptionalBearer(a.auth)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				got = oauth2pw.ClientAddress(r.Context())
 			})))
-			r := httptest.NewRequest("GET", "/address", nil)
-			r.RemoteAddr = test.peer
+			r := get("/address", peer(test.peer))
 			r.Header[header] = test.fields
-			a.serve(r)
+			require.Equal(t, 200, a.serve(r).StatusCode)
 			require.Equal(t, test.want, got.String())
 		})
 	}
@@ -262,39 +251,36 @@ func TestNestedMiddleware(t *testing.T) {
 		p, _ := oauth2pw.PrincipalFrom(r.Context())
 		_, _ = w.Write([]byte(p.Subject + " " + strings.Join(oauth2pw.RequiredScopes(r.Context()), ",")))
 	}
-	call := func(h http.Handler, ctx context.Context) answer {
-		r := httptest.NewRequest("GET", "/", nil).WithContext(ctx)
-		r.Header.Set("Authorization", "Bearer x")
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		return read(t, w.Result())
+	call := func(t *testing.T, h http.Handler, options ...option) answer {
+		t.Helper()
+		return serve(t, h, get("/", append(options, with(bearer("x")))...))
 	}
 	alice := func() *fixed { return &fixed{principal: oauth2pw.Principal{Subject: "alice", Scope: "a b c"}} }
 
 	t.Run("the same verifier is asked once", func(t *testing.T) {
 		v := alice()
 		h := oauth2pw.RequireBearer(v, "a")(oauth2pw.RequireBearer(v, "b", "a")(oauth2pw.RequireBearer(v, "c")(http.HandlerFunc(subject))))
-		require.Equal(t, "alice a,b,c", call(h, t.Context()).body)
+		require.Equal(t, "alice a,b,c", call(t, h).body)
 		require.Equal(t, 1, v.calls)
 	})
 
 	t.Run("another verifier is asked too", func(t *testing.T) {
 		outer, inner := alice(), &fixed{principal: oauth2pw.Principal{Subject: "bob", Scope: "b"}}
 		h := oauth2pw.RequireBearer(outer, "a")(oauth2pw.RequireBearer(inner, "b")(http.HandlerFunc(subject)))
-		require.Equal(t, "bob a,b", call(h, t.Context()).body)
+		require.Equal(t, "bob a,b", call(t, h).body)
 		require.Equal(t, 1, inner.calls)
 
 		inner.err = oauth2pw.ErrInvalidToken
-		call(h, t.Context()).isError(t, 401, "invalid_token")
+		call(t, h).isError(t, 401, "invalid_token")
 	})
 
 	t.Run("WithPrincipal is not taken for verified", func(t *testing.T) {
 		v := &fixed{err: oauth2pw.ErrInvalidToken}
 		ctx := oauth2pw.WithPrincipal(t.Context(), oauth2pw.Principal{Subject: "mallory", Scope: "a"})
-		call(oauth2pw.RequireBearer(v, "a")(http.HandlerFunc(subject)), ctx).isError(t, 401, "invalid_token")
+		call(t, oauth2pw.RequireBearer(v, "a")(http.HandlerFunc(subject)), during(ctx)).isError(t, 401, "invalid_token")
 
 		v = alice()
-		require.Equal(t, "alice a", call(oauth2pw.RequireBearer(v, "a")(http.HandlerFunc(subject)), ctx).body)
+		require.Equal(t, "alice a", call(t, oauth2pw.RequireBearer(v, "a")(http.HandlerFunc(subject)), during(ctx)).body)
 		require.Equal(t, 1, v.calls)
 
 		// Nor between two layers of the same verifier.
@@ -305,7 +291,7 @@ func TestNestedMiddleware(t *testing.T) {
 			})
 		}
 		h := oauth2pw.RequireBearer(v, "a")(between(oauth2pw.RequireBearer(v, "b")(http.HandlerFunc(subject))))
-		require.Equal(t, "alice a,b", call(h, t.Context()).body)
+		require.Equal(t, "alice a,b", call(t, h).body)
 		require.Equal(t, 2, v.calls)
 	})
 
@@ -318,7 +304,7 @@ func TestNestedMiddleware(t *testing.T) {
 				next.ServeHTTP(w, r)
 			})
 		}
-		call(oauth2pw.RequireBearer(v)(between(oauth2pw.RequireBearer(v)(http.HandlerFunc(subject)))), t.Context()).isError(t, 401, "invalid_token")
+		call(t, oauth2pw.RequireBearer(v)(between(oauth2pw.RequireBearer(v)(http.HandlerFunc(subject))))).isError(t, 401, "invalid_token")
 	})
 
 	t.Run("66_a verifier sees b64tokens of up to 16 KiB only", func(t *testing.T) {
@@ -328,11 +314,7 @@ func TestNestedMiddleware(t *testing.T) {
 			"a b": 401, `a"`: 401, "=": 401, "a=b": 401, strings.Repeat("a", 16<<10+1): 401, strings.Repeat("a", 16<<10): 200,
 		} {
 			v.calls = 0
-			r := httptest.NewRequest("GET", "/", nil)
-			r.Header.Set("Authorization", "Bearer "+token)
-			w := httptest.NewRecorder()
-			h.ServeHTTP(w, r)
-			require.Equal(t, status, w.Code)
+			require.Equal(t, status, serve(t, h, get("/", with(bearer(token)))).StatusCode)
 			require.Equal(t, status == 200, v.calls == 1)
 		}
 	})
@@ -340,23 +322,19 @@ func TestNestedMiddleware(t *testing.T) {
 	t.Run("an anonymous outer layer does not open an inner one", func(t *testing.T) {
 		v := alice()
 		h := oauth2pw.OptionalBearer(v)(oauth2pw.RequireBearer(v)(http.HandlerFunc(subject)))
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-		read(t, w.Result()).isError(t, 401, "unauthorized")
+		serve(t, h, get("/")).isError(t, 401, "unauthorized")
 	})
 
 	t.Run("the test principal reaches a handler", func(t *testing.T) {
-		w := httptest.NewRecorder()
 		ctx := oauth2pw.WithPrincipal(t.Context(), oauth2pw.Principal{Subject: "tester"})
-		subject(w, httptest.NewRequest("GET", "/", nil).WithContext(ctx))
-		require.Equal(t, "tester ", w.Body.String())
+		require.Equal(t, "tester ", serve(t, http.HandlerFunc(subject), get("/", during(ctx))).body)
 	})
 
 	t.Run("an uncomparable verifier is asked every time", func(t *testing.T) {
 		calls := 0
 		v := uncomparable{func() { calls++ }}
 		h := oauth2pw.RequireBearer(v)(oauth2pw.RequireBearer(v)(http.HandlerFunc(subject)))
-		require.Equal(t, 200, call(h, t.Context()).StatusCode)
+		require.Equal(t, 200, call(t, h).StatusCode)
 		require.Equal(t, 2, calls)
 	})
 
@@ -382,13 +360,11 @@ func TestPasswordBearer(t *testing.T) {
 		return oauth2pw.Principal{Subject: "alice"}, nil
 	}
 	status := func(b oauth2pw.PasswordBearer, token string) int {
-		w := httptest.NewRecorder()
-		r := httptest.NewRequest("GET", "/", nil)
+		r := get("/")
 		if token != "" {
-			r.Header.Set("Authorization", "Bearer "+token)
+			r = get("/", with(bearer(token)))
 		}
-		b.Require(check)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
-		return w.Code
+		return serve(t, b.Require(check)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), r).StatusCode
 	}
 	// A zero PasswordBearer enforces.
 	require.Equal(t, 401, status(oauth2pw.PasswordBearer{}, ""))

@@ -82,7 +82,7 @@ func TestConformanceIntrospectionRequest(t *testing.T) {
 // which outcome, and why.
 func TestConformance129(t *testing.T) {
 	a := newSessionApp(t, func(c *oauth2pw.Config) { c.ThrottleLimit = 3 })
-	post := func(form string) answer { return a.from(home, form) }
+	send := func(form string) answer { return a.serve(post(form, from(home))) }
 	event := func(kind oauth2pw.EventKind, reason oauth2pw.EventReason, do func()) oauth2pw.Event {
 		t.Helper()
 		a.takeEvents()
@@ -99,7 +99,7 @@ func TestConformance129(t *testing.T) {
 		return last
 	}
 	var p pair
-	e := event(oauth2pw.EventLogin, "", func() { p = pairOf(post(right("johndoe") + "&client_id=webapp")) })
+	e := event(oauth2pw.EventLogin, "", func() { p = pairOf(send(right("johndoe") + "&client_id=webapp")) })
 	require.Equal(t, []string{"password", "u1", "webapp", sessionID(t, p.access)}, []string{e.Grant, e.UserID, e.ClientID, e.SessionID})
 
 	for form, want := range map[string]oauth2pw.Event{
@@ -117,7 +117,7 @@ func TestConformance129(t *testing.T) {
 		if want.Kind == "" {
 			want.Kind = oauth2pw.EventLoginFailed
 		}
-		e := event(want.Kind, want.Reason, func() { require.GreaterOrEqual(t, post(form).StatusCode, 400, form) })
+		e := event(want.Kind, want.Reason, func() { require.GreaterOrEqual(t, send(form).StatusCode, 400, form) })
 		require.Equal(t, want.UserID, e.UserID, form)
 		if want.Code != "" {
 			require.Equal(t, want.Code, e.Code)
@@ -126,19 +126,19 @@ func TestConformance129(t *testing.T) {
 		require.NotContains(t, fmt.Sprintf("%+v", e), "nobody")
 	}
 	for i := range 4 {
-		post(wrong("old", i))
+		send(wrong("old", i))
 	}
-	e = event(oauth2pw.EventThrottled, "password", func() { post(right("old")).isThrottled(t) })
+	e = event(oauth2pw.EventThrottled, "password", func() { send(right("old")).isThrottled(t) })
 	require.Equal(t, "u3", e.UserID)
 
-	bearer := func(target, token string) func() {
-		return func() { a.fromTo(target, home, "", "Authorization: Bearer "+token) }
+	use := func(target, token string) func() {
+		return func() { a.serve(post("", to(target), from(home), with(bearer(token)))) }
 	}
-	event(oauth2pw.EventTokenRefused, "malformed", bearer("/me", "a,b"))
-	event(oauth2pw.EventTokenRefused, "invalid", bearer("/me", "x"))
-	require.Equal(t, "insufficient_scope", event(oauth2pw.EventTokenRefused, "", bearer("/items", p.access)).Code)
+	event(oauth2pw.EventTokenRefused, "malformed", use("/me", "a,b"))
+	event(oauth2pw.EventTokenRefused, "invalid", use("/me", "x"))
+	require.Equal(t, "insufficient_scope", event(oauth2pw.EventTokenRefused, "", use("/items", p.access)).Code)
 
-	refresh := func() { post("grant_type=refresh_token&client_id=webapp&refresh_token=" + p.refresh) }
+	refresh := func() { send("grant_type=refresh_token&client_id=webapp&refresh_token=" + p.refresh) }
 	e = event(oauth2pw.EventRefresh, "", refresh)
 	require.Equal(t, []string{"refresh_token", "u1", "webapp", sessionID(t, p.access)}, []string{e.Grant, e.UserID, e.ClientID, e.SessionID})
 	event(oauth2pw.EventRefreshRepeat, "same_place", refresh)

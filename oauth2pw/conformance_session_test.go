@@ -595,11 +595,7 @@ func TestConformance56Parallel(t *testing.T) {
 		var wg sync.WaitGroup
 		for range callers {
 			wg.Go(func() {
-				w := httptest.NewRecorder()
-				r := formRequest("grant_type=refresh_token&refresh_token=" + token)
-				r.RemoteAddr = "127.0.0.1:1"
-				a.mux.ServeHTTP(w, r)
-				got := read(t, w.Result())
+				got := a.serve(post("grant_type=refresh_token&refresh_token=" + token))
 				mu.Lock()
 				defer mu.Unlock()
 				if got.StatusCode == 200 {
@@ -645,9 +641,7 @@ func TestConformanceRevocation(t *testing.T) {
 			got.isError(t, 405, "invalid_request")
 			require.Equal(t, "POST", got.Header.Get("Allow"))
 			a.do("POST", path, `{"token":"x"}`, "Content-Type: application/json").isError(t, 400, "invalid_request")
-			r := formRequest("token=x")
-			r.URL.Path, r.RemoteAddr = path, "192.0.2.1:1"
-			a.serve(r).isError(t, 400, "invalid_request") // plain HTTP
+			a.serve(post("token=x", to(path), peer("192.0.2.1:1"))).isError(t, 400, "invalid_request") // plain HTTP
 		}
 	})
 
@@ -747,9 +741,9 @@ func TestConformanceRevocation(t *testing.T) {
 	t.Run("83_no_session", func(t *testing.T) {
 		a := newApp(t)
 		token := a.token("")
-		a.do("POST", "/revoke", "token="+token, formType).isError(t, 400, "unsupported_token_type")
-		a.do("POST", "/revoke", "token="+token+"&client_id=webapp", formType).isError(t, 400, "invalid_grant")
-		require.Equal(t, 200, a.do("POST", "/revoke", "token=rt1."+strings.Repeat("B", 75), formType).StatusCode)
+		a.revoke("token="+token).isError(t, 400, "unsupported_token_type")
+		a.revoke("token="+token+"&client_id=webapp").isError(t, 400, "invalid_grant")
+		require.Equal(t, 200, a.revoke("token=rt1."+strings.Repeat("B", 75)).StatusCode)
 		require.Equal(t, 200, a.get("/status", token).StatusCode)
 	})
 }
@@ -791,10 +785,10 @@ func TestConformanceIntrospection(t *testing.T) {
 		require.NotContains(t, anonymous.json, "client_id")
 		plain := newApp(t) // without sessions
 		token := plain.token("")
-		got = plain.do("POST", "/introspect", "token="+token, formType, basic("backend", "backend-secret"))
+		got = plain.introspect(token)
 		require.Equal(t, true, got.json["active"])
 		require.NotContains(t, got.json, "sid")
-		got = plain.do("POST", "/introspect", "token="+p.refresh, formType, basic("backend", "backend-secret"))
+		got = plain.introspect(p.refresh)
 		require.Equal(t, `{"active":false}`, got.body)
 	})
 
@@ -866,9 +860,7 @@ func TestConformanceMetadata(t *testing.T) {
 		TokenEndpoint: issuer + "/token", RevocationEndpoint: issuer + "/revoke", IntrospectionEndpoint: issuer + "/introspect",
 	}
 	document := func(a *app, m oauth2pw.Metadata) answer {
-		w := httptest.NewRecorder()
-		a.auth.MetadataHandler(m).ServeHTTP(w, httptest.NewRequest("GET", "/.well-known/oauth-authorization-server", nil))
-		return read(t, w.Result())
+		return serve(a.T, a.auth.MetadataHandler(m), get("/.well-known/oauth-authorization-server"))
 	}
 
 	t.Run("93_96_97_document", func(t *testing.T) {
@@ -895,11 +887,10 @@ func TestConformanceMetadata(t *testing.T) {
 		require.NotContains(t, got.json, "introspection_endpoint_auth_methods_supported")
 		a := newApp(t)
 		for method, status := range map[string]int{"POST": 405, "DELETE": 405, "HEAD": 200} {
-			w := httptest.NewRecorder()
-			a.auth.MetadataHandler(urls).ServeHTTP(w, httptest.NewRequest(method, "/", nil))
-			require.Equal(t, status, w.Code)
+			got := serve(t, a.auth.MetadataHandler(urls), httptest.NewRequest(method, "/", nil))
+			require.Equal(t, status, got.StatusCode)
 			if status == 405 {
-				require.Equal(t, "GET, HEAD", w.Header().Get("Allow"))
+				require.Equal(t, "GET, HEAD", got.Header.Get("Allow"))
 			}
 		}
 	})

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
@@ -18,10 +17,6 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store"
 )
-
-func basic(id, secret string) string {
-	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
-}
 
 // TestConformance holds the numbered lines of the conformance list that concern
 // the token endpoint.
@@ -126,9 +121,8 @@ func TestConformance(t *testing.T) {
 		a := newApp(t)
 		a.post(login+"&x="+strings.Repeat("x", 64<<10)).isError(t, 413, "invalid_request")
 		// Chunked: no Content-Length tells.
-		r := httptest.NewRequest("POST", "https://api.example.com/token", struct{ *strings.Reader }{strings.NewReader(login + "&x=" + strings.Repeat("x", 1<<20))})
+		r := post(login + "&x=" + strings.Repeat("x", 1<<20))
 		r.ContentLength = -1
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		a.serve(r).isError(t, 413, "invalid_request")
 		require.Zero(t, a.hasher.take())
 	})
@@ -351,7 +345,7 @@ func TestConformanceClients(t *testing.T) {
 			})
 			for _, secret := range []string{"", "secret", string(digest)} {
 				a.post(login, basic("x", secret)).isError(t, 503, "temporarily_unavailable")
-				a.do("POST", "/introspect", "token=x", formType, basic("x", secret)).isError(t, 503, "temporarily_unavailable")
+				a.introspect("x", basic("x", secret)).isError(t, 503, "temporarily_unavailable")
 			}
 			a.post(login+"&client_id=x").isError(t, 503, "temporarily_unavailable")
 			require.ErrorContains(t, a.takeEvents()[0].Err, "SecretSHA256")
@@ -394,7 +388,7 @@ func TestConformance150(t *testing.T) {
 	require.Zero(t, a.hasher.take())
 	p := a.login("client_id=webapp")
 	a.refresh(p.refresh).isError(t, 400, "invalid_client")
-	_, err := a.auth.Login(formRequest(""), "u1", "")
+	_, err := a.auth.Login(post(""), "u1", "")
 	require.ErrorContains(t, err, "invalid_client")
 	a.lives(p, true, "client_id=webapp")
 	a.introspect("x", "Authorization: Bearer x").isError(t, 401, "invalid_client")
@@ -432,7 +426,7 @@ func TestConformance99(t *testing.T) {
 	old = a.changed(old, "secret", "new")
 	require.Equal(t, 200, a.revoke("token="+old.refresh).StatusCode)
 	a.lives(old, false)
-	tokens, err := a.auth.Login(formRequest(""), "u1", "")
+	tokens, err := a.auth.Login(post(""), "u1", "")
 	require.NoError(t, err)
 	require.Equal(t, "webapp", claims(string(tokens.AccessToken)).Client_id)
 

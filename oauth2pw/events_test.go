@@ -2,7 +2,6 @@ package oauth2pw_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -112,20 +111,19 @@ func TestEventReasons(t *testing.T) {
 			{"192.0.2.2", "script", oauth2pw.ReasonOtherAddressAndUserAgent},
 		} {
 			a := newSessionApp(t)
-			p := pairOf(a.from("192.0.2.1", login, "User-Agent: phone"))
+			p := pairOf(a.serve(post(login, from("192.0.2.1"), with("User-Agent: phone"))))
 			refresh := "grant_type=refresh_token&refresh_token=" + p.refresh
-			require.Equal(t, 200, a.from("192.0.2.1", refresh, "User-Agent: phone").StatusCode)
-			require.Equal(t, 200, a.from(place.address, refresh, "User-Agent: "+place.agent).StatusCode)
+			require.Equal(t, 200, a.serve(post(refresh, from("192.0.2.1"), with("User-Agent: phone"))).StatusCode)
+			require.Equal(t, 200, a.serve(post(refresh, from(place.address), with("User-Agent: "+place.agent))).StatusCode)
 			a.saw(oauth2pw.EventRefreshRepeat, place.want)
 			a.clock.Advance(time.Minute)
-			a.from(place.address, refresh, "User-Agent: "+place.agent).isError(t, 400, "invalid_grant")
+			a.serve(post(refresh, from(place.address), with("User-Agent: "+place.agent))).isError(t, 400, "invalid_grant")
 			a.saw(oauth2pw.EventRefreshReuse, place.want)
 		}
 	})
 	t.Run("a body that breaks off", func(t *testing.T) {
 		a := newSessionApp(t)
-		r := formRequest("")
-		r.TLS = new(tls.ConnectionState)
+		r := post("")
 		r.ContentLength, r.Body = -1, io.NopCloser(iotest.ErrReader(errors.New("broken off")))
 		a.serve(r).isError(t, 400, "invalid_request")
 		require.ErrorContains(t, a.saw(oauth2pw.EventRequestRefused, oauth2pw.ReasonUnreadableBody).Err, "broken off")
@@ -144,14 +142,14 @@ func TestEventReasons(t *testing.T) {
 			{"u1", "", "me items", "invalid_scope", oauth2pw.EventRequestRefused, ""},
 			{"u1", "", "admin", "invalid_scope", oauth2pw.EventScopeRefused, ""},
 		} {
-			_, err := a.auth.Login(formRequest(""), test.user, test.client, test.scope)
+			_, err := a.auth.Login(post(""), test.user, test.client, test.scope)
 			e := (*oauth2pw.Error)(nil)
 			require.ErrorAs(t, err, &e)
 			require.Equal(t, test.code, e.Code)
 			event := a.saw(test.kind, test.reason)
 			require.Equal(t, test.code, event.Code)
 			w := httptest.NewRecorder()
-			a.auth.WriteError(w, formRequest(""), err)
+			a.auth.WriteError(w, post(""), err)
 			require.Empty(t, a.takeEvents(), "it was told already")
 		}
 	})

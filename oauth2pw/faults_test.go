@@ -190,8 +190,7 @@ func TestConformance30Faults(t *testing.T) {
 	t.Run("the app's handler keeps its panic", func(t *testing.T) {
 		a := newApp(t)
 		h := a.auth.RequireBearer()(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
-		r := httptest.NewRequest("GET", "/", nil)
-		r.Header.Set("Authorization", "Bearer "+a.token(""))
+		r := get("/", with(bearer(a.token(""))))
 		require.PanicsWithValue(t, http.ErrAbortHandler, func() { h.ServeHTTP(httptest.NewRecorder(), r) })
 	})
 }
@@ -214,7 +213,7 @@ func TestParseFormBefore(t *testing.T) {
 		a.mux.ServeHTTP(w, r)
 	}))
 	defer parsed.Close()
-	direct := a.server
+	direct := a.url
 	for _, test := range []struct{ target, body, contentType string }{
 		{"/token", login, "application/x-www-form-urlencoded"},
 		{"/token", login + "&scope=me+items&foo=1&foo=2", "application/x-www-form-urlencoded"},
@@ -228,17 +227,16 @@ func TestParseFormBefore(t *testing.T) {
 		{"/token", login + "&x=" + strings.Repeat("x", 65<<10), "application/x-www-form-urlencoded"},
 		{"/token", login + strings.Repeat("&x=1", 300), "application/x-www-form-urlencoded"},
 	} {
-		a.server = direct
+		a.url = direct
 		want := a.do("POST", test.target, test.body, "Content-Type: "+test.contentType)
-		a.server = parsed
+		a.url = parsed.URL
 		got := a.do("POST", test.target, test.body, "Content-Type: "+test.contentType)
 		require.Equal(t, want.StatusCode, got.StatusCode, "%.99s", test.body)
 		require.Equal(t, want.code(), got.code())
 	}
-	a.server = direct
 
 	// Too large, and no Content-Length says so.
-	r := formRequest("")
+	r := post("")
 	r.ContentLength, r.PostForm = -1, url.Values{"x": {strings.Repeat("x", 65<<10)}}
 	_, err := oauth2pw.ParsePasswordRequestForm(r)
 	var e *oauth2pw.Error
@@ -381,7 +379,7 @@ func TestConformance112(t *testing.T) {
 	got.isError(t, 503, "temporarily_unavailable")
 	require.ErrorContains(t, a.takeEvents()[0].Err, "that of the client")
 	require.Equal(t, 200, a.post("grant_type=password&username=sly&password=secret").StatusCode)
-	_, err := a.auth.Login(httptest.NewRequest("POST", "/", nil), "webapp", "webapp")
+	_, err := a.auth.Login(post(""), "webapp", "webapp")
 	require.Error(t, err)
 	require.ErrorContains(t, a.takeEvents()[1].Err, "that of the client")
 }
@@ -504,7 +502,7 @@ func TestNothingLeaks(t *testing.T) {
 		require.GreaterOrEqual(t, got.StatusCode, 400)
 		bodies += got.body + fmt.Sprint(got.Header)
 	}
-	form, err := oauth2pw.ParsePasswordRequestForm(formRequest("username=x&password=" + canary + "&client_secret=" + canary))
+	form, err := oauth2pw.ParsePasswordRequestForm(post("username=x&password=" + canary + "&client_secret=" + canary))
 	require.NoError(t, err)
 	require.Equal(t, canary, string(form.Password))
 	require.Equal(t, canary, string(form.ClientSecret))
@@ -526,14 +524,8 @@ func TestNothingLeaks(t *testing.T) {
 	}
 }
 
-func formRequest(body string) *http.Request {
-	r := httptest.NewRequest("POST", "/token", strings.NewReader(body))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	return r
-}
-
 func TestParsePasswordRequestForm(t *testing.T) {
-	form, err := oauth2pw.ParsePasswordRequestForm(formRequest("username=a&password=b&scope=x+y&client_id=c"))
+	form, err := oauth2pw.ParsePasswordRequestForm(post("username=a&password=b&scope=x+y&client_id=c"))
 	require.NoError(t, err)
 	require.Equal(t, "a", form.Username)
 	require.Equal(t, []string{"x", "y"}, form.Scopes)
@@ -545,11 +537,11 @@ func TestParsePasswordRequestForm(t *testing.T) {
 		login + "&scope=%22":                   "invalid_scope",
 		login + "&password=x":                  "invalid_request",
 	} {
-		_, err := oauth2pw.ParsePasswordRequestFormStrict(formRequest(body))
+		_, err := oauth2pw.ParsePasswordRequestFormStrict(post(body))
 		var e *oauth2pw.Error
 		require.ErrorAs(t, err, &e, body)
 		require.Equal(t, code, e.Code, body)
 	}
-	_, err = oauth2pw.ParsePasswordRequestFormStrict(formRequest(login))
+	_, err = oauth2pw.ParsePasswordRequestFormStrict(post(login))
 	require.NoError(t, err)
 }

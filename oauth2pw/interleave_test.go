@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
@@ -199,11 +198,7 @@ func newWorld(t *testing.T, ahead time.Duration, s *scheduler) *world {
 
 // form sends a form to the token endpoint of a process.
 func (w *world) form(ctx context.Context, process int, form string) result {
-	r := formRequest(form).WithContext(ctx)
-	r.RemoteAddr = "127.0.0.1:1"
-	rec := httptest.NewRecorder()
-	w.processes[process].TokenHandler().ServeHTTP(rec, r)
-	got := read(w.t, rec.Result())
+	got := serve(w.t, w.processes[process].TokenHandler(), post(form, during(ctx)))
 	return result{got.StatusCode, pairOf(got)}
 }
 
@@ -214,18 +209,15 @@ func (w *world) refresh(ctx context.Context, process int, token string) result {
 // change changes the password. The middleware in front takes no turns.
 func (w *world) change(ctx context.Context, process int, token, old, new string) result {
 	auth := w.processes[process]
-	r := httptest.NewRequest("POST", "/", nil)
-	r.Header.Set("Authorization", "Bearer "+token)
-	rec := httptest.NewRecorder()
-	auth.RequireBearer()(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	handler := auth.RequireBearer()(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		tokens, err := auth.ChangePassword(r.WithContext(context.WithValue(r.Context(), requestKey{}, ctx.Value(requestKey{}))), old, new)
 		if err != nil {
 			oauth2pw.WriteError(rw, r, err)
 			return
 		}
 		tokens.Write(rw)
-	})).ServeHTTP(rec, r)
-	got := read(w.t, rec.Result())
+	}))
+	got := serve(w.t, handler, post("", with(bearer(token))))
 	return result{got.StatusCode, pairOf(got)}
 }
 

@@ -220,9 +220,7 @@ func TestRaces(t *testing.T) {
 		second := a.refreshed(a.refreshed(first.refresh).refresh)
 		ctx, hangUp := context.WithCancel(t.Context())
 		s.set(once("End", 1, hangUp), nil)
-		r := formRequest("grant_type=refresh_token&refresh_token=" + first.refresh).WithContext(ctx)
-		r.RemoteAddr = "127.0.0.1:1"
-		a.serve(r).isError(t, 400, "invalid_grant")
+		a.serve(post("grant_type=refresh_token&refresh_token="+first.refresh, during(ctx))).isError(t, 400, "invalid_grant")
 		require.Error(t, ctx.Err())
 		a.lives(second, false)
 	})
@@ -408,10 +406,7 @@ func TestRaces(t *testing.T) {
 		p, other := a.login(), a.login()
 		ctx, hangUp := context.WithCancel(t.Context())
 		s.set(nil, once("UpdatePasswordHash", 1, hangUp))
-		r := formRequest(changeForm("secret", "new")).WithContext(ctx)
-		r.URL.Path = "/password"
-		r.Header.Set("Authorization", "Bearer "+p.access)
-		got := a.serve(r)
+		got := a.serve(post(changeForm("secret", "new"), to("/password"), with(bearer(p.access)), during(ctx)))
 		require.Equal(t, 200, got.StatusCode, got.body)
 		a.lives(pairOf(got), true)
 		a.lives(other, false)

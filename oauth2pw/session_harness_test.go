@@ -158,16 +158,3 @@ func (a *sessionApp) tokenFor(userID string) string {
 	require.NoError(a, err)
 	return token
 }
-
-func (a *sessionApp) revoke(form string, headers ...string) answer {
-	a.Helper()
-	return a.do("POST", "/revoke", form, append([]string{formType}, headers...)...)
-}
-
-func (a *sessionApp) introspect(token string, headers ...string) answer {
-	a.Helper()
-	if headers == nil {
-		headers = []string{basic("backend", "backend-secret")}
-	}
-	return a.do("POST", "/introspect", "token="+url.QueryEscape(token), append([]string{formType}, headers...)...)
-}

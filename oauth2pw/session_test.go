@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -286,7 +285,7 @@ func TestChangePassword(t *testing.T) {
 			a.saw(oauth2pw.EventPasswordRefused, reason)
 		}
 		// Without the middleware, or with a principal that nobody has verified.
-		r := formRequest("")
+		r := post("")
 		_, err = a.auth.ChangePassword(r, "secret", "fine")
 		require.ErrorContains(t, err, "access_denied")
 		r = r.WithContext(oauth2pw.WithPrincipal(r.Context(), oauth2pw.Principal{Issuer: issuer, Subject: "u1", SessionID: sessionID(t, p.access), AuthTime: a.clock.Now()}))
@@ -336,7 +335,7 @@ func TestChangePassword(t *testing.T) {
 
 	t.Run("what it needs", func(t *testing.T) {
 		a := newSessionApp(t, func(c *oauth2pw.Config) { c.Users = struct{ oauth2pw.UserStore }{c.Users} })
-		_, err := a.auth.ChangePassword(formRequest(""), "secret", "x")
+		_, err := a.auth.ChangePassword(post(""), "secret", "x")
 		e := (*oauth2pw.Error)(nil)
 		require.ErrorAs(t, err, &e)
 		require.Equal(t, "server_error", e.Code)
@@ -358,9 +357,7 @@ func TestChangePassword(t *testing.T) {
 // TestLogin: tokens for a user whom the app has identified itself.
 func TestLogin(t *testing.T) {
 	a := newSessionApp(t)
-	r := httptest.NewRequest("POST", "/signup", nil)
-	r.RemoteAddr = "192.0.2.7:1"
-	r.Header.Set("User-Agent", "browser\x00\x1b[31m\xff "+strings.Repeat("é", 300))
+	r := post("", to("/signup"), from("192.0.2.7"), with("User-Agent: browser\x00\x1b[31m\xff "+strings.Repeat("é", 300)))
 	got, err := a.auth.Login(r, "u1", "", "items", "items")
 	require.NoError(t, err)
 	require.Equal(t, "items", got.Scope)
@@ -373,9 +370,7 @@ func TestLogin(t *testing.T) {
 	e := a.saw(oauth2pw.EventLogin, "")
 	require.Equal(t, "192.0.2.7", e.Address.String())
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v", got, *got, got), string(got.RefreshToken))
-	w := httptest.NewRecorder()
-	got.Write(w)
-	written := read(t, w.Result())
+	written := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { got.Write(w) }), r)
 	require.Equal(t, "no-store", written.Header.Get("Cache-Control"))
 	p := pairOf(written)
 	require.Equal(t, map[string]any{"access_token": p.access, "token_type": "bearer", "expires_in": 900.0, "refresh_token": p.refresh, "scope": "items"}, written.json)

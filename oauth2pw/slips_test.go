@@ -183,9 +183,9 @@ func TestSlips(t *testing.T) {
 		a.post(login).isError(t, 400, "invalid_grant")
 		a.saw(oauth2pw.EventLoginFailed, "unreadable_hash")
 		// A handler that was never wrapped: nobody is in its context.
-		_, ok := oauth2pw.PrincipalFrom(formRequest("").Context())
+		_, ok := oauth2pw.PrincipalFrom(post("").Context())
 		require.False(t, ok)
-		_, err := base.auth.ChangePassword(formRequest(""), "secret", "new")
+		_, err := base.auth.ChangePassword(post(""), "secret", "new")
 		require.ErrorContains(t, err, "access_denied")
 		// ParseForm of a framework in front, a token of another audience: told by the event.
 		other, err := tokens.New(tokens.Config{Keys: mustKeys(t), Issuer: issuer, Audience: "account", Now: base.clock.Now})
@@ -210,9 +210,9 @@ func TestForeignTokenWithoutIssuer(t *testing.T) {
 	token, _, err := other.Issue(t.Context(), oauth2pw.Principal{Subject: "u1", Scope: "me"})
 	require.NoError(t, err)
 	require.Equal(t, 200, a.get("/me", token).StatusCode)
-	got := a.do("POST", "/introspect", "token="+token, formType, basic("backend", "backend-secret"))
+	got := a.introspect(token)
 	require.Equal(t, `{"active":false}`, got.body)
-	require.Equal(t, 200, a.do("POST", "/revoke", "token="+token, formType).StatusCode)
+	require.Equal(t, 200, a.revoke("token="+token).StatusCode)
 	a.change(token, "secret", "new").isError(t, 403, "access_denied")
 }
 

@@ -1,7 +1,6 @@
 package oauth2pw_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +41,7 @@ func checked(got answer) bool { return got.StatusCode == 400 && got.code() == "i
 func TestAttackers(t *testing.T) {
 	const hours = 3
 	guess := func(a *app, address, name string, i int) bool {
-		return checked(a.from(address, wrong(name, i)))
+		return checked(a.serve(post(wrong(name, i), from(address))))
 	}
 	for _, test := range []attack{
 		{
@@ -62,7 +61,7 @@ func TestAttackers(t *testing.T) {
 			},
 			guess: func(a *app, i int) bool {
 				if i%5 == 0 {
-					require.Equal(a, 200, a.from(away, "grant_type=password&username=JohnDoe&password=mallory").StatusCode)
+					require.Equal(a, 200, a.serve(post("grant_type=password&username=JohnDoe&password=mallory", from(away))).StatusCode)
 				}
 				return guess(a, away, "johndoe", i)
 			},
@@ -75,7 +74,7 @@ func TestAttackers(t *testing.T) {
 			name: "at home, at other users, who are known there", tries: 1200, hour: 0,
 			setUp: func(a *app) {
 				for _, name := range a.addUsers("colleague", 150) {
-					require.Equal(a, 200, a.from(home, right(name)).StatusCode)
+					require.Equal(a, 200, a.serve(post(right(name), from(home))).StatusCode)
 				}
 			},
 			guess: func(a *app, i int) bool { guess(a, home, fmt.Sprint("colleague", i%150), i); return false },
@@ -94,21 +93,21 @@ func TestAttackers(t *testing.T) {
 		{
 			name: "through the owner's browser", tries: 600, hour: 0,
 			guess: func(a *app, i int) bool {
-				return checked(a.from(home, wrong("johndoe", i), "Sec-Fetch-Site: cross-site", "Origin: https://evil.example"))
+				return checked(a.serve(post(wrong("johndoe", i), from(home), with("Sec-Fetch-Site: cross-site", "Origin: https://evil.example"))))
 			},
 		},
 		{
 			name: "by another grant that names him", tries: 600, hour: 0,
 			guess: func(a *app, i int) bool {
-				a.from(home, fmt.Sprint("grant_type=otp&username=johndoe&otp=", i))
+				a.serve(post(fmt.Sprint("grant_type=otp&username=johndoe&otp=", i), from(home)))
 				return false
 			},
 		},
 		{
 			name: "with invented clients and bogus refresh tokens, at home", tries: 1200, hour: 0,
 			guess: func(a *app, i int) bool {
-				a.from(home, login+fmt.Sprintf("&client_id=c%d&client_secret=x", i))
-				a.from(home, "grant_type=refresh_token&refresh_token=x")
+				a.serve(post(login+fmt.Sprintf("&client_id=c%d&client_secret=x", i), from(home)))
+				a.serve(post("grant_type=refresh_token&refresh_token=x", from(home)))
 				return false
 			},
 		},
@@ -117,7 +116,7 @@ func TestAttackers(t *testing.T) {
 			a := grantApp(t, quiet)
 			homes := []string{home, "2001:db8:1:1::7"}
 			for _, address := range homes {
-				require.Equal(t, 200, a.from(address, right("johndoe")).StatusCode)
+				require.Equal(t, 200, a.serve(post(right("johndoe"), from(address))).StatusCode)
 			}
 			if test.setUp != nil {
 				test.setUp(a)
@@ -135,7 +134,7 @@ func TestAttackers(t *testing.T) {
 				most = max(most, len(times))
 				if i%(test.tries/60) == 0 {
 					for _, address := range homes {
-						require.Equal(t, 200, a.from(address, right("johndoe")).StatusCode, "the owner at home, minute %d", i/(test.tries/60))
+						require.Equal(t, 200, a.serve(post(right("johndoe"), from(address))).StatusCode, "the owner at home, minute %d", i/(test.tries/60))
 					}
 				}
 			}
@@ -147,7 +146,7 @@ func TestAttackers(t *testing.T) {
 	// The owner is not at home in these.
 	t.Run("the price: this name from this address", func(t *testing.T) {
 		a := newApp(t)
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 		through := 0
 		for i := range 240 {
 			a.clock.Advance(15 * time.Second)
@@ -157,21 +156,21 @@ func TestAttackers(t *testing.T) {
 		}
 		t.Logf("this name from this address: %d guesses in an hour", through)
 		require.LessOrEqual(t, through, 40)
-		a.from(home, right("johndoe")).isThrottled(t)
+		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 		a.clock.Advance(15 * time.Minute)
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 	})
 	t.Run("an insider at an address of 400 users", func(t *testing.T) {
 		a := newApp(t, quiet)
 		names := a.addUsers("colleague", 400)
 		for _, name := range names {
-			require.Equal(t, 200, a.from(home, right(name)).StatusCode)
+			require.Equal(t, 200, a.serve(post(right(name), from(home))).StatusCode)
 		}
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode) // the insider is one of them
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode) // the insider is one of them
 		through := 0
 		for i := range 400 * 15 {
 			if i%100 == 0 {
-				require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+				require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 			}
 			if guess(a, home, names[i%390], i) {
 				through++
@@ -181,9 +180,9 @@ func TestAttackers(t *testing.T) {
 		require.LessOrEqual(t, through, 1000+390)
 		require.GreaterOrEqual(t, through, 1000)
 		for _, name := range names[390:] { // at whom he has not guessed
-			require.Equal(t, 200, a.from(home, right(name)).StatusCode)
-			a.from(home, wrong(name, 1)).isError(t, 400, "invalid_grant")
-			a.from(home, right(name)).isThrottled(t) // the first try alone passes in such a crowd
+			require.Equal(t, 200, a.serve(post(right(name), from(home))).StatusCode)
+			a.serve(post(wrong(name, 1), from(home))).isError(t, 400, "invalid_grant")
+			a.serve(post(right(name), from(home))).isThrottled(t) // the first try alone passes in such a crowd
 		}
 	})
 }
@@ -193,30 +192,30 @@ func TestAttackers(t *testing.T) {
 func TestPhoneWithOldPassword(t *testing.T) {
 	for _, before := range []string{"secret", "older"} { // it was right lately, or never here
 		a := newApp(t)
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 		require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.PasswordHash = "new:changed" }))
 		for i := range 2 * 60 * 4 {
 			a.clock.Advance(30 * time.Second)
-			got := a.from(home, "grant_type=password&username=johndoe&password="+before)
+			got := a.serve(post("grant_type=password&username=johndoe&password="+before, from(home)))
 			got.isError(t, 400, "invalid_grant")
 			if i%10 == 5 {
-				require.Equal(t, 200, a.from(home, "grant_type=password&username=johndoe&password=changed").StatusCode, i)
+				require.Equal(t, 200, a.serve(post("grant_type=password&username=johndoe&password=changed", from(home))).StatusCode, i)
 			}
 		}
 	}
 	// Without the owner in between it is one guess in a window.
 	a := newApp(t)
-	require.Equal(t, 200, a.from(home, "grant_type=password&username=johndoe&password=secret").StatusCode)
+	require.Equal(t, 200, a.serve(post("grant_type=password&username=johndoe&password=secret", from(home))).StatusCode)
 	require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.PasswordHash = "new:changed" }))
 	a.clock.Advance(time.Hour)
 	for range 3 * 60 * 2 {
 		a.clock.Advance(30 * time.Second)
-		a.from(home, right("johndoe")).isError(t, 400, "invalid_grant")
+		a.serve(post(right("johndoe"), from(home))).isError(t, 400, "invalid_grant")
 	}
 	for i := range 9 {
-		a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+		a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 	}
-	a.from(home, wrong("johndoe", 99)).isThrottled(t)
+	a.serve(post(wrong("johndoe", 99), from(home))).isThrottled(t)
 }
 
 // foldingUsers takes names in any case, with spaces at the end, as a column with the
@@ -265,7 +264,7 @@ func TestConformance144(t *testing.T) {
 			}
 		})
 		for i, name := range spellings("johndoe") {
-			got := a.from(home, wrong(name, i))
+			got := a.serve(post(wrong(name, i), from(home)))
 			if i < 10 {
 				got.isError(t, 400, "invalid_grant")
 			} else {
@@ -284,7 +283,7 @@ func TestConformance144(t *testing.T) {
 			require.Zero(t, told)
 
 			for i, name := range spellings("nobody") { // who is told apart from a user by nothing
-				got := a.from(home, wrong(name, i))
+				got := a.serve(post(wrong(name, i), from(home)))
 				if i < 10 {
 					got.isError(t, 400, "invalid_grant")
 				} else {
@@ -294,7 +293,7 @@ func TestConformance144(t *testing.T) {
 		} else {
 			require.Equal(t, 1, told, "once an hour")
 			a.clock.Advance(time.Hour)
-			a.from(home, wrong("JOHNDOE", 0))
+			a.serve(post(wrong("JOHNDOE", 0), from(home)))
 			require.Equal(t, oauth2pw.EventNameFolding, a.takeEvents()[0].Kind)
 		}
 	}
@@ -303,22 +302,22 @@ func TestConformance144(t *testing.T) {
 		a := newApp(t)
 		require.NoError(t, a.users.Add(oauth2pw.User{ID: "m", Username: "JohnDoe", PasswordHash: "new:mallory"}))
 		for i := range 9 {
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 		}
 		for range 3 {
-			require.Equal(t, 200, a.from(home, "grant_type=password&username=JohnDoe&password=mallory").StatusCode)
+			require.Equal(t, 200, a.serve(post("grant_type=password&username=JohnDoe&password=mallory", from(home))).StatusCode)
 		}
-		a.from(home, wrong("johndoe", 9)).isError(t, 400, "invalid_grant")
-		a.from(home, right("johndoe")).isThrottled(t)
-		require.Equal(t, 200, a.from(home, "grant_type=password&username=JohnDoe&password=mallory").StatusCode)
+		a.serve(post(wrong("johndoe", 9), from(home))).isError(t, 400, "invalid_grant")
+		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
+		require.Equal(t, 200, a.serve(post("grant_type=password&username=JohnDoe&password=mallory", from(home))).StatusCode)
 	})
 	t.Run("an ID and a name are two accounts", func(t *testing.T) {
 		a := newApp(t)
 		for i := range 10 {
-			a.from(home, wrong("u1", i)).isError(t, 400, "invalid_grant") // nobody's name, and johndoe's ID
+			a.serve(post(wrong("u1", i), from(home))).isError(t, 400, "invalid_grant") // nobody's name, and johndoe's ID
 		}
-		a.from(home, wrong("u1", 10)).isThrottled(t)
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		a.serve(post(wrong("u1", 10), from(home))).isThrottled(t)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 	})
 	t.Run("Authenticate", func(t *testing.T) {
 		a := newApp(t, func(c *oauth2pw.Config) {
@@ -330,13 +329,13 @@ func TestConformance144(t *testing.T) {
 				return &oauth2pw.User{ID: "u1", Username: name}, nil
 			}
 		})
-		require.Equal(t, 200, a.from(home, right("JohnDoe++")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("JohnDoe++"), from(home))).StatusCode)
 		a.attackAccount("JOHNDOE")
-		require.Equal(t, 200, a.from(home, right("johnDOE")).StatusCode, "the address is known to the account")
+		require.Equal(t, 200, a.serve(post(right("johnDOE"), from(home))).StatusCode, "the address is known to the account")
 		for i, name := range spellings("johndoe")[:10] {
-			a.from(home, wrong(name, i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong(name, i), from(home))).isError(t, 400, "invalid_grant")
 		}
-		a.from(home, right("johndoe")).isThrottled(t)
+		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 	})
 	t.Run("a FoldName that folds less than the store", func(t *testing.T) {
 		for username, want := range map[string]bool{"JOHNDOE": false, "john doe": true} {
@@ -344,15 +343,15 @@ func TestConformance144(t *testing.T) {
 				c.Users = oneUserOf{oauth2pw.User{ID: "u1", Username: username, PasswordHash: "new:secret"}}
 				c.FoldName = strings.ToLower
 			})
-			require.Equal(t, 200, a.from(home, right("JohnDoe")).StatusCode)
+			require.Equal(t, 200, a.serve(post(right("JohnDoe"), from(home))).StatusCode)
 			require.Equal(t, want, a.takeEvents()[0].Kind == oauth2pw.EventNameFolding, username)
 		}
 	})
 	t.Run("FoldName that panics, or leaves nothing", func(t *testing.T) {
 		a := newApp(t, func(c *oauth2pw.Config) { c.FoldName = func(string) string { panic("secret") } })
-		a.from(home, right("johndoe")).isError(t, 500, "server_error")
+		a.serve(post(right("johndoe"), from(home))).isError(t, 500, "server_error")
 		a = newApp(t, func(c *oauth2pw.Config) { c.FoldName = func(string) string { return "" } })
-		a.from(home, right("johndoe")).isError(t, 400, "invalid_grant")
+		a.serve(post(right("johndoe"), from(home))).isError(t, 400, "invalid_grant")
 		require.Equal(t, 1, a.hasher.take())
 	})
 }
@@ -388,7 +387,7 @@ func TestConformance145(t *testing.T) {
 		{[]string{"Sec-Fetch-Site: same-origin, cross-site"}, 403},
 	} {
 		for target, form := range map[string]string{"/token": right("johndoe"), "/revoke": "token=x", "/introspect": "token=x&client_id=backend&client_secret=backend-secret"} {
-			got := a.fromTo(target, home, form, test.headers...)
+			got := a.serve(post(form, to(target), from(home), with(test.headers...)))
 			if test.status == 200 {
 				require.Equal(t, 200, got.StatusCode, "%s %v %s", target, test.headers, got.body)
 				continue
@@ -398,11 +397,11 @@ func TestConformance145(t *testing.T) {
 		}
 	}
 	for i := range 100 { // and it counts for nothing, neither for the client
-		a.from(home, wrong("johndoe", i)+fmt.Sprint("&client_id=backend&client_secret=", i), "Sec-Fetch-Site: cross-site").isError(t, 403, "access_denied")
+		a.serve(post(wrong("johndoe", i)+fmt.Sprint("&client_id=backend&client_secret=", i), from(home), with("Sec-Fetch-Site: cross-site"))).isError(t, 403, "access_denied")
 	}
-	require.Equal(t, 200, a.from(home, right("johndoe")+"&client_id=backend&client_secret=backend-secret").StatusCode)
+	require.Equal(t, 200, a.serve(post(right("johndoe")+"&client_id=backend&client_secret=backend-secret", from(home))).StatusCode)
 	a.takeEvents()
-	a.from(home, right("johndoe"), "Sec-Fetch-Site: cross-site")
+	a.serve(post(right("johndoe"), from(home), with("Sec-Fetch-Site: cross-site")))
 	e := a.takeEvents()[0]
 	require.Equal(t, oauth2pw.EventRequestRefused, e.Kind)
 	require.Equal(t, oauth2pw.ReasonCrossSite, e.Reason)
@@ -421,91 +420,93 @@ func (a *app) config() oauth2pw.Config {
 	return oauth2pw.Config{Users: a.users, Hasher: a.hasher, Issuer: a.ring, DefaultScopes: []string{"me"}}
 }
 
+// unixApp is an app whose requests come over a Unix socket.
+type unixApp struct {
+	*app
+	socket string
+}
+
+func newUnixApp(t *testing.T, edit func(*oauth2pw.Config)) *unixApp {
+	t.Helper()
+	a := &unixApp{newApp(t, edit), filepath.Join(t.TempDir(), "s")}
+	listener, err := net.Listen("unix", a.socket)
+	require.NoError(t, err)
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(a.watched), ReadHeaderTimeout: time.Minute}}
+	server.Start()
+	t.Cleanup(server.Close)
+	a.url, a.client = "http://app", unixClient(a.socket, nil)
+	return a
+}
+
+// unixClient sends to a Unix socket. Its own end has a name, or, with nil, none.
+func unixClient(server string, own *net.UnixAddr) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return net.DialUnix("unix", own, &net.UnixAddr{Name: server, Net: "unix"})
+		},
+	}}
+}
+
 // TestUnixSocket: over a real socket callers without an address share no counter, and what
 // such a proxy says is believed where that is configured.
 //
 // Conformance 140, 141.
 func TestUnixSocket(t *testing.T) {
-	start := func(t *testing.T, edit func(*oauth2pw.Config)) (a *app, post func(form string, headers ...string) answer) {
-		a = newApp(t, edit)
-		path := filepath.Join(t.TempDir(), "s")
-		listener, err := net.Listen("unix", path)
-		require.NoError(t, err)
-		server := &http.Server{Handler: http.HandlerFunc(a.watched), ReadHeaderTimeout: time.Minute}
-		go server.Serve(listener) //nolint:errcheck // it ends with the test
-		t.Cleanup(func() { server.Close() })
-		client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		}}}
-		return a, func(form string, headers ...string) answer {
-			r, err := http.NewRequest("POST", "http://app/token", strings.NewReader(form))
-			require.NoError(t, err)
-			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			for _, h := range headers {
-				name, value, _ := strings.Cut(h, ": ")
-				r.Header.Add(name, value)
-			}
-			resp, err := client.Do(r)
-			require.NoError(t, err)
-			return read(t, resp)
-		}
-	}
 	t.Run("local peers without an address", func(t *testing.T) {
-		a, post := start(t, func(*oauth2pw.Config) {})
+		a := newUnixApp(t, func(*oauth2pw.Config) {})
 		names := a.addUsers("x", 11)
 		for _, name := range names[:10] {
 			for i := range 10 {
-				post(wrong(name, i)).isError(t, 400, "invalid_grant")
+				a.post(wrong(name, i)).isError(t, 400, "invalid_grant")
 			}
 		}
 		for i := range 150 {
-			post(fmt.Sprintf("grant_type=password&username=invented%d&password=x", i)).isError(t, 400, "invalid_grant")
-			post(login+fmt.Sprint("&client_id=backend&client_secret=", i)).isError(t, 400, "invalid_client")
+			a.post(fmt.Sprintf("grant_type=password&username=invented%d&password=x", i)).isError(t, 400, "invalid_grant")
+			a.post(login+fmt.Sprint("&client_id=backend&client_secret=", i)).isError(t, 400, "invalid_client")
 		}
-		require.Equal(t, 200, post(right(names[10])).StatusCode)
-		require.Equal(t, 200, post(login+"&client_id=backend&client_secret=backend-secret").StatusCode)
+		require.Equal(t, 200, a.post(right(names[10])).StatusCode)
+		require.Equal(t, 200, a.post(login+"&client_id=backend&client_secret=backend-secret").StatusCode)
 		for i := range 20 { // the account's own limit holds
-			post(wrong(names[0], 10+i)).isError(t, 400, "invalid_grant")
+			a.post(wrong(names[0], 10+i)).isError(t, 400, "invalid_grant")
 		}
-		post(right(names[0])).isThrottled(t)
+		a.post(right(names[0])).isThrottled(t)
 		for range 3 { // which a success does not clear, and the same wrong secret counts once
-			post(wrong("johndoe", 0)).isError(t, 400, "invalid_grant")
+			a.post(wrong("johndoe", 0)).isError(t, 400, "invalid_grant")
 		}
 		for range 50 {
-			require.Equal(t, 200, post(right("johndoe")).StatusCode)
+			require.Equal(t, 200, a.post(right("johndoe")).StatusCode)
 		}
 		for i := range 28 {
-			post(wrong("johndoe", 1+i)).isError(t, 400, "invalid_grant")
+			a.post(wrong("johndoe", 1+i)).isError(t, 400, "invalid_grant")
 		}
-		require.Equal(t, 200, post(right("johndoe")).StatusCode)
-		post(wrong("johndoe", 100)).isError(t, 400, "invalid_grant")
-		post(right("johndoe")).isThrottled(t)
+		require.Equal(t, 200, a.post(right("johndoe")).StatusCode)
+		a.post(wrong("johndoe", 100)).isError(t, 400, "invalid_grant")
+		a.post(right("johndoe")).isThrottled(t)
 	})
 	t.Run("not trusted", func(t *testing.T) {
-		a, post := start(t, func(*oauth2pw.Config) {})
-		require.Equal(t, 200, post(right("johndoe"), "X-Forwarded-For: "+home, "X-Forwarded-Proto: https").StatusCode)
+		a := newUnixApp(t, func(*oauth2pw.Config) {})
+		require.Equal(t, 200, a.post(right("johndoe"), "X-Forwarded-For: "+home, "X-Forwarded-Proto: https").StatusCode)
 		e := a.takeEvents()[0]
 		require.Equal(t, oauth2pw.EventUnknownProxy, e.Kind)
 		require.ErrorContains(t, e.Err, "Config.TrustUnixSocket")
 		require.False(t, e.Address.IsValid())
 		a.attackAccount("johndoe")
-		post(right("johndoe"), "X-Forwarded-For: "+home).isThrottled(t) // the header makes nothing known
-		a.from(home, right("johndoe")).isThrottled(t)
-		post(right("x"), "X-Forwarded-Proto: http").isError(t, 400, "invalid_request")
+		a.post(right("johndoe"), "X-Forwarded-For: "+home).isThrottled(t) // the header makes nothing known
+		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
+		a.post(right("x"), "X-Forwarded-Proto: http").isError(t, 400, "invalid_request")
 	})
 	t.Run("trusted", func(t *testing.T) {
-		a, post := start(t, func(c *oauth2pw.Config) { c.TrustUnixSocket = true })
-		require.Equal(t, 200, post(right("johndoe"), "X-Forwarded-For: "+home).StatusCode)
+		a := newUnixApp(t, func(c *oauth2pw.Config) { c.TrustUnixSocket = true })
+		require.Equal(t, 200, a.post(right("johndoe"), "X-Forwarded-For: "+home).StatusCode)
 		a.attackAccount("johndoe")
-		require.Equal(t, 200, post(right("johndoe"), "X-Forwarded-For: "+home).StatusCode, "the owner's address is known")
-		post(right("johndoe"), "X-Forwarded-For: 203.0.113.99").isThrottled(t)
-		post(right("johndoe"), "X-Forwarded-For: "+home, "X-Forwarded-Proto: http").isError(t, 400, "invalid_request")
+		require.Equal(t, 200, a.post(right("johndoe"), "X-Forwarded-For: "+home).StatusCode, "the owner's address is known")
+		a.post(right("johndoe"), "X-Forwarded-For: 203.0.113.99").isThrottled(t)
+		a.post(right("johndoe"), "X-Forwarded-For: "+home, "X-Forwarded-Proto: http").isError(t, 400, "invalid_request")
 	})
 	t.Run("without an http.Server", func(t *testing.T) {
 		a := newApp(t, func(c *oauth2pw.Config) { c.TrustUnixSocket = true })
-		r := formRequest(right("johndoe"))
-		r.RemoteAddr = "@"
-		r.Header.Set("X-Forwarded-For", home)
+		r := post(right("johndoe"), peer("@"), with("X-Forwarded-For: "+home))
 		require.Equal(t, 200, a.serve(r).StatusCode)
 		require.Equal(t, home, oauth2pw.ClientAddress(oauth2pw.ContextOf(a.auth, r)).String())
 		// What an app's own middleware has put there is an address.
@@ -518,36 +519,18 @@ func TestUnixSocket(t *testing.T) {
 // TestUnixPeerNames: the other end of a Unix socket chooses its own name, and no name is an
 // address: neither a proxy's, nor the owner's home.
 func TestUnixPeerNames(t *testing.T) {
-	t.Chdir(t.TempDir())
-	a := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
-	listener, err := net.Listen("unix", "server")
-	require.NoError(t, err)
-	server := &http.Server{Handler: http.HandlerFunc(a.watched), ReadHeaderTimeout: time.Minute}
-	go server.Serve(listener) //nolint:errcheck // it ends with the test
-	defer server.Close()
-	post := func(name, form string, headers ...string) answer {
-		conn, err := net.DialUnix("unix", &net.UnixAddr{Name: name, Net: "unix"}, &net.UnixAddr{Name: "server", Net: "unix"})
-		require.NoError(t, err)
-		defer conn.Close()
-		r, err := http.NewRequest("POST", "http://app/token", strings.NewReader(form))
-		require.NoError(t, err)
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		for _, h := range headers {
-			name, value, _ := strings.Cut(h, ": ")
-			r.Header.Add(name, value)
-		}
-		require.NoError(t, r.Write(conn))
-		resp, err := http.ReadResponse(bufio.NewReader(conn), r)
-		require.NoError(t, err)
-		return read(t, resp)
-	}
-	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+	t.Chdir(t.TempDir()) // the names are relative paths
+	a := newUnixApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
+	named := func(name string) *http.Client { return unixClient(a.socket, &net.UnixAddr{Name: name, Net: "unix"}) }
+	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 	for i := range 10 {
-		post(fmt.Sprintf("%s:%d", home, i+1), wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+		a.client = named(fmt.Sprintf("%s:%d", home, i+1))
+		a.post(wrong("johndoe", i)).isError(t, 400, "invalid_grant")
 	}
-	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 	a.takeEvents()
-	post("10.1.2.3:4", wrong("old", 1), "X-Forwarded-For: 198.51.100.9")
+	a.client = named("10.1.2.3:4")
+	a.post(wrong("old", 1), "X-Forwarded-For: 198.51.100.9").isError(t, 400, "invalid_grant")
 	for _, e := range a.takeEvents() {
 		require.False(t, e.Address.IsValid(), "%+v", e)
 	}
@@ -556,14 +539,14 @@ func TestUnixPeerNames(t *testing.T) {
 // TestTwiceTheLimit: a forwarding header from a known address is no second set of limits.
 func TestTwiceTheLimit(t *testing.T) {
 	a := newApp(t)
-	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 	n := 0
 	for i := range 60 {
 		var headers []string
 		if i%2 == 1 {
 			headers = []string{"X-Forwarded-For: x"}
 		}
-		if checked(a.from(home, wrong("johndoe", i), headers...)) {
+		if checked(a.serve(post(wrong("johndoe", i), from(home), with(headers...)))) {
 			n++
 		}
 	}
@@ -590,13 +573,13 @@ func TestGuessesOfAGrant(t *testing.T) {
 		}
 	})
 	for i := range 10 {
-		a.from(away, wrong("old", i)).isError(t, 400, "invalid_grant") // blocks u3 there
+		a.serve(post(wrong("old", i), from(away))).isError(t, 400, "invalid_grant") // blocks u3 there
 	}
 	for i := range 300 {
-		a.from(away, fmt.Sprint("grant_type=otp&otp=", i)).isThrottled(t)
+		a.serve(post(fmt.Sprint("grant_type=otp&otp=", i), from(away))).isThrottled(t)
 	}
 	require.Equal(t, 10, looked)
-	a.from(home, "grant_type=otp&otp=1").isError(t, 400, "invalid_grant")
+	a.serve(post("grant_type=otp&otp=1", from(home))).isError(t, 400, "invalid_grant")
 	require.Equal(t, 11, looked, "another address")
 }
 
@@ -623,25 +606,25 @@ func TestTrustedProxiesConfig(t *testing.T) {
 func TestThrottleClock(t *testing.T) {
 	for _, jump := range []time.Duration{-100 * 24 * time.Hour, -time.Hour, -time.Minute, time.Hour, 100 * 24 * time.Hour, 200 * 365 * 24 * time.Hour} {
 		a := newApp(t)
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 		for i := range 10 {
-			a.from(away, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(away))).isError(t, 400, "invalid_grant")
 		}
-		a.from(away, right("johndoe")).isThrottled(t)
+		a.serve(post(right("johndoe"), from(away))).isThrottled(t)
 		a.clock.Advance(jump)
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode, jump)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode, jump)
 		if jump < 0 {
-			wait := a.from(away, right("johndoe")).isThrottled(t)
+			wait := a.serve(post(right("johndoe"), from(away))).isThrottled(t)
 			require.LessOrEqual(t, wait, 15*time.Minute)
 			a.clock.Advance(15*time.Minute - 1)
-			a.from(away, right("johndoe")).isThrottled(t)
+			a.serve(post(right("johndoe"), from(away))).isThrottled(t)
 			a.clock.Advance(1)
 		}
-		require.Equal(t, 200, a.from(away, right("johndoe")).StatusCode, jump)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(away))).StatusCode, jump)
 		for i := range 10 {
-			a.from("198.51.100.4", wrong("johndoe", 10+i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", 10+i), from("198.51.100.4"))).isError(t, 400, "invalid_grant")
 		}
-		a.from("198.51.100.4", right("johndoe")).isThrottled(t)
+		a.serve(post(right("johndoe"), from("198.51.100.4"))).isThrottled(t)
 	}
 }
 
@@ -652,7 +635,7 @@ func TestClockBehindAChange(t *testing.T) {
 	_, err := a.users.UpdatePasswordHash(t.Context(), "u1", "new:secret", "new:changed", a.clock.Now().Add(3*time.Minute))
 	require.NoError(t, err)
 	for range 20 {
-		got := a.from(home, "grant_type=password&username=johndoe&password=changed")
+		got := a.serve(post("grant_type=password&username=johndoe&password=changed", from(home)))
 		require.Equal(t, 200, got.StatusCode, got.body)
 		n := a.sessionOf(pairOf(got))
 		require.False(t, n.AuthenticatedAt.After(n.RefreshedAt), "which says that the last step was a change")
@@ -661,8 +644,8 @@ func TestClockBehindAChange(t *testing.T) {
 	for _, e := range a.takeEvents() {
 		require.NotEqual(t, oauth2pw.EventSessionEnded, e.Kind, "at the first try")
 	}
-	a.from(home, right("johndoe")).isError(t, 400, "invalid_grant")
-	tokens, err := a.auth.Login(formRequest(""), "u1", "")
+	a.serve(post(right("johndoe"), from(home))).isError(t, 400, "invalid_grant")
+	tokens, err := a.auth.Login(post(""), "u1", "")
 	require.NoError(t, err)
 	_, err = a.auth.Verify(t.Context(), string(tokens.AccessToken))
 	require.NoError(t, err)
@@ -680,9 +663,9 @@ func TestClockBehindAChange(t *testing.T) {
 		}
 	})
 	for range 30 {
-		b.from(home, "grant_type=x").isError(t, 400, "invalid_grant")
+		b.serve(post("grant_type=x", from(home))).isError(t, 400, "invalid_grant")
 	}
-	require.Equal(t, 200, b.from(home, right("johndoe")).StatusCode)
+	require.Equal(t, 200, b.serve(post(right("johndoe"), from(home))).StatusCode)
 }
 
 // TestGuessingRun: 100,000 guesses from 1,000 addresses at 1,000 accounts in three
@@ -692,7 +675,7 @@ func TestGuessingRun(t *testing.T) {
 	const accounts, addresses, guesses = 1000, 1000, 100_000
 	a := newApp(t, quiet)
 	for i, name := range a.addUsers("owner", accounts) {
-		require.Equal(t, 200, a.from(fmt.Sprintf("192.0.%d.%d", i/250, i%250), right(name)).StatusCode)
+		require.Equal(t, 200, a.serve(post(right(name), from(fmt.Sprintf("192.0.%d.%d", i/250, i%250)))).StatusCode)
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	through := make(map[string][]time.Time)
@@ -705,7 +688,7 @@ func TestGuessingRun(t *testing.T) {
 		}
 		name := fmt.Sprint("owner", n)
 		address := random.IntN(addresses)
-		if checked(a.from(fmt.Sprintf("203.0.%d.%d", address/250, address%250), fmt.Sprintf("grant_type=password&username=%s&password=%d", name, i))) {
+		if checked(a.serve(post(fmt.Sprintf("grant_type=password&username=%s&password=%d", name, i), from(fmt.Sprintf("203.0.%d.%d", address/250, address%250))))) {
 			now := a.clock.Now()
 			times := append(through[name], now)
 			for now.Sub(times[0]) >= time.Hour {
@@ -718,7 +701,7 @@ func TestGuessingRun(t *testing.T) {
 	}
 	require.LessOrEqual(t, most, 30)
 	for i := range accounts {
-		require.Equal(t, 200, a.from(fmt.Sprintf("192.0.%d.%d", i/250, i%250), right(fmt.Sprint("owner", i))).StatusCode)
+		require.Equal(t, 200, a.serve(post(right(fmt.Sprint("owner", i)), from(fmt.Sprintf("192.0.%d.%d", i/250, i%250)))).StatusCode)
 	}
 	t.Logf("%d of %d guesses got through, at most %d at one account in an hour", all, guesses, most)
 }
@@ -742,12 +725,7 @@ func TestConnectionReset(t *testing.T) {
 	for range 10 {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		r := httptest.NewRequest("POST", "/token", strings.NewReader("grant_type=x")).WithContext(ctx)
-		r.RemoteAddr = "127.0.0.1:1"
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		a.serve(r)
+		a.serve(post("grant_type=x", during(ctx))).isError(t, 503, "temporarily_unavailable")
 	}
-	r := formRequest("grant_type=x")
-	r.RemoteAddr = "127.0.0.1:1"
-	a.serve(r).isThrottled(t)
+	a.serve(post("grant_type=x")).isThrottled(t)
 }

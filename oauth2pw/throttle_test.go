@@ -2,10 +2,8 @@ package oauth2pw_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -20,24 +18,6 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store"
 )
-
-// from sends a token request over TLS from an address.
-func (a *app) from(address, form string, headers ...string) answer {
-	a.Helper()
-	return a.fromTo("/token", address, form, headers...)
-}
-
-func (a *app) fromTo(target, address, form string, headers ...string) answer {
-	a.Helper()
-	r := httptest.NewRequest("POST", target, strings.NewReader(form))
-	r.TLS = new(tls.ConnectionState)
-	r.RemoteAddr = netip.AddrPortFrom(netip.MustParseAddr(address), 40000).String()
-	for _, h := range append([]string{formType}, headers...) {
-		name, value, _ := strings.Cut(h, ": ")
-		r.Header.Add(name, value)
-	}
-	return a.serve(r)
-}
 
 func wrong(name string, i int) string {
 	return fmt.Sprintf("grant_type=password&username=%s&password=wrong%d", name, i)
@@ -64,12 +44,12 @@ func TestConformanceThrottle(t *testing.T) {
 	t.Run("123_too many failures, right and wrong told apart by nothing", func(t *testing.T) {
 		a := newApp(t)
 		for i := range 10 {
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 			a.clock.Advance(time.Second)
 		}
 		a.hasher.take()
 		a.takeEvents()
-		got, gotWrong := a.from(home, right("johndoe")), a.from(home, wrong("johndoe", 11))
+		got, gotWrong := a.serve(post(right("johndoe"), from(home))), a.serve(post(wrong("johndoe", 11), from(home)))
 		require.Equal(t, 15*time.Minute-10*time.Second, got.isThrottled(t))
 		require.Equal(t, got.body, gotWrong.body)
 		require.Equal(t, got.Header, gotWrong.Header)
@@ -80,140 +60,140 @@ func TestConformanceThrottle(t *testing.T) {
 			require.Equal(t, netip.MustParseAddr(home), e.Address)
 			require.Equal(t, "u1", e.UserID)
 		}
-		require.Equal(t, 200, a.from(away, right("johndoe")).StatusCode, "another address")
-		require.Equal(t, 400, a.from(home, wrong("alice", 0)).StatusCode, "another account")
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(away))).StatusCode, "another address")
+		require.Equal(t, 400, a.serve(post(wrong("alice", 0), from(home))).StatusCode, "another account")
 	})
 	t.Run("132_Retry-After is true", func(t *testing.T) {
 		for _, limits := range [][]oauth2pw.Config{{{}}, {{ThrottleLimit: 3, ThrottleWindow: 2 * time.Second}}} {
 			a := newApp(t, func(c *oauth2pw.Config) {
 				c.ThrottleLimit, c.ThrottleWindow = limits[0].ThrottleLimit, limits[0].ThrottleWindow
 			})
-			for i := 0; a.from(home, wrong("johndoe", i)).StatusCode != 429; i++ {
+			for i := 0; a.serve(post(wrong("johndoe", i), from(home))).StatusCode != 429; i++ {
 				a.clock.Advance(100 * time.Millisecond)
 			}
-			wait := a.from(home, right("johndoe")).isThrottled(t)
+			wait := a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 			a.clock.Advance(wait - 2*time.Second)
-			a.from(home, right("johndoe")).isThrottled(t)
+			a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 			a.clock.Advance(2 * time.Second)
-			require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+			require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 		}
 	})
 	t.Run("132_at t-1, t and t+1", func(t *testing.T) {
 		for offset, status := range map[time.Duration]int{-1: 429, 0: 200, 1: 200} {
 			a := newApp(t)
 			for i := range 10 {
-				a.from(home, wrong("johndoe", i))
+				a.serve(post(wrong("johndoe", i), from(home)))
 			}
 			a.clock.Advance(15*time.Minute + offset)
-			require.Equal(t, status, a.from(home, right("johndoe")).StatusCode, offset)
+			require.Equal(t, status, a.serve(post(right("johndoe"), from(home))).StatusCode, offset)
 		}
 	})
 	t.Run("124_unknown and disabled users count the same", func(t *testing.T) {
 		a := newApp(t)
 		for _, name := range []string{"johndoe", "nobody", "alice", "broken", "nopassword"} {
 			for i := range 10 {
-				a.from(home, wrong(name, i)).isError(t, 400, "invalid_grant")
+				a.serve(post(wrong(name, i), from(home))).isError(t, 400, "invalid_grant")
 			}
-			a.from(home, wrong(name, 10)).isThrottled(t)
+			a.serve(post(wrong(name, 10), from(home))).isThrottled(t)
 		}
-		a.from(home, strings.ToUpper(wrong("x", 0))) // not a grant: not counted
+		a.serve(post(strings.ToUpper(wrong("x", 0)), from(home))) // not a grant: not counted
 	})
 	t.Run("124_whatever the length of the password", func(t *testing.T) {
 		for _, name := range []string{"johndoe", "nobody"} {
 			a := newApp(t)
 			for range 10 {
-				a.from(home, wrong(name, 0)+strings.Repeat("x", 1025)).isError(t, 400, "invalid_grant")
+				a.serve(post(wrong(name, 0)+strings.Repeat("x", 1025), from(home))).isError(t, 400, "invalid_grant")
 				a.clock.Advance(15 * time.Minute)
 			}
 			a = newApp(t)
 			for i := range 10 {
-				a.from(home, wrong(name, i)).isError(t, 400, "invalid_grant")
+				a.serve(post(wrong(name, i), from(home))).isError(t, 400, "invalid_grant")
 			}
-			a.from(home, wrong(name, 0)+strings.Repeat("x", 1025)).isThrottled(t)
+			a.serve(post(wrong(name, 0)+strings.Repeat("x", 1025), from(home))).isThrottled(t)
 		}
 	})
 	t.Run("124_one address", func(t *testing.T) {
 		a := newApp(t)
 		for i := range 100 {
-			a.from(home, wrong(fmt.Sprint("user", i), 0)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong(fmt.Sprint("user", i), 0), from(home))).isError(t, 400, "invalid_grant")
 		}
-		require.Equal(t, 15*time.Minute, a.from(home, right("johndoe")).isThrottled(t), "to whom it is not known")
-		require.Equal(t, 200, a.from(away, right("johndoe")).StatusCode)
+		require.Equal(t, 15*time.Minute, a.serve(post(right("johndoe"), from(home))).isThrottled(t), "to whom it is not known")
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(away))).StatusCode)
 	})
 	t.Run("127_IPv6 by /64 and /48", func(t *testing.T) {
 		a := newApp(t)
 		for i := range 10 {
-			a.from(fmt.Sprintf("2001:db8:1:1::%x", i), wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(fmt.Sprintf("2001:db8:1:1::%x", i)))).isError(t, 400, "invalid_grant")
 		}
-		a.from("2001:db8:1:1:ffff::", right("johndoe")).isThrottled(t)
-		require.Equal(t, 200, a.from("2001:db8:1:2::", right("johndoe")).StatusCode)
+		a.serve(post(right("johndoe"), from("2001:db8:1:1:ffff::"))).isThrottled(t)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from("2001:db8:1:2::"))).StatusCode)
 		for i := range 990 {
-			a.from(fmt.Sprintf("2001:db8:1:%x::", i+16), wrong(fmt.Sprint("user", i), i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong(fmt.Sprint("user", i), i), from(fmt.Sprintf("2001:db8:1:%x::", i+16)))).isError(t, 400, "invalid_grant")
 		}
-		a.from("2001:db8:1:ffff::", right("johndoe")).isThrottled(t)
-		require.Equal(t, 200, a.from("2001:db8:2::", right("johndoe")).StatusCode)
+		a.serve(post(right("johndoe"), from("2001:db8:1:ffff::"))).isThrottled(t)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from("2001:db8:2::"))).StatusCode)
 		for i := range 100 {
-			a.from("2001:db8:9::1", wrong(fmt.Sprint("one", i), i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong(fmt.Sprint("one", i), i), from("2001:db8:9::1"))).isError(t, 400, "invalid_grant")
 		}
-		a.from("2001:db8:9::2", right("johndoe")).isThrottled(t)
-		require.Equal(t, 200, a.from("2001:db8:9:1::", right("johndoe")).StatusCode, "another /64")
+		a.serve(post(right("johndoe"), from("2001:db8:9::2"))).isThrottled(t)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from("2001:db8:9:1::"))).StatusCode, "another /64")
 		// An IPv4 in an IPv6 is the IPv4.
 		for i := range 10 {
-			a.from([]string{"::ffff:198.51.100.1", "198.51.100.1"}[i%2], wrong("old", i))
+			a.serve(post(wrong("old", i), from([]string{"::ffff:198.51.100.1", "198.51.100.1"}[i%2])))
 		}
-		a.from("198.51.100.1", wrong("old", 10)).isThrottled(t)
+		a.serve(post(wrong("old", 10), from("198.51.100.1"))).isThrottled(t)
 	})
 	t.Run("125_strangers do not lock a user out", func(t *testing.T) {
 		a := newApp(t)
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 		for i := range 30 {
-			a.from(fmt.Sprintf("203.0.113.%d", i), wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(fmt.Sprintf("203.0.113.%d", i)))).isError(t, 400, "invalid_grant")
 		}
-		require.Equal(t, time.Hour, a.from(away+"9", right("johndoe")).isThrottled(t), "a stranger")
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode, "the user")
+		require.Equal(t, time.Hour, a.serve(post(right("johndoe"), from(away+"9"))).isThrottled(t), "a stranger")
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode, "the user")
 		for i := range 10 { // and at home the limit of the address holds
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 		}
-		a.from(home, right("johndoe")).isThrottled(t)
+		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 		a.clock.Advance(time.Hour) // it ends by itself
-		require.Equal(t, 200, a.from(away+"9", right("johndoe")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(away+"9"))).StatusCode)
 	})
 	t.Run("125_for 30 days, and 8 addresses", func(t *testing.T) {
 		for days, status := range map[time.Duration]int{30*24*time.Hour - 1: 200, 30 * 24 * time.Hour: 429} {
 			a := newApp(t)
-			a.from(home, right("johndoe"))
+			a.serve(post(right("johndoe"), from(home)))
 			a.clock.Advance(days)
 			a.attackAccount("johndoe")
-			require.Equal(t, status, a.from(home, right("johndoe")).StatusCode)
+			require.Equal(t, status, a.serve(post(right("johndoe"), from(home))).StatusCode)
 		}
 		a := newApp(t)
 		for i := range 9 {
-			a.from(fmt.Sprintf("192.0.2.%d", i), right("johndoe"))
+			a.serve(post(right("johndoe"), from(fmt.Sprintf("192.0.2.%d", i))))
 			a.clock.Advance(time.Second)
 		}
-		a.from("192.0.2.1", right("johndoe")) // 1 is the last one again
-		a.from("192.0.2.200", right("johndoe"))
+		a.serve(post(right("johndoe"), from("192.0.2.1"))) // 1 is the last one again
+		a.serve(post(right("johndoe"), from("192.0.2.200")))
 		a.attackAccount("johndoe")
 		for i, status := range map[int]int{0: 429, 1: 200, 2: 429, 3: 200, 8: 200, 200: 200} {
-			require.Equal(t, status, a.from(fmt.Sprintf("192.0.2.%d", i), right("johndoe")).StatusCode, i)
+			require.Equal(t, status, a.serve(post(right("johndoe"), from(fmt.Sprintf("192.0.2.%d", i)))).StatusCode, i)
 		}
 	})
 	t.Run("125_an office of 200", func(t *testing.T) {
 		a := newApp(t)
 		users := a.addUsers("x", 200)
 		for _, name := range users {
-			require.Equal(t, 200, a.from(home, right(name)).StatusCode)
+			require.Equal(t, 200, a.serve(post(right(name), from(home))).StatusCode)
 		}
 		for _, name := range users {
 			a.attackAccount(name)
 			a.clock.Advance(time.Minute)
-			require.Equal(t, 200, a.from(home, right(name)).StatusCode)
+			require.Equal(t, 200, a.serve(post(right(name), from(home))).StatusCode)
 		}
 	})
 	t.Run("126_the same wrong password", func(t *testing.T) {
 		a := newApp(t)
 		left := func() (n int) { // how many more may fail
-			for i := 0; a.from(home, wrong("johndoe", 1000+i)).StatusCode != 429; i++ {
+			for i := 0; a.serve(post(wrong("johndoe", 1000+i), from(home))).StatusCode != 429; i++ {
 				n++
 			}
 			a.clock.Advance(time.Hour)
@@ -221,7 +201,7 @@ func TestConformanceThrottle(t *testing.T) {
 		}
 		repeat := func(times int) {
 			for range times {
-				a.from(home, wrong("johndoe", 0)).isError(t, 400, "invalid_grant")
+				a.serve(post(wrong("johndoe", 0), from(home))).isError(t, 400, "invalid_grant")
 			}
 		}
 		repeat(2)
@@ -232,13 +212,13 @@ func TestConformanceThrottle(t *testing.T) {
 		require.Equal(t, 8, left(), "one more counts")
 		for i := range 5 { // of all secrets together
 			for range 7 {
-				a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+				a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 			}
 		}
 		require.Equal(t, 5, left())
 		for i := range 3 {
 			for range 12 {
-				a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+				a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 			}
 		}
 		require.Equal(t, 4, left(), "33 repeats are three too many")
@@ -252,75 +232,75 @@ func TestConformanceThrottle(t *testing.T) {
 		a.hasher.take()
 		repeat(1)
 		require.Equal(t, 1, a.hasher.take(), "it is hashed like any other")
-		a.from(away, wrong("johndoe", 0))
+		a.serve(post(wrong("johndoe", 0), from(away)))
 		require.Equal(t, 9, left(), "another address is another pair")
 
 		// Each repeat counts for the address.
 		a = newApp(t)
 		for i := range 4 {
 			for range 25 {
-				a.from(home, wrong(fmt.Sprint("user", i), 0)).isError(t, 400, "invalid_grant")
+				a.serve(post(wrong(fmt.Sprint("user", i), 0), from(home))).isError(t, 400, "invalid_grant")
 			}
 		}
-		a.from(home, wrong("another", 0)).isThrottled(t)
+		a.serve(post(wrong("another", 0), from(home))).isThrottled(t)
 	})
 	t.Run("128_success clears the pair, and nothing else", func(t *testing.T) {
 		a := newApp(t)
 		for i := range 9 {
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 		}
 		for range 3 {
-			require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+			require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 			for i := range 9 {
-				a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+				a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 			}
 		}
 		for i := range 91 { // 9 count for the address still, and what came from home does not
-			a.from(home, wrong(fmt.Sprint("user", i), 0)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong(fmt.Sprint("user", i), 0), from(home))).isError(t, 400, "invalid_grant")
 		}
-		a.from(home, wrong("other", 0)).isThrottled(t)
+		a.serve(post(wrong("other", 0), from(home))).isThrottled(t)
 
 		a = newApp(t) // what strangers have used up of the account stays
 		for i := range 30 {
-			a.from(fmt.Sprintf("203.0.113.%d", i/10), wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(fmt.Sprintf("203.0.113.%d", i/10)))).isError(t, 400, "invalid_grant")
 			if i == 8 {
-				require.Equal(t, 200, a.from("203.0.113.0", right("johndoe")).StatusCode)
+				require.Equal(t, 200, a.serve(post(right("johndoe"), from("203.0.113.0"))).StatusCode)
 			}
 			if i == 9 {
 				a.clock.Advance(15 * time.Minute)
 			}
 		}
-		require.Equal(t, 200, a.from("203.0.113.0", right("johndoe")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from("203.0.113.0"))).StatusCode)
 	})
 	t.Run("what is right does not count", func(t *testing.T) {
 		a := newApp(t)
 		for range 300 {
-			require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+			require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 		}
 		for range 300 { // a right password that is refused for its scope
-			a.from(home, right("johndoe")+"&scope=admin").isError(t, 400, "invalid_scope")
+			a.serve(post(right("johndoe")+"&scope=admin", from(home))).isError(t, 400, "invalid_scope")
 		}
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 		for i := range 300 { // each from an address of its own
-			require.Equal(t, 200, a.from(fmt.Sprintf("198.51.%d.%d", i/250, i%250), right("johndoe")).StatusCode)
+			require.Equal(t, 200, a.serve(post(right("johndoe"), from(fmt.Sprintf("198.51.%d.%d", i/250, i%250)))).StatusCode)
 		}
 	})
 	t.Run("many right ones at once", func(t *testing.T) {
 		h := &gatedHasher{gate: make(chan struct{}, 1000)}
 		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
 		h.gate <- struct{}{}
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 		var wg sync.WaitGroup
 		for range 200 {
-			wg.Go(func() { assert.Equal(t, 200, a.from(home, right("johndoe")).StatusCode) })
+			wg.Go(func() { assert.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode) })
 		}
 		require.Eventually(t, func() bool { return h.calls.Load() == 201 }, time.Minute, time.Millisecond, "all are being checked")
 		close(h.gate)
 		wg.Wait()
 		for i := range 10 { // what is wrong counts as ever
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 		}
-		a.from(home, right("johndoe")).isThrottled(t)
+		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 	})
 	t.Run("127_a spoofed header buys nothing", func(t *testing.T) {
 		for _, trusted := range []string{"", "10.0.0.0/8"} {
@@ -340,68 +320,68 @@ func TestConformanceThrottle(t *testing.T) {
 				peer = "10.1.2.3"
 			}
 			for i := range 10 {
-				a.from(peer, wrong("johndoe", i), header(i)).isError(t, 400, "invalid_grant")
+				a.serve(post(wrong("johndoe", i), from(peer), with(header(i)))).isError(t, 400, "invalid_grant")
 			}
-			a.from(peer, right("johndoe"), header(99)).isThrottled(t)
-			require.Equal(t, trusted != "", a.from(peer, right("johndoe"), "X-Forwarded-For: "+away).StatusCode == 200)
+			a.serve(post(right("johndoe"), from(peer), with(header(99)))).isThrottled(t)
+			require.Equal(t, trusted != "", a.serve(post(right("johndoe"), from(peer), with("X-Forwarded-For: "+away))).StatusCode == 200)
 		}
 	})
 	t.Run("a proxy that nobody configured", func(t *testing.T) {
 		for _, header := range []string{"X-Forwarded-For: ", "X-Real-IP: ", "Forwarded: for="} {
 			a := newApp(t)
 			proxy := "192.0.2.250" // all clients seem to be it
-			require.Equal(t, 200, a.from(proxy, right("johndoe"), header+"198.51.100.1").StatusCode)
+			require.Equal(t, 200, a.serve(post(right("johndoe"), from(proxy), with(header+"198.51.100.1"))).StatusCode)
 			events := a.takeEvents()
 			require.Equal(t, oauth2pw.EventUnknownProxy, events[0].Kind)
 			require.Equal(t, netip.MustParseAddr(proxy), events[0].Address)
 			a.attackAccount("johndoe")
-			a.from(proxy, right("johndoe"), header+"203.0.113.66").isThrottled(t) // an attacker has no known address
+			a.serve(post(right("johndoe"), from(proxy), with(header+"203.0.113.66"))).isThrottled(t) // an attacker has no known address
 			for _, e := range a.takeEvents() {
 				require.NotEqual(t, oauth2pw.EventUnknownProxy, e.Kind, "once")
 			}
 			a.clock.Advance(time.Hour)
-			a.from(proxy, right("johndoe"), header+"198.51.100.1")
+			a.serve(post(right("johndoe"), from(proxy), with(header+"198.51.100.1")))
 			require.Equal(t, oauth2pw.EventUnknownProxy, a.takeEvents()[0].Kind, "and again after an hour")
 			a.clock.Advance(-24 * time.Hour)
-			a.from(proxy, right("johndoe"), header+"198.51.100.1")
+			a.serve(post(right("johndoe"), from(proxy), with(header+"198.51.100.1")))
 			require.Equal(t, oauth2pw.EventUnknownProxy, a.takeEvents()[0].Kind, "a clock that is set back silences nothing")
 		}
 		// A hop that cannot be read: who is behind it nobody knows.
 		g := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
-		require.Equal(t, 200, g.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: unknown").StatusCode)
+		require.Equal(t, 200, g.serve(post(right("johndoe"), from("10.1.2.3"), with("X-Forwarded-For: unknown"))).StatusCode)
 		unreadable := g.takeEvents()[0]
 		require.Equal(t, oauth2pw.EventProxyHeader, unreadable.Kind, "the proxy is known")
 		require.Equal(t, oauth2pw.ReasonUnreadableHop, unreadable.Reason)
 		g.attackAccount("johndoe")
-		g.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: unknown").isThrottled(t)
+		g.serve(post(right("johndoe"), from("10.1.2.3"), with("X-Forwarded-For: unknown"))).isThrottled(t)
 		// A proxy in front of the trusted one.
 		a := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
-		require.Equal(t, 200, a.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1, 192.0.2.250").StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from("10.1.2.3"), with("X-Forwarded-For: 198.51.100.1, 192.0.2.250"))).StatusCode)
 		require.Equal(t, oauth2pw.EventUnknownProxy, a.takeEvents()[0].Kind)
 		a.attackAccount("johndoe")
-		a.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 203.0.113.66, 192.0.2.250").isThrottled(t)
+		a.serve(post(right("johndoe"), from("10.1.2.3"), with("X-Forwarded-For: 203.0.113.66, 192.0.2.250"))).isThrottled(t)
 		// A trusted proxy that names its clients in another header.
 		b := newApp(t, func(c *oauth2pw.Config) {
 			c.TrustedProxies, c.ProxyHeader = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, "X-Real-IP"
 		})
-		require.Equal(t, 200, b.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1").StatusCode)
+		require.Equal(t, 200, b.serve(post(right("johndoe"), from("10.1.2.3"), with("X-Forwarded-For: 198.51.100.1"))).StatusCode)
 		e := b.takeEvents()[0]
 		require.Equal(t, oauth2pw.EventProxyHeader, e.Kind)
 		require.Equal(t, oauth2pw.ReasonOtherHeader, e.Reason)
 		require.ErrorContains(t, e.Err, "Config.ProxyHeader")
 		b.attackAccount("johndoe")
-		b.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1").isThrottled(t)
+		b.serve(post(right("johndoe"), from("10.1.2.3"), with("X-Forwarded-For: 198.51.100.1"))).isThrottled(t)
 		b.clock.Advance(2 * time.Hour)
 		b.takeEvents()
-		require.Equal(t, 200, b.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1", "X-Real-IP: 198.51.100.1").StatusCode)
+		require.Equal(t, 200, b.serve(post(right("johndoe"), from("10.1.2.3"), with("X-Forwarded-For: 198.51.100.1", "X-Real-IP: 198.51.100.1"))).StatusCode)
 		require.Equal(t, oauth2pw.EventLogin, b.takeEvents()[0].Kind, "both are fine")
 	})
 	t.Run("off", func(t *testing.T) {
 		a := newApp(t, func(c *oauth2pw.Config) { c.InsecureNoThrottle = true })
 		for i := range 200 {
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 		}
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 	})
 }
 
@@ -420,9 +400,9 @@ func (a *app) addUsers(prefix string, n int) []string {
 func (a *app) attackAccount(name string) {
 	a.Helper()
 	for i := range 30 {
-		a.from(fmt.Sprintf("203.0.113.%d", i), wrong(name, i)).isError(a.T, 400, "invalid_grant")
+		a.serve(post(wrong(name, i), from(fmt.Sprintf("203.0.113.%d", i)))).isError(a.T, 400, "invalid_grant")
 	}
-	a.from("203.0.113.31", wrong(name, 31)).isThrottled(a.T)
+	a.serve(post(wrong(name, 31), from("203.0.113.31"))).isThrottled(a.T)
 }
 
 // TestThrottleClients: client secrets, per client and address.
@@ -435,40 +415,40 @@ func TestThrottleClients(t *testing.T) {
 	} {
 		a := newApp(t)
 		for i := range 10 {
-			a.fromTo(target, home, form+backend(fmt.Sprint("wrong", i))).isError(t, map[bool]int{true: 401, false: 400}[target == "/introspect"], "invalid_client")
+			a.serve(post(form+backend(fmt.Sprint("wrong", i)), to(target), from(home))).isError(t, map[bool]int{true: 401, false: 400}[target == "/introspect"], "invalid_client")
 		}
-		got, gotWrong := a.fromTo(target, home, form+backend("backend-secret")), a.fromTo(target, home, form+backend("wrong"))
+		got, gotWrong := a.serve(post(form+backend("backend-secret"), to(target), from(home))), a.serve(post(form+backend("wrong"), to(target), from(home)))
 		got.isThrottled(t)
 		require.Equal(t, got.body, gotWrong.body)
 		require.Equal(t, got.Header, gotWrong.Header)
 		require.Zero(t, a.hasher.take())
-		require.Equal(t, 200, a.fromTo(target, away, form+backend("backend-secret")).StatusCode, "never per client alone")
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode, "nor for passwords")
-		a.fromTo(target, home, form, basic("backend", "backend-secret")).isThrottled(t)
-		a.fromTo(target, home, form, basic("b%61ckend", "wrong")).isThrottled(t) // another spelling of the id
+		require.Equal(t, 200, a.serve(post(form+backend("backend-secret"), to(target), from(away))).StatusCode, "never per client alone")
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode, "nor for passwords")
+		a.serve(post(form, to(target), from(home), with(basic("backend", "backend-secret")))).isThrottled(t)
+		a.serve(post(form, to(target), from(home), with(basic("b%61ckend", "wrong")))).isThrottled(t) // another spelling of the id
 		a.clock.Advance(15 * time.Minute)
-		require.Equal(t, 200, a.fromTo(target, home, form+backend("backend-secret")).StatusCode)
+		require.Equal(t, 200, a.serve(post(form+backend("backend-secret"), to(target), from(home))).StatusCode)
 	}
 
 	c := newApp(t)
 	for i := range 10 { // the client "a+b", in both spellings of its id
 		id := []string{"a+b", "a%2Bb"}[i%2]
-		c.from(home, login, basic(id, fmt.Sprint("wrong", i))).isError(t, 401, "invalid_client")
+		c.serve(post(login, from(home), with(basic(id, fmt.Sprint("wrong", i))))).isError(t, 401, "invalid_client")
 	}
-	c.from(home, login, basic("a+b", "wrong")).isThrottled(t)
-	c.from(home, login, basic("a%2Bb", "wrong")).isThrottled(t)
+	c.serve(post(login, from(home), with(basic("a+b", "wrong")))).isThrottled(t)
+	c.serve(post(login, from(home), with(basic("a%2Bb", "wrong")))).isThrottled(t)
 
 	a := newApp(t)
 	for i := range 300 { // clients that do not exist count for themselves alone
-		a.from(home, login+fmt.Sprintf("&client_id=c%d&client_secret=x", i)).isError(t, 400, "invalid_client")
+		a.serve(post(login+fmt.Sprintf("&client_id=c%d&client_secret=x", i), from(home))).isError(t, 400, "invalid_client")
 	}
 	for i := range 9 {
-		a.from(home, login+fmt.Sprint("&client_id=c1&client_secret=", i)).isError(t, 400, "invalid_client")
+		a.serve(post(login+fmt.Sprint("&client_id=c1&client_secret=", i), from(home))).isError(t, 400, "invalid_client")
 	}
-	a.from(home, login+"&client_id=c1&client_secret=10").isThrottled(t)
-	require.Equal(t, 200, a.from(home, login+backend("backend-secret")).StatusCode)
-	require.Equal(t, 200, a.from(home, login+"&client_id=webapp").StatusCode, "a public client guesses nothing")
-	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+	a.serve(post(login+"&client_id=c1&client_secret=10", from(home))).isThrottled(t)
+	require.Equal(t, 200, a.serve(post(login+backend("backend-secret"), from(home))).StatusCode)
+	require.Equal(t, 200, a.serve(post(login+"&client_id=webapp", from(home))).StatusCode, "a public client guesses nothing")
+	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 
 	// A busy client, and its calls in parallel: none of them waits or counts.
 	b := newApp(t)
@@ -476,39 +456,39 @@ func TestThrottleClients(t *testing.T) {
 	for range 50 {
 		wg.Go(func() {
 			for range 20 {
-				got := b.fromTo("/introspect", home, "token=x", basic("backend", "backend-secret"))
+				got := b.serve(post("token=x", to("/introspect"), from(home), with(basic("backend", "backend-secret"))))
 				assert.Equal(t, `{"active":false}`, got.body)
 			}
 		})
 	}
 	wg.Wait()
 	for i := range 9 { // success clears (client, address)
-		b.from(home, login+backend(fmt.Sprint("wrong", i))).isError(t, 400, "invalid_client")
-		b.from(home, login+backend(fmt.Sprint("wrong", i))).isError(t, 400, "invalid_client") // the same once more is free
+		b.serve(post(login+backend(fmt.Sprint("wrong", i)), from(home))).isError(t, 400, "invalid_client")
+		b.serve(post(login+backend(fmt.Sprint("wrong", i)), from(home))).isError(t, 400, "invalid_client") // the same once more is free
 	}
-	require.Equal(t, 200, b.from(home, login+backend("backend-secret")).StatusCode)
+	require.Equal(t, 200, b.serve(post(login+backend("backend-secret"), from(home))).StatusCode)
 	for i := range 10 {
-		b.from(home, login+backend(fmt.Sprint("wrong again", i))).isError(t, 400, "invalid_client")
+		b.serve(post(login+backend(fmt.Sprint("wrong again", i)), from(home))).isError(t, 400, "invalid_client")
 	}
-	b.from(home, login+backend("wrong")).isThrottled(t)
+	b.serve(post(login+backend("wrong"), from(home))).isThrottled(t)
 	for i := range 40 { // and strangers block no client elsewhere
-		b.from(fmt.Sprintf("203.0.113.%d", i), login+backend("wrong")).isError(t, 400, "invalid_client")
+		b.serve(post(login+backend("wrong"), from(fmt.Sprintf("203.0.113.%d", i)))).isError(t, 400, "invalid_client")
 	}
-	require.Equal(t, 200, b.from(away, login+backend("backend-secret")).StatusCode)
+	require.Equal(t, 200, b.serve(post(login+backend("backend-secret"), from(away))).StatusCode)
 }
 
 // TestConformance149: bogus refresh tokens, of every kind, block no right
 // one, nor a password.
 func TestConformance149(t *testing.T) {
 	a := newSessionApp(t)
-	good := a.from(home, right("johndoe")).json["refresh_token"].(string)
+	good := a.serve(post(right("johndoe"), from(home))).json["refresh_token"].(string)
 	bogus := []string{"x", "rt1.garbage", good[:30] + swap(good[30]) + good[31:], good[:10] + swap(good[10]) + good[11:], good[:len(good)-5] + "AAAAA"}
 	for i := range 1000 {
-		a.from(home, "grant_type=refresh_token&refresh_token="+bogus[i%len(bogus)]).isError(t, 400, "invalid_grant")
+		a.serve(post("grant_type=refresh_token&refresh_token="+bogus[i%len(bogus)], from(home))).isError(t, 400, "invalid_grant")
 	}
-	got := a.from(home, "grant_type=refresh_token&refresh_token="+good)
+	got := a.serve(post("grant_type=refresh_token&refresh_token="+good, from(home)))
 	require.Equal(t, 200, got.StatusCode, got.body)
-	require.Equal(t, 200, a.from(home, right("alice")[:0]+right("johndoe")).StatusCode)
+	require.Equal(t, 200, a.serve(post(right("alice")[:0]+right("johndoe"), from(home))).StatusCode)
 }
 
 func swap(c byte) string {
@@ -523,17 +503,17 @@ func swap(c byte) string {
 func TestThrottleChangePassword(t *testing.T) {
 	a := newSessionApp(t, func(c *oauth2pw.Config) { c.LoadUser = false })
 	change := func(token, address, old string) answer {
-		return a.fromTo("/password", address, changeForm(old, "a new password"), "Authorization: Bearer "+token)
+		return a.serve(post(changeForm(old, "a new password"), to("/password"), from(address), with(bearer(token))))
 	}
 	john := a.login().access
 	for i := range 5 {
 		change(john, home, fmt.Sprint("wrong", i)).isError(t, 403, "invalid_grant")
-		a.from(home, wrong("johndoe", 10+i)).isError(t, 400, "invalid_grant")
+		a.serve(post(wrong("johndoe", 10+i), from(home))).isError(t, 400, "invalid_grant")
 	}
 	a.hasher.take()
 	require.Equal(t, 15*time.Minute, change(john, home, "secret").isThrottled(t))
 	require.Zero(t, a.hasher.take())
-	a.from(home, right("johndoe")).isThrottled(t)
+	a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 	require.Equal(t, 200, change(john, away, "secret").StatusCode)
 	gone := a.tokenFor("nobody") // a user who is gone
 	for i := range 10 {
@@ -544,9 +524,9 @@ func TestThrottleChangePassword(t *testing.T) {
 	old := a.tokenFor("u3")
 	for i := range 5 { // whatever the name is by now
 		change(old, "198.51.100.7", fmt.Sprint("wrong", i)).isError(t, 403, "invalid_grant")
-		a.from("198.51.100.7", wrong("renamed", 10+i)).isError(t, 400, "invalid_grant")
+		a.serve(post(wrong("renamed", 10+i), from("198.51.100.7"))).isError(t, 400, "invalid_grant")
 	}
-	a.from("198.51.100.7", wrong("renamed", 99)).isThrottled(t)
+	a.serve(post(wrong("renamed", 99), from("198.51.100.7"))).isThrottled(t)
 }
 
 // grantApp has a grant "otp": the account is in the parameter whose, and counts where
@@ -585,88 +565,88 @@ func TestThrottleGrants(t *testing.T) {
 	t.Run("for the address", func(t *testing.T) {
 		a := grantApp(t)
 		for range 150 {
-			require.Equal(t, 200, a.from(home, otp+"right-code").StatusCode)
-			a.from(home, otp+"down").isError(t, 503, "temporarily_unavailable")
-			a.from(home, otp+"more").isError(t, 400, "mfa_required")
-			a.from(home, otp+"right-code&scope=admin").isError(t, 400, "invalid_scope")
+			require.Equal(t, 200, a.serve(post(otp+"right-code", from(home))).StatusCode)
+			a.serve(post(otp+"down", from(home))).isError(t, 503, "temporarily_unavailable")
+			a.serve(post(otp+"more", from(home))).isError(t, 400, "mfa_required")
+			a.serve(post(otp+"right-code&scope=admin", from(home))).isError(t, 400, "invalid_scope")
 		}
 		for i := range 100 {
-			a.from(home, otp+[]string{"x", "wrong"}[i%2]).isError(t, 400, "invalid_grant")
+			a.serve(post(otp+[]string{"x", "wrong"}[i%2], from(home))).isError(t, 400, "invalid_grant")
 		}
-		a.from(home, otp+"right-code").isThrottled(t)
-		require.Equal(t, 200, a.from(away, otp+"right-code").StatusCode)
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode, "passwords count apart")
+		a.serve(post(otp+"right-code", from(home))).isThrottled(t)
+		require.Equal(t, 200, a.serve(post(otp+"right-code", from(away))).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode, "passwords count apart")
 		for i := range 10 {
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 		}
-		a.from(home, right("johndoe")).isThrottled(t)
+		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 	})
 	t.Run("144_a parameter says nothing", func(t *testing.T) {
 		a := grantApp(t)
 		for i := range 9 {
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 		}
-		require.Equal(t, 200, a.from(home, "grant_type=otp&otp=right-code&username=johndoe&who=u3").StatusCode, "somebody else logs in")
-		a.from(home, wrong("johndoe", 9)).isError(t, 400, "invalid_grant")
-		a.from(home, right("johndoe")).isThrottled(t)
+		require.Equal(t, 200, a.serve(post("grant_type=otp&otp=right-code&username=johndoe&who=u3", from(home))).StatusCode, "somebody else logs in")
+		a.serve(post(wrong("johndoe", 9), from(home))).isError(t, 400, "invalid_grant")
+		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 		b := grantApp(t)
-		require.Equal(t, 200, b.from(home, "grant_type=otp&otp=right-code&username=johndoe&who=u3").StatusCode)
+		require.Equal(t, 200, b.serve(post("grant_type=otp&otp=right-code&username=johndoe&who=u3", from(home))).StatusCode)
 		b.attackAccount("johndoe")
-		b.from(home, right("johndoe")).isThrottled(t) // and the address is not known to johndoe
+		b.serve(post(right("johndoe"), from(home))).isThrottled(t) // and the address is not known to johndoe
 	})
 	t.Run("it makes the address known to who logs in", func(t *testing.T) {
 		a := grantApp(t)
-		require.Equal(t, 200, a.from(home, otp+"right-code").StatusCode)
+		require.Equal(t, 200, a.serve(post(otp+"right-code", from(home))).StatusCode)
 		a.attackAccount("johndoe")
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 	})
 	t.Run("for a user", func(t *testing.T) {
 		guess := otp + "right-code&counted=1&whose=u1"
 		a := grantApp(t)
 		for i := range 5 {
-			a.from(home, strings.Replace(guess, "right-code", fmt.Sprint(i), 1)).isError(t, 400, "invalid_grant")
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(strings.Replace(guess, "right-code", fmt.Sprint(i), 1), from(home))).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 		}
-		a.from(home, guess).isThrottled(t)
-		a.from(home, right("johndoe")).isThrottled(t)
-		a.from(home, guess+"&stubborn=1").isThrottled(t) // whatever it has found
-		a.from(home, otp+"x&counted=1&whose=u1&stubborn=1").isThrottled(t)
+		a.serve(post(guess, from(home))).isThrottled(t)
+		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
+		a.serve(post(guess+"&stubborn=1", from(home))).isThrottled(t) // whatever it has found
+		a.serve(post(otp+"x&counted=1&whose=u1&stubborn=1", from(home))).isThrottled(t)
 		const phone = "198.51.100.7"
-		require.Equal(t, 200, a.from(phone, guess).StatusCode, "and the address is known from now on")
+		require.Equal(t, 200, a.serve(post(guess, from(phone))).StatusCode, "and the address is known from now on")
 		a.clock.Advance(time.Hour)
 		a.attackAccount("johndoe")
-		require.Equal(t, 200, a.from(phone, right("johndoe")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(phone))).StatusCode)
 	})
 	t.Run("what is no guess", func(t *testing.T) {
 		a := grantApp(t)
 		for range 20 {
-			a.from(home, otp+"more&counted=1&whose=u1").isError(t, 400, "mfa_required")
-			a.from(home, otp+"down&counted=1&whose=u1").isError(t, 503, "temporarily_unavailable")
-			require.Equal(t, 200, a.from(home, otp+"right-code&counted=1&whose=u1").StatusCode)
-			a.from(home, otp+"x&counted=1&whose=").isError(t, 400, "invalid_grant") // nobody's
+			a.serve(post(otp+"more&counted=1&whose=u1", from(home))).isError(t, 400, "mfa_required")
+			a.serve(post(otp+"down&counted=1&whose=u1", from(home))).isError(t, 503, "temporarily_unavailable")
+			require.Equal(t, 200, a.serve(post(otp+"right-code&counted=1&whose=u1", from(home))).StatusCode)
+			a.serve(post(otp+"x&counted=1&whose=", from(home))).isError(t, 400, "invalid_grant") // nobody's
 		}
-		require.Equal(t, 200, a.from(home, otp+"right-code&counted=1&whose=u1").StatusCode)
+		require.Equal(t, 200, a.serve(post(otp+"right-code&counted=1&whose=u1", from(home))).StatusCode)
 	})
 	t.Run("no free repeats", func(t *testing.T) {
 		a := grantApp(t)
 		for range 10 {
-			a.from(home, otp+"000000&counted=1&whose=u1").isError(t, 400, "invalid_grant")
+			a.serve(post(otp+"000000&counted=1&whose=u1", from(home))).isError(t, 400, "invalid_grant")
 		}
-		a.from(home, otp+"right-code&counted=1&whose=u1").isThrottled(t)
+		a.serve(post(otp+"right-code&counted=1&whose=u1", from(home))).isThrottled(t)
 	})
 	t.Run("a code that opens somebody else", func(t *testing.T) {
 		a := grantApp(t)
 		for range 10 {
-			require.Equal(t, 200, a.from(home, "grant_type=otp&otp=right-code&who=u3&counted=1&whose=u1").StatusCode)
+			require.Equal(t, 200, a.serve(post("grant_type=otp&otp=right-code&who=u3&counted=1&whose=u1", from(home))).StatusCode)
 		}
-		a.from(home, otp+"right-code&counted=1&whose=u1").isThrottled(t) // it was no right guess at this one
+		a.serve(post(otp+"right-code&counted=1&whose=u1", from(home))).isThrottled(t) // it was no right guess at this one
 	})
 	t.Run("a panic counts", func(t *testing.T) {
 		a := grantApp(t)
 		for range 10 {
-			a.from(home, otp+"panic&counted=1&whose=u1").isError(t, 500, "server_error")
+			a.serve(post(otp+"panic&counted=1&whose=u1", from(home))).isError(t, 500, "server_error")
 		}
-		a.from(home, otp+"right-code&counted=1&whose=u1").isThrottled(t)
+		a.serve(post(otp+"right-code&counted=1&whose=u1", from(home))).isThrottled(t)
 	})
 	t.Run("outside of a grant", func(t *testing.T) {
 		require.NoError(t, new(oauth2pw.TokenRequest).Guess(t.Context(), "u1"))
@@ -698,7 +678,7 @@ func TestThrottleBurst(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 300 {
 		wg.Go(func() {
-			switch a.from(home, wrong("johndoe", i)).StatusCode {
+			switch a.serve(post(wrong("johndoe", i), from(home))).StatusCode {
 			case 400:
 				refused.Add(1)
 			case 429:
@@ -723,54 +703,54 @@ func TestThrottleCancel(t *testing.T) {
 		h := &gatedHasher{gate: open, err: fmt.Errorf("full: %w", oauth2pw.ErrBusy)}
 		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
 		for i := range 50 { // new ones and repeated ones
-			a.from(home, wrong("johndoe", i/3)).isError(t, 503, "temporarily_unavailable")
+			a.serve(post(wrong("johndoe", i/3), from(home))).isError(t, 503, "temporarily_unavailable")
 		}
 		var wg sync.WaitGroup
 		for i := range 8 {
-			wg.Go(func() { a.from(home, wrong("johndoe", i%3)) })
+			wg.Go(func() { a.serve(post(wrong("johndoe", i%3), from(home))) })
 		}
 		wg.Wait()
 		h.err = nil
 		for i := range 10 {
-			a.from(home, wrong("johndoe", 100+i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", 100+i), from(home))).isError(t, 400, "invalid_grant")
 		}
-		a.from(home, wrong("johndoe", 200)).isThrottled(t)
+		a.serve(post(wrong("johndoe", 200), from(home))).isThrottled(t)
 	})
 	t.Run("a repeat that is taken back may come again", func(t *testing.T) {
 		h := &gatedHasher{gate: open}
 		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h; c.ThrottleLimit = 2 })
-		a.from(home, wrong("johndoe", 0)).isError(t, 400, "invalid_grant")
+		a.serve(post(wrong("johndoe", 0), from(home))).isError(t, 400, "invalid_grant")
 		h.err = oauth2pw.ErrBusy
-		a.from(home, wrong("johndoe", 0)).isError(t, 503, "temporarily_unavailable")
+		a.serve(post(wrong("johndoe", 0), from(home))).isError(t, 503, "temporarily_unavailable")
 		h.err = nil
-		a.from(home, wrong("johndoe", 0)).isError(t, 400, "invalid_grant")
-		a.from(home, wrong("johndoe", 1)).isError(t, 400, "invalid_grant")
-		a.from(home, wrong("johndoe", 2)).isThrottled(t)
+		a.serve(post(wrong("johndoe", 0), from(home))).isError(t, 400, "invalid_grant")
+		a.serve(post(wrong("johndoe", 1), from(home))).isError(t, 400, "invalid_grant")
+		a.serve(post(wrong("johndoe", 2), from(home))).isThrottled(t)
 	})
 	t.Run("repeats that are taken back free nothing", func(t *testing.T) {
 		h := &gatedHasher{gate: open}
 		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
 		for i := range 10 {
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 			if i < 9 {
 				h.err = oauth2pw.ErrBusy
 				for range 3 {
-					a.from(home, wrong("johndoe", i)).isError(t, 503, "temporarily_unavailable")
+					a.serve(post(wrong("johndoe", i), from(home))).isError(t, 503, "temporarily_unavailable")
 				}
 				h.err = nil
 			}
 		}
-		a.from(home, wrong("johndoe", 10)).isThrottled(t)
+		a.serve(post(wrong("johndoe", 10), from(home))).isThrottled(t)
 	})
 	t.Run("store down", func(t *testing.T) {
 		f := &faulty{err: errors.New("the database is gone")}
 		a := newApp(t, func(c *oauth2pw.Config) { f.UserStore = c.Users; c.Users = f })
 		f.name = "UserByName"
 		for i := range 50 {
-			a.from(home, wrong("johndoe", i)).isError(t, 503, "temporarily_unavailable")
+			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 503, "temporarily_unavailable")
 		}
 		f.name = ""
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 	})
 	t.Run("hang up", func(t *testing.T) {
 		h := &gatedHasher{gate: make(chan struct{})}
@@ -779,17 +759,14 @@ func TestThrottleCancel(t *testing.T) {
 		for i := range 10 {
 			ctx, cancel := context.WithCancel(t.Context())
 			wg.Go(func() {
-				r := httptest.NewRequest("POST", "/token", strings.NewReader(wrong("johndoe", i))).WithContext(ctx)
-				r.TLS, r.RemoteAddr = new(tls.ConnectionState), home+":1"
-				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-				a.serve(r)
+				a.serve(post(wrong("johndoe", i), from(home), during(ctx)))
 			})
 			require.Eventually(t, func() bool { return int(h.calls.Load()) == i+1 }, time.Minute, time.Millisecond)
 			cancel()
 		}
 		close(h.gate)
 		wg.Wait()
-		a.from(home, right("johndoe")).isThrottled(t)
+		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 	})
 	t.Run("an Authenticate that ends with the client", func(t *testing.T) {
 		a := newApp(t, func(c *oauth2pw.Config) {
@@ -799,12 +776,9 @@ func TestThrottleCancel(t *testing.T) {
 		for i := range 10 {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			r := httptest.NewRequest("POST", "/token", strings.NewReader(wrong("johndoe", i))).WithContext(ctx)
-			r.TLS, r.RemoteAddr = new(tls.ConnectionState), home+":1"
-			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			a.serve(r).isError(t, 503, "temporarily_unavailable")
+			a.serve(post(wrong("johndoe", i), from(home), during(ctx))).isError(t, 503, "temporarily_unavailable")
 		}
-		a.from(home, right("johndoe")).isThrottled(t)
+		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 	})
 }
 
@@ -840,7 +814,7 @@ func TestThrottlePlug(t *testing.T) {
 	b := &brokenThrottle{begin: errors.New("the network is down")}
 	a := newApp(t, func(c *oauth2pw.Config) { c.Throttle = b; c.Realm = "tenant" })
 	for _, form := range []string{right("johndoe"), wrong("johndoe", 1), right("johndoe") + "&client_id=backend&client_secret=backend-secret"} {
-		a.from(home, form).isError(t, 503, "temporarily_unavailable")
+		a.serve(post(form, from(home))).isError(t, 503, "temporarily_unavailable")
 		events := a.takeEvents()
 		require.Equal(t, oauth2pw.EventUnavailable, events[0].Kind)
 		require.Equal(t, "Throttle.Begin", events[0].Plug)
@@ -850,7 +824,7 @@ func TestThrottlePlug(t *testing.T) {
 		Kind: oauth2pw.AttemptPassword, Realm: "tenant", UserID: "u1", Address: netip.MustParseAddr(home), Tag: b.seen[0].Tag, HasTag: true,
 	}, b.seen[0])
 	require.NotEqual(t, b.seen[0].Tag, b.seen[1].Tag)
-	a.from(home, "grant_type=password&username=old&password=secret") // an ID as long
+	a.serve(post("grant_type=password&username=old&password=secret", from(home))) // an ID as long
 	require.NotEqual(t, b.seen[0].Tag, b.seen[len(b.seen)-1].Tag, "equal passwords of two accounts show nothing")
 	b.seen = b.seen[:len(b.seen)-1]
 	a.takeEvents()
@@ -859,7 +833,7 @@ func TestThrottlePlug(t *testing.T) {
 	require.True(t, b.seen[2].Right)
 
 	b.begin, b.after = nil, errors.New("the network is down")
-	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 	require.Equal(t, "Throttle.Succeed", a.takeEvents()[0].Plug)
 
 	// The client hangs up during its hash: what was right is taken back all the same.
@@ -872,20 +846,17 @@ func TestThrottlePlug(t *testing.T) {
 			return &oauth2pw.User{ID: "u1"}, nil
 		}
 	})
-	r := httptest.NewRequest("POST", "/token", strings.NewReader(right("johndoe"))).WithContext(ctx)
-	r.TLS = new(tls.ConnectionState)
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	b.ended = errPanics
-	hangUp.serve(r)
+	hangUp.serve(post(right("johndoe"), from(home), during(ctx)))
 	require.NoError(t, b.ended)
 
 	b.after = errPanics
-	a.from(home, right("johndoe")).isError(t, 500, "server_error")
+	a.serve(post(right("johndoe"), from(home))).isError(t, 500, "server_error")
 	events := a.takeEvents()
 	require.Equal(t, oauth2pw.EventPanic, events[0].Kind)
 	require.NotContains(t, events[0].Err.Error(), "secret")
 	b.after = nil
-	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode, "the server goes on")
+	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode, "the server goes on")
 }
 
 // TestThrottleConfig: settings that New refuses.

@@ -2,8 +2,6 @@ package oauth2pw_test
 
 import (
 	"context"
-	"net/http/httptest"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,16 +82,12 @@ func TestStoreTimeout(t *testing.T) {
 				edit(&c)
 				auth, err := oauth2pw.New(c)
 				require.NoError(t, err)
-				r := httptest.NewRequest("POST", "/token", strings.NewReader(login+"&client_id=webapp"))
-				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-				r.RemoteAddr = "127.0.0.1:1"
-				w := httptest.NewRecorder()
 				began := time.Now()
-				auth.TokenHandler().ServeHTTP(w, r)
+				got := serve(t, auth.TokenHandler(), post(login+"&client_id=webapp"))
 				if name == "PasswordUpdater.UpdatePasswordHash" {
-					require.Equal(t, 200, w.Code)
+					require.Equal(t, 200, got.StatusCode)
 				} else {
-					read(t, w.Result()).isError(t, 503, "temporarily_unavailable")
+					got.isError(t, 503, "temporarily_unavailable")
 				}
 				require.Equal(t, 5*time.Second, time.Since(began))
 				require.Equal(t, name, event.Plug)
