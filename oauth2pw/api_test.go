@@ -31,12 +31,12 @@ func TestAuthWriteError(t *testing.T) {
 	require.Equal(t, 401, resp.StatusCode)
 	require.Contains(t, resp.Header.Get("WWW-Authenticate"), `Bearer realm="shop"`)
 	require.Contains(t, body, `"problem":"invalid_token"`)
-	require.Equal(t, "invalid_token", a.takeEvents()[0].Code)
+	require.Equal(t, "invalid_token", a.event().Code)
 
 	resp, body = answer(errors.New("the disk is on fire"))
 	require.Equal(t, 503, resp.StatusCode)
 	require.NotContains(t, body, "fire")
-	e := a.takeEvents()[0]
+	e := a.event()
 	require.Equal(t, oauth2pw.EventUnavailable, e.Kind)
 	require.ErrorContains(t, e.Err, "fire")
 

@@ -348,7 +348,7 @@ func TestConformanceClients(t *testing.T) {
 				a.introspect("x", basic("x", secret)).isError(t, 503, "temporarily_unavailable")
 			}
 			a.post(login+"&client_id=x").isError(t, 503, "temporarily_unavailable")
-			require.ErrorContains(t, a.takeEvents()[0].Err, "SecretSHA256")
+			require.ErrorContains(t, a.event().Err, "SecretSHA256")
 		}
 	})
 
@@ -434,7 +434,7 @@ func TestConformance99(t *testing.T) {
 	for _, id := range []string{"nobody", "backend"} {
 		b := newApp(t, func(c *oauth2pw.Config) { c.AllowNoClient, c.DefaultClientID = false, id })
 		b.post(login).isError(t, 503, "temporarily_unavailable")
-		require.Equal(t, "Config.DefaultClientID", b.takeEvents()[0].Plug)
+		require.Equal(t, "Config.DefaultClientID", b.event().Plug)
 		require.Equal(t, 200, b.post(login+"&client_id=webapp").StatusCode)
 	}
 	// Without Clients it is any id.

@@ -250,10 +250,19 @@ func (a *app) requireNoLeak() {
 	}
 }
 
+// takeEvents returns the events since they were last taken.
 func (a *app) takeEvents() []oauth2pw.Event {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	events := a.events
 	a.events = nil
 	return events
+}
+
+// event returns the first event since events were last taken, which there must be.
+func (a *app) event() oauth2pw.Event {
+	a.Helper()
+	events := a.takeEvents()
+	require.NotEmpty(a, events)
+	return events[0]
 }

@@ -21,7 +21,7 @@ import (
 // scheduler lets requests run one store call at a time, in an order that it is given.
 // Requests whose context it has not marked run freely.
 type scheduler struct {
-	step   func()        // before each call
+	tick   func()        // before each call
 	events chan struct{} // a request waits, or is done
 	turns  []chan struct{}
 	done   []bool
@@ -29,13 +29,14 @@ type scheduler struct {
 
 type requestKey struct{}
 
-// turn waits until it is the turn of the request that makes a call.
-func (s *scheduler) turn(ctx context.Context) {
+// turn is a step of a script: it waits until it is the turn of the request that makes a call.
+func (s *scheduler) turn(ctx context.Context, _ string) error {
 	if i, marked := ctx.Value(requestKey{}).(int); marked {
 		s.events <- struct{}{}
 		<-s.turns[i]
-		s.step()
+		s.tick()
 	}
+	return nil
 }
 
 // run runs requests in the order that choices begin and that the first that can goes on
@@ -48,9 +49,11 @@ func (s *scheduler) run(choices []int, requests []func(ctx context.Context)) (ma
 	}
 	for i, request := range requests {
 		go func() {
+			defer func() {
+				s.done[i] = true
+				s.events <- struct{}{}
+			}()
 			request(context.WithValue(context.Background(), requestKey{}, i))
-			s.done[i] = true
-			s.events <- struct{}{}
 		}()
 		<-s.events
 	}
@@ -92,58 +95,6 @@ func (s *scheduler) every(most int, prepare func() (requests []func(ctx context.
 	}
 }
 
-// The stores, whose calls take turns.
-type (
-	turnUsers struct {
-		*store.Users
-		s *scheduler
-	}
-	turnSessions struct {
-		*store.Sessions
-		s *scheduler
-	}
-)
-
-func (u turnUsers) UserByName(ctx context.Context, name string) (*oauth2pw.User, error) {
-	u.s.turn(ctx)
-	return u.Users.UserByName(ctx, name)
-}
-
-func (u turnUsers) UserByID(ctx context.Context, id string) (*oauth2pw.User, error) {
-	u.s.turn(ctx)
-	return u.Users.UserByID(ctx, id)
-}
-
-func (u turnUsers) UpdatePasswordHash(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {
-	u.s.turn(ctx)
-	return u.Users.UpdatePasswordHash(ctx, id, old, new, changed)
-}
-
-func (n turnSessions) Create(ctx context.Context, s *oauth2pw.Session) error {
-	n.s.turn(ctx)
-	return n.Sessions.Create(ctx, s)
-}
-
-func (n turnSessions) Get(ctx context.Context, id string) (*oauth2pw.Session, error) {
-	n.s.turn(ctx)
-	return n.Sessions.Get(ctx, id)
-}
-
-func (n turnSessions) Advance(ctx context.Context, from uint64, s *oauth2pw.Session, now time.Time) (bool, error) {
-	n.s.turn(ctx)
-	return n.Sessions.Advance(ctx, from, s, now)
-}
-
-func (n turnSessions) List(ctx context.Context, userID string, now time.Time) ([]*oauth2pw.Session, error) {
-	n.s.turn(ctx)
-	return n.Sessions.List(ctx, userID, now)
-}
-
-func (n turnSessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason string, now time.Time) ([]string, error) {
-	n.s.turn(ctx)
-	return n.Sessions.End(ctx, f, reason, now)
-}
-
 // world is an app of two processes, with a clock each, over the same stores. A user is
 // logged in twice.
 type world struct {
@@ -159,9 +110,12 @@ type world struct {
 	mu        sync.Mutex
 }
 
+// result is what a request has come to. It is looked at when all of them have: a request runs
+// in a goroutine of its own.
 type result struct {
 	status int
 	pair   pair
+	err    error // of what is no request over HTTP
 }
 
 // worldKeys are made once: a world is made for each order.
@@ -184,11 +138,17 @@ func newWorld(t *testing.T, ahead time.Duration, s *scheduler) *world {
 		now := func() time.Time { return w.clock.Now().Add(offset) }
 		ring, err := tokens.New(tokens.Config{Keys: worldKeys(), Issuer: issuer, Audience: audience, Now: now})
 		require.NoError(t, err)
-		w.processes[i], err = oauth2pw.New(oauth2pw.Config{
-			Users: turnUsers{w.users, s}, Sessions: turnSessions{w.sessions, s}, Secrets: []oauth2pw.Secret{secret("first")},
+		c := oauth2pw.Config{
+			Users: w.users, Sessions: w.sessions, Secrets: []oauth2pw.Secret{secret("first")},
 			Hasher: h, Issuer: ring, LoadUser: true, Now: now, InsecureNoThrottle: true, StoreTimeout: -1,
 			DefaultScopes: []string{"me"}, OnEvent: func(context.Context, oauth2pw.Event) {},
-		})
+		}
+		turns := new(script)
+		turns.wrap(&c)
+		for _, call := range storeCalls {
+			turns.before(call, s.turn)
+		}
+		w.processes[i], err = oauth2pw.New(c)
 		require.NoError(t, err)
 	}
 	w.mine, w.other = w.form(context.Background(), 0, login).pair, w.form(context.Background(), 0, login).pair
@@ -199,7 +159,7 @@ func newWorld(t *testing.T, ahead time.Duration, s *scheduler) *world {
 // form sends a form to the token endpoint of a process.
 func (w *world) form(ctx context.Context, process int, form string) result {
 	got := serve(w.t, w.processes[process].TokenHandler(), post(form, during(ctx)))
-	return result{got.StatusCode, pairOf(got)}
+	return result{status: got.StatusCode, pair: pairOf(got)}
 }
 
 func (w *world) refresh(ctx context.Context, process int, token string) result {
@@ -218,7 +178,7 @@ func (w *world) change(ctx context.Context, process int, token, old, new string)
 		tokens.Write(rw)
 	}))
 	got := serve(w.t, handler, post("", with(bearer(token))))
-	return result{got.StatusCode, pairOf(got)}
+	return result{status: got.StatusCode, pair: pairOf(got)}
 }
 
 // use reports whether an access token opens a handler of any process.
@@ -276,16 +236,17 @@ var requests = map[string]func(w *world, ctx context.Context, process int) resul
 	},
 	"end": (*world).end,
 	"disable": func(w *world, ctx context.Context, process int) result {
-		w.scheduler.turn(ctx)
-		require.NoError(w.t, w.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = true }))
+		_ = w.scheduler.turn(ctx, "")
+		if err := w.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = true }); err != nil {
+			return result{err: err}
+		}
 		return w.end(ctx, process)
 	},
 }
 
 func (w *world) end(ctx context.Context, process int) result {
 	_, err := w.processes[process].EndAllSessions(ctx, "u1", "logout")
-	require.NoError(w.t, err)
-	return result{status: 200}
+	return result{status: 200, err: err}
 }
 
 // TestInterleavings: whatever the order in which the store calls
@@ -342,7 +303,7 @@ func TestInterleavings(t *testing.T) {
 				s := new(scheduler)
 				n := s.every(most, func() ([]func(context.Context), func([]int)) {
 					w := newWorld(t, clocks.ahead, s)
-					s.step = func() { w.clock.Advance(clocks.tick) }
+					s.tick = func() { w.clock.Advance(clocks.tick) }
 					var run []func(context.Context)
 					for i, name := range set {
 						process := min(i, 1)
@@ -380,6 +341,7 @@ func (w *world) check() {
 	ok := func(name string) bool { return got[name].status == 200 }
 	has := func(name string) bool { _, ran := got[name]; return ran }
 	for name, r := range got {
+		require.NoError(t, r.err, name)
 		require.Contains(t, []int{200, 400, 401, 403, 503}, r.status, name)
 	}
 	changes := 0

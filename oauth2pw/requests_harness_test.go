@@ -39,6 +39,7 @@ func (a answer) code() any { return a.json["error"] }
 // isError requires an error answer with the headers that every one has.
 func (a answer) isError(t *testing.T, status int, code string) {
 	t.Helper()
+	require.NotNil(t, a.Response, "the request was not made")
 	require.Equal(t, status, a.StatusCode, a.body)
 	require.Equal(t, "application/json", a.Header.Get("Content-Type"))
 	require.Equal(t, "no-store", a.Header.Get("Cache-Control"))

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -288,18 +289,19 @@ func TestDefaultEvents(t *testing.T) {
 	defer slog.SetDefault(before)
 	take := func() string { defer logged.Reset(); return logged.String() }
 
-	f := &faulty{err: fmt.Errorf("no such table: users")}
-	a := newApp(t, func(c *oauth2pw.Config) { f.UserStore, c.OnEvent = c.Users, nil; c.Users = f })
-	a.post(login)
-	a.post(wrong("johndoe", 1))
+	s := new(script)
+	a := newApp(t, func(c *oauth2pw.Config) { c.OnEvent = nil }, s.wrap)
+	require.Equal(t, 200, a.post(login).StatusCode)
+	a.post(wrong("johndoe", 1)).isError(t, 400, "invalid_grant")
 	require.Empty(t, take(), "what is everyday")
-	f.name = "UserByName"
+	noTable := fails(errors.New("no such table: users"))
+	s.before("UserStore.UserByName", noTable)
 	a.post(login).isError(t, 503, "temporarily_unavailable")
 	text := take()
 	require.Contains(t, text, "level=ERROR")
 	require.Contains(t, text, "UserStore.UserByName")
 	require.Contains(t, text, "no such table: users")
-	f.name = ""
+	s.end()
 	for range 3 { // a wiring hint, once an hour
 		docker := peer("172.17.0.1:1") // its bridge
 		a.serve(post(login, docker)).isError(t, 400, "invalid_request")
@@ -309,14 +311,15 @@ func TestDefaultEvents(t *testing.T) {
 	require.Contains(t, text, "172.17.0.1")
 	require.Contains(t, text, "Config.TrustedProxies")
 	require.Contains(t, text, "Config.InsecureAllowHTTP")
-	a.post(login, "X-Forwarded-For: 192.0.2.1")
+	require.Equal(t, 200, a.post(login, "X-Forwarded-For: 192.0.2.1").StatusCode)
 	require.Contains(t, take(), "Config.TrustedProxies")
 	form := url.Values{"grant_type": {"password"}, "username": {"johndoe"}, "password": {"secret"}}
 	require.Equal(t, 200, a.post(form.Encode()).StatusCode)
 	require.Empty(t, take())
 
-	quiet := newApp(t, quiet, func(c *oauth2pw.Config) { c.Users = f })
-	f.name = "UserByName"
-	quiet.post(login)
+	s = new(script)
+	a = newApp(t, quiet, s.wrap)
+	s.before("UserStore.UserByName", noTable)
+	a.post(login).isError(t, 503, "temporarily_unavailable")
 	require.Empty(t, take(), "an empty function is for silence")
 }

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,16 +40,10 @@ func TestSessionCache(t *testing.T) {
 	t.Run("at every request", func(t *testing.T) {
 		a, s := newScriptedApp(t)
 		p := a.login()
-		gets := 0
-		s.set(func(call string) error {
-			if call == "Get" {
-				gets++
-			}
-			return nil
-		}, nil)
+		s.take("SessionStore.Get")
 		require.Equal(t, 200, status(a, p))
 		require.Equal(t, 200, status(a, p))
-		require.Equal(t, 2, gets)
+		require.Equal(t, 2, s.take("SessionStore.Get"))
 		end(a, p)
 		require.Equal(t, 401, status(a, p))
 	})
@@ -58,36 +51,30 @@ func TestSessionCache(t *testing.T) {
 	t.Run("remembered", func(t *testing.T) {
 		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.SessionCache = time.Minute })
 		p, other := a.login(), a.login()
-		gets := 0
-		s.set(func(call string) error {
-			if call == "Get" {
-				gets++
-			}
-			return nil
-		}, nil)
+		s.take("SessionStore.Get")
 		for range 3 {
 			require.Equal(t, 200, status(a, p))
 		}
-		require.Equal(t, 1, gets)
+		require.Equal(t, 1, s.take("SessionStore.Get"))
 		a.clock.Advance(time.Minute - time.Microsecond)
 		require.Equal(t, 200, status(a, p))
-		require.Equal(t, 1, gets)
+		require.Zero(t, s.take("SessionStore.Get"))
 		end(a, p) // elsewhere: noticed when the memory is old
 		require.Equal(t, 200, status(a, p))
 		a.clock.Advance(time.Microsecond)
 		require.Equal(t, 401, status(a, p))
-		gets = 0
+		s.take("SessionStore.Get")
 		for range 3 { // that it is over is not remembered
 			require.Equal(t, 401, status(a, p))
 		}
-		require.Equal(t, 3, gets)
+		require.Equal(t, 3, s.take("SessionStore.Get"))
 		require.Equal(t, 200, status(a, other))
 		other = a.changed(other, "secret", "x")
-		gets = 0
+		s.take("SessionStore.Get")
 		for range 3 { // the session that was kept is read once, and remembered anew
 			require.Equal(t, 200, status(a, other))
 		}
-		require.Equal(t, 1, gets)
+		require.Equal(t, 1, s.take("SessionStore.Get"))
 		require.Equal(t, 200, a.revoke("token="+other.access).StatusCode) // here: noticed at once
 		require.Equal(t, 401, status(a, other))
 	})
@@ -115,11 +102,12 @@ func TestSessionCache(t *testing.T) {
 	t.Run("a slow read cannot write an end back", func(t *testing.T) {
 		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.SessionCache = time.Hour })
 		p := a.login()
-		s.set(nil, once("Get", 1, func() {
-			_, err := a.auth.EndAllSessions(t.Context(), "u1", "logout")
-			require.NoError(t, err)
-		}))
+		var n int
+		var err error
+		s.after("SessionStore.Get", once(func() { n, err = a.auth.EndAllSessions(t.Context(), "u1", "logout") }))
 		require.Equal(t, 200, status(a, p), "it was read before")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
 		require.Equal(t, 401, status(a, p))
 	})
 
@@ -127,12 +115,7 @@ func TestSessionCache(t *testing.T) {
 		a, s := newScriptedApp(t, func(c *oauth2pw.Config) { c.SessionCache = time.Hour })
 		p := a.login()
 		require.Equal(t, 200, status(a, p))
-		s.set(nil, func(call string) error {
-			if call == "End" {
-				return errors.New("the answer was lost")
-			}
-			return nil
-		})
+		s.after("SessionStore.End", fails(errors.New("the answer was lost")))
 		_, err := a.auth.EndAllSessions(t.Context(), "u1", "logout")
 		require.Error(t, err)
 		require.Equal(t, 401, status(a, p))
@@ -350,7 +333,7 @@ func TestChangePassword(t *testing.T) {
 		p := a.login()
 		a.takeEvents()
 		a.change(p.access, "secret", "x").isError(t, 500, "server_error")
-		require.Equal(t, oauth2pw.EventPanic, a.takeEvents()[0].Kind)
+		require.Equal(t, oauth2pw.EventPanic, a.event().Kind)
 	})
 }
 
@@ -422,36 +405,35 @@ func TestSweepSessions(t *testing.T) {
 	require.NoError(t, a.auth.SweepSessions(t.Context(), 0))
 	require.Equal(t, 1, count(), "a day is not over yet")
 	a.clock.Advance(time.Microsecond)
-	batches := 0
-	s.set(func(call string) error { batches++; return nil }, nil)
+	s.take("SessionStore.Sweep")
 	require.NoError(t, a.auth.SweepSessions(t.Context(), 0))
-	require.Equal(t, 3, batches)
+	require.Equal(t, 3, s.take("SessionStore.Sweep"), "batches")
 	require.Zero(t, count())
-	s.set(nil, nil)
 	a.refreshed(p.refresh)
 
-	s.set(func(string) error { return errors.New("down") }, nil)
+	s.before("SessionStore.Sweep", fails(errors.New("down")))
 	require.ErrorContains(t, a.auth.SweepSessions(t.Context(), 0), "down")
-	s.set(nil, nil)
+	s.end()
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, a.auth.SweepSessions(ended, 0), context.Canceled)
 
 	synctest.Test(t, func(t *testing.T) {
-		var passes atomic.Int32
-		s.set(func(string) error {
-			if passes.Add(1) == 2 {
+		s.take("SessionStore.Sweep")
+		passes := 0
+		s.before("SessionStore.Sweep", func(context.Context, string) error {
+			if passes++; passes == 2 {
 				return errors.New("down")
 			}
 			return nil
-		}, nil)
+		})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- a.auth.SweepSessions(ctx, time.Hour) }()
 		time.Sleep(150 * time.Minute)
 		cancel()
 		require.ErrorIs(t, <-done, context.Canceled)
-		require.Equal(t, int32(3), passes.Load(), "at once, and each hour, failures or not")
+		require.Equal(t, 3, s.take("SessionStore.Sweep"), "at once, and each hour, failures or not")
 	})
 	a.saw(oauth2pw.EventUnavailable, "SessionStore.Sweep")
 }

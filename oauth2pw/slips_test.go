@@ -45,7 +45,7 @@ func TestSlips(t *testing.T) {
 			{"a zero Remote", "zero Remote", func(c *oauth2pw.Config) { c.Verifier = new(tokens.Remote) }},
 			{"a typed nil of clients", "Config.Clients", func(c *oauth2pw.Config) { c.Clients = (*store.Clients)(nil) }},
 			{"a typed nil of sessions", "Config.Sessions", func(c *oauth2pw.Config) { c.Sessions = (*store.Sessions)(nil) }},
-			{"a typed nil of a throttle", "Config.Throttle", func(c *oauth2pw.Config) { c.Throttle = (*brokenThrottle)(nil) }},
+			{"a typed nil of a throttle", "Config.Throttle", func(c *oauth2pw.Config) { c.Throttle = (*recorder)(nil) }},
 			{"sessions without secrets", "Config.Secrets", func(c *oauth2pw.Config) { c.Secrets = nil }},
 			{"a password as a secret", "Config.Secrets[0]", func(c *oauth2pw.Config) { c.Secrets = []oauth2pw.Secret{"hunter2"} }},
 			{"secrets without sessions", "Config.Sessions", func(c *oauth2pw.Config) { c.Sessions = nil }},
@@ -66,7 +66,7 @@ func TestSlips(t *testing.T) {
 			}},
 			{"StoreTimeout: 5", "Config.StoreTimeout", func(c *oauth2pw.Config) { c.StoreTimeout = 5 }},
 			{"ThrottleWindow: 15", "Config.ThrottleWindow", func(c *oauth2pw.Config) { c.ThrottleWindow = 15 }},
-			{"a throttle and none", "Config.InsecureNoThrottle", func(c *oauth2pw.Config) { c.Throttle, c.InsecureNoThrottle = new(brokenThrottle), true }},
+			{"a throttle and none", "Config.InsecureNoThrottle", func(c *oauth2pw.Config) { c.Throttle, c.InsecureNoThrottle = new(recorder), true }},
 			{"a scope with a space", "Config.Scopes", func(c *oauth2pw.Config) { c.Scopes = map[string]string{"me items": ""} }},
 			{"a default scope that is misspelt", "Config.DefaultScopes", func(c *oauth2pw.Config) { c.DefaultScopes = []string{"mee"} }},
 			{"a grant of the app's own by a built-in name", "Config.Grants", func(c *oauth2pw.Config) { c.Grants = grantsNamed("password") }},
@@ -157,9 +157,8 @@ func TestSlips(t *testing.T) {
 
 	t.Run("at the first request", func(t *testing.T) {
 		// A store whose miss is not ErrNotFound: a 503, with the error in the event.
-		a := newSessionApp(t, func(c *oauth2pw.Config) {
-			c.Users = &faulty{UserStore: c.Users, name: "UserByName", err: http.ErrNoCookie}
-		})
+		a, s := newScriptedApp(t)
+		s.before("UserStore.UserByName", fails(http.ErrNoCookie))
 		a.post(login).isError(t, 503, "temporarily_unavailable")
 		a.saw(oauth2pw.EventUnavailable, "UserStore.UserByName")
 		// A store that returns nil for a miss.
@@ -222,9 +221,3 @@ func mustKeys(t *testing.T) []tokens.Key {
 	require.NoError(t, err)
 	return keys
 }
-
-// nilUsers returns nothing for a miss.
-type nilUsers struct{}
-
-func (nilUsers) UserByName(context.Context, string) (*oauth2pw.User, error) { return nil, nil }
-func (nilUsers) UserByID(context.Context, string) (*oauth2pw.User, error)   { return nil, nil }

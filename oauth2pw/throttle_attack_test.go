@@ -294,7 +294,7 @@ func TestConformance144(t *testing.T) {
 			require.Equal(t, 1, told, "once an hour")
 			a.clock.Advance(time.Hour)
 			a.serve(post(wrong("JOHNDOE", 0), from(home)))
-			require.Equal(t, oauth2pw.EventNameFolding, a.takeEvents()[0].Kind)
+			require.Equal(t, oauth2pw.EventNameFolding, a.event().Kind)
 		}
 	}
 
@@ -344,7 +344,7 @@ func TestConformance144(t *testing.T) {
 				c.FoldName = strings.ToLower
 			})
 			require.Equal(t, 200, a.serve(post(right("JohnDoe"), from(home))).StatusCode)
-			require.Equal(t, want, a.takeEvents()[0].Kind == oauth2pw.EventNameFolding, username)
+			require.Equal(t, want, a.event().Kind == oauth2pw.EventNameFolding, username)
 		}
 	})
 	t.Run("FoldName that panics, or leaves nothing", func(t *testing.T) {
@@ -402,7 +402,7 @@ func TestConformance145(t *testing.T) {
 	require.Equal(t, 200, a.serve(post(right("johndoe")+"&client_id=backend&client_secret=backend-secret", from(home))).StatusCode)
 	a.takeEvents()
 	a.serve(post(right("johndoe"), from(home), with("Sec-Fetch-Site: cross-site")))
-	e := a.takeEvents()[0]
+	e := a.event()
 	require.Equal(t, oauth2pw.EventRequestRefused, e.Kind)
 	require.Equal(t, oauth2pw.ReasonCrossSite, e.Reason)
 	require.ErrorContains(t, e.Err, "Config.TrustedOrigins")
@@ -487,7 +487,7 @@ func TestUnixSocket(t *testing.T) {
 	t.Run("not trusted", func(t *testing.T) {
 		a := newUnixApp(t, func(*oauth2pw.Config) {})
 		require.Equal(t, 200, a.post(right("johndoe"), "X-Forwarded-For: "+home, "X-Forwarded-Proto: https").StatusCode)
-		e := a.takeEvents()[0]
+		e := a.event()
 		require.Equal(t, oauth2pw.EventUnknownProxy, e.Kind)
 		require.ErrorContains(t, e.Err, "Config.TrustUnixSocket")
 		require.False(t, e.Address.IsValid())

@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -286,17 +286,16 @@ func TestConformanceThrottle(t *testing.T) {
 		}
 	})
 	t.Run("many right ones at once", func(t *testing.T) {
-		h := &gatedHasher{gate: make(chan struct{}, 1000)}
-		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
-		h.gate <- struct{}{}
+		s := new(script)
+		a := newApp(t, s.wrap)
 		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
-		var wg sync.WaitGroup
-		for range 200 {
-			wg.Go(func() { assert.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode) })
+		forms := make([]string, 200)
+		for i := range forms {
+			forms[i] = right("johndoe")
 		}
-		require.Eventually(t, func() bool { return h.calls.Load() == 201 }, time.Minute, time.Millisecond, "all are being checked")
-		close(h.gate)
-		wg.Wait()
+		answers, hashed := a.atOnce(s, forms)
+		require.Equal(t, 200, hashed, "all at once")
+		require.Equal(t, map[int]int{200: 200}, statuses(answers))
 		for i := range 10 { // what is wrong counts as ever
 			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 		}
@@ -341,15 +340,15 @@ func TestConformanceThrottle(t *testing.T) {
 			}
 			a.clock.Advance(time.Hour)
 			a.serve(post(right("johndoe"), from(proxy), with(header+"198.51.100.1")))
-			require.Equal(t, oauth2pw.EventUnknownProxy, a.takeEvents()[0].Kind, "and again after an hour")
+			require.Equal(t, oauth2pw.EventUnknownProxy, a.event().Kind, "and again after an hour")
 			a.clock.Advance(-24 * time.Hour)
 			a.serve(post(right("johndoe"), from(proxy), with(header+"198.51.100.1")))
-			require.Equal(t, oauth2pw.EventUnknownProxy, a.takeEvents()[0].Kind, "a clock that is set back silences nothing")
+			require.Equal(t, oauth2pw.EventUnknownProxy, a.event().Kind, "a clock that is set back silences nothing")
 		}
 		// A hop that cannot be read: who is behind it nobody knows.
 		g := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
 		require.Equal(t, 200, g.serve(post(right("johndoe"), from("10.1.2.3"), with("X-Forwarded-For: unknown"))).StatusCode)
-		unreadable := g.takeEvents()[0]
+		unreadable := g.event()
 		require.Equal(t, oauth2pw.EventProxyHeader, unreadable.Kind, "the proxy is known")
 		require.Equal(t, oauth2pw.ReasonUnreadableHop, unreadable.Reason)
 		g.attackAccount("johndoe")
@@ -357,7 +356,7 @@ func TestConformanceThrottle(t *testing.T) {
 		// A proxy in front of the trusted one.
 		a := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
 		require.Equal(t, 200, a.serve(post(right("johndoe"), from("10.1.2.3"), with("X-Forwarded-For: 198.51.100.1, 192.0.2.250"))).StatusCode)
-		require.Equal(t, oauth2pw.EventUnknownProxy, a.takeEvents()[0].Kind)
+		require.Equal(t, oauth2pw.EventUnknownProxy, a.event().Kind)
 		a.attackAccount("johndoe")
 		a.serve(post(right("johndoe"), from("10.1.2.3"), with("X-Forwarded-For: 203.0.113.66, 192.0.2.250"))).isThrottled(t)
 		// A trusted proxy that names its clients in another header.
@@ -365,7 +364,7 @@ func TestConformanceThrottle(t *testing.T) {
 			c.TrustedProxies, c.ProxyHeader = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, "X-Real-IP"
 		})
 		require.Equal(t, 200, b.serve(post(right("johndoe"), from("10.1.2.3"), with("X-Forwarded-For: 198.51.100.1"))).StatusCode)
-		e := b.takeEvents()[0]
+		e := b.event()
 		require.Equal(t, oauth2pw.EventProxyHeader, e.Kind)
 		require.Equal(t, oauth2pw.ReasonOtherHeader, e.Reason)
 		require.ErrorContains(t, e.Err, "Config.ProxyHeader")
@@ -374,7 +373,7 @@ func TestConformanceThrottle(t *testing.T) {
 		b.clock.Advance(2 * time.Hour)
 		b.takeEvents()
 		require.Equal(t, 200, b.serve(post(right("johndoe"), from("10.1.2.3"), with("X-Forwarded-For: 198.51.100.1", "X-Real-IP: 198.51.100.1"))).StatusCode)
-		require.Equal(t, oauth2pw.EventLogin, b.takeEvents()[0].Kind, "both are fine")
+		require.Equal(t, oauth2pw.EventLogin, b.event().Kind, "both are fine")
 	})
 	t.Run("off", func(t *testing.T) {
 		a := newApp(t, func(c *oauth2pw.Config) { c.InsecureNoThrottle = true })
@@ -653,119 +652,119 @@ func TestThrottleGrants(t *testing.T) {
 	})
 }
 
-// gatedHasher computes when it is told to.
-type gatedHasher struct {
-	plainHasher
-	gate  chan struct{}
-	calls atomic.Int32
-	err   error
+// atOnce serves token requests from home in parallel, while no password is looked at. It
+// returns how many were about to be hashed when each request was answered or waited.
+func (a *app) atOnce(s *script, forms []string) (answers []answer, hashed int) {
+	a.Helper()
+	answers = make([]answer, len(forms))
+	s.take("PasswordHasher.Verify")
+	synctest.Test(a.T, func(*testing.T) {
+		gate := make(chan struct{})
+		s.before("PasswordHasher.Verify", waits(gate))
+		var wg sync.WaitGroup
+		for i, form := range forms {
+			wg.Go(func() { answers[i] = a.serve(post(form, from(home))) })
+		}
+		synctest.Wait()
+		hashed = s.take("PasswordHasher.Verify")
+		close(gate)
+		wg.Wait()
+		s.end()
+	})
+	return answers, hashed
 }
 
-func (h *gatedHasher) Verify(ctx context.Context, hash, password string) (ok, outdated bool, err error) {
-	h.calls.Add(1)
-	<-h.gate
-	if h.err != nil {
-		return false, false, h.err
+// statuses counts answers by their status.
+func statuses(answers []answer) map[int]int {
+	n := make(map[int]int)
+	for _, got := range answers {
+		n[got.StatusCode]++
 	}
-	return h.plainHasher.Verify(ctx, hash, password)
+	return n
 }
 
 // TestThrottleBurst: 300 wrong passwords at once compute 10 hashes.
 func TestThrottleBurst(t *testing.T) {
-	h := &gatedHasher{gate: make(chan struct{})}
-	a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
-	var refused, blocked atomic.Int32
-	var wg sync.WaitGroup
-	for i := range 300 {
-		wg.Go(func() {
-			switch a.serve(post(wrong("johndoe", i), from(home))).StatusCode {
-			case 400:
-				refused.Add(1)
-			case 429:
-				if blocked.Add(1) == 290 {
-					close(h.gate) // all others have been answered: none waits for a hash
-				}
-			}
-		})
+	s := new(script)
+	a := newApp(t, s.wrap)
+	forms := make([]string, 300)
+	for i := range forms {
+		forms[i] = wrong("johndoe", i)
 	}
-	wg.Wait()
-	require.EqualValues(t, 10, h.calls.Load())
-	require.EqualValues(t, 10, refused.Load())
-	require.EqualValues(t, 290, blocked.Load())
+	answers, hashed := a.atOnce(s, forms)
+	require.Equal(t, 10, hashed)
+	require.Equal(t, map[int]int{400: 10, 429: 290}, statuses(answers))
+	require.Zero(t, s.take("PasswordHasher.Verify"), "none afterwards")
 }
 
 // TestThrottleCancel: a full queue or a store that is down uses up no attempt; a
 // client that hangs up while its password is hashed does.
 func TestThrottleCancel(t *testing.T) {
-	open := make(chan struct{})
-	close(open)
 	t.Run("busy", func(t *testing.T) {
-		h := &gatedHasher{gate: open, err: fmt.Errorf("full: %w", oauth2pw.ErrBusy)}
-		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
+		s := new(script)
+		a := newApp(t, s.wrap)
+		s.before("PasswordHasher.Verify", fails(fmt.Errorf("full: %w", oauth2pw.ErrBusy)))
 		for i := range 50 { // new ones and repeated ones
 			a.serve(post(wrong("johndoe", i/3), from(home))).isError(t, 503, "temporarily_unavailable")
 		}
 		var wg sync.WaitGroup
-		for i := range 8 {
-			wg.Go(func() { a.serve(post(wrong("johndoe", i%3), from(home))) })
+		answers := make([]answer, 8)
+		for i := range answers {
+			wg.Go(func() { answers[i] = a.serve(post(wrong("johndoe", i%3), from(home))) })
 		}
 		wg.Wait()
-		h.err = nil
+		require.Equal(t, map[int]int{503: 8}, statuses(answers))
+		s.end()
 		for i := range 10 {
 			a.serve(post(wrong("johndoe", 100+i), from(home))).isError(t, 400, "invalid_grant")
 		}
 		a.serve(post(wrong("johndoe", 200), from(home))).isThrottled(t)
 	})
 	t.Run("a repeat that is taken back may come again", func(t *testing.T) {
-		h := &gatedHasher{gate: open}
-		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h; c.ThrottleLimit = 2 })
+		s := new(script)
+		a := newApp(t, func(c *oauth2pw.Config) { c.ThrottleLimit = 2 }, s.wrap)
 		a.serve(post(wrong("johndoe", 0), from(home))).isError(t, 400, "invalid_grant")
-		h.err = oauth2pw.ErrBusy
+		s.before("PasswordHasher.Verify", fails(oauth2pw.ErrBusy))
 		a.serve(post(wrong("johndoe", 0), from(home))).isError(t, 503, "temporarily_unavailable")
-		h.err = nil
+		s.end()
 		a.serve(post(wrong("johndoe", 0), from(home))).isError(t, 400, "invalid_grant")
 		a.serve(post(wrong("johndoe", 1), from(home))).isError(t, 400, "invalid_grant")
 		a.serve(post(wrong("johndoe", 2), from(home))).isThrottled(t)
 	})
 	t.Run("repeats that are taken back free nothing", func(t *testing.T) {
-		h := &gatedHasher{gate: open}
-		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
+		s := new(script)
+		a := newApp(t, s.wrap)
 		for i := range 10 {
 			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 			if i < 9 {
-				h.err = oauth2pw.ErrBusy
+				s.before("PasswordHasher.Verify", fails(oauth2pw.ErrBusy))
 				for range 3 {
 					a.serve(post(wrong("johndoe", i), from(home))).isError(t, 503, "temporarily_unavailable")
 				}
-				h.err = nil
+				s.end()
 			}
 		}
 		a.serve(post(wrong("johndoe", 10), from(home))).isThrottled(t)
 	})
 	t.Run("store down", func(t *testing.T) {
-		f := &faulty{err: errors.New("the database is gone")}
-		a := newApp(t, func(c *oauth2pw.Config) { f.UserStore = c.Users; c.Users = f })
-		f.name = "UserByName"
+		s := new(script)
+		a := newApp(t, s.wrap)
+		s.before("UserStore.UserByName", fails(errors.New("the database is gone")))
 		for i := range 50 {
 			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 503, "temporarily_unavailable")
 		}
-		f.name = ""
+		s.end()
 		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 	})
 	t.Run("hang up", func(t *testing.T) {
-		h := &gatedHasher{gate: make(chan struct{})}
-		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
-		var wg sync.WaitGroup
+		s := new(script)
+		a := newApp(t, s.wrap)
 		for i := range 10 {
-			ctx, cancel := context.WithCancel(t.Context())
-			wg.Go(func() {
-				a.serve(post(wrong("johndoe", i), from(home), during(ctx)))
-			})
-			require.Eventually(t, func() bool { return int(h.calls.Load()) == i+1 }, time.Minute, time.Millisecond)
-			cancel()
+			ctx, hangUp := context.WithCancel(t.Context())
+			s.before("PasswordHasher.Verify", once(hangUp))
+			a.serve(post(wrong("johndoe", i), from(home), during(ctx))).isError(t, 400, "invalid_grant")
+			require.Error(t, ctx.Err())
 		}
-		close(h.gate)
-		wg.Wait()
 		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 	})
 	t.Run("an Authenticate that ends with the client", func(t *testing.T) {
@@ -782,81 +781,102 @@ func TestThrottleCancel(t *testing.T) {
 	})
 }
 
-// brokenThrottle fails where it is told to.
-type brokenThrottle struct {
-	oauth2pw.Throttle
-	begin, after error
-	ended        error // that of the context of Succeed
-	seen         []oauth2pw.Attempt
+// recorder is a throttle that blocks nothing, and keeps the attempts that Begin gets.
+type recorder struct {
+	mu   sync.Mutex
+	seen []oauth2pw.Attempt
 }
 
-func (b *brokenThrottle) Begin(_ context.Context, a oauth2pw.Attempt) (time.Duration, error) {
-	b.seen = append(b.seen, a)
-	return 0, b.begin
-}
-func (b *brokenThrottle) Succeed(ctx context.Context, _ oauth2pw.Attempt) error {
-	b.ended = ctx.Err()
-	if errors.Is(b.after, errPanics) {
-		panic("secret")
-	}
-	return b.after
+func (r *recorder) Begin(_ context.Context, a oauth2pw.Attempt) (time.Duration, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = append(r.seen, a)
+	return 0, nil
 }
 
-var errPanics = errors.New("panics")
+func (r *recorder) Succeed(context.Context, oauth2pw.Attempt) error { return nil }
+func (r *recorder) Cancel(context.Context, oauth2pw.Attempt) error  { return nil }
+func (r *recorder) Forget(context.Context, oauth2pw.Attempt) error  { return nil }
 
-func (b *brokenThrottle) Cancel(context.Context, oauth2pw.Attempt) error { return b.after }
+// take returns the attempts since they were last taken.
+func (r *recorder) take() []oauth2pw.Attempt {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen := r.seen
+	r.seen = nil
+	return seen
+}
 
-func (b *brokenThrottle) Forget(context.Context, oauth2pw.Attempt) error { return b.after }
-
-// TestThrottlePlug: a throttle that fails lets nobody in, and one that cannot take
-// back keeps nobody out.
-func TestThrottlePlug(t *testing.T) {
-	b := &brokenThrottle{begin: errors.New("the network is down")}
-	a := newApp(t, func(c *oauth2pw.Config) { c.Throttle = b; c.Realm = "tenant" })
+// TestThrottlePlugFails: a throttle that fails lets nobody in, and one that cannot uncount
+// keeps nobody out.
+func TestThrottlePlugFails(t *testing.T) {
+	s := new(script)
+	a := newApp(t, func(c *oauth2pw.Config) { c.Throttle = new(recorder) }, s.wrap)
+	down := errors.New("the network is down")
+	s.before("Throttle.Begin", fails(down))
 	for _, form := range []string{right("johndoe"), wrong("johndoe", 1), right("johndoe") + "&client_id=backend&client_secret=backend-secret"} {
 		a.serve(post(form, from(home))).isError(t, 503, "temporarily_unavailable")
-		events := a.takeEvents()
-		require.Equal(t, oauth2pw.EventUnavailable, events[0].Kind)
-		require.Equal(t, "Throttle.Begin", events[0].Plug)
+		e := a.event()
+		require.Equal(t, oauth2pw.EventUnavailable, e.Kind)
+		require.Equal(t, "Throttle.Begin", e.Plug)
 	}
 	require.Zero(t, a.hasher.take())
-	require.Equal(t, oauth2pw.Attempt{
-		Kind: oauth2pw.AttemptPassword, Realm: "tenant", UserID: "u1", Address: netip.MustParseAddr(home), Tag: b.seen[0].Tag, HasTag: true,
-	}, b.seen[0])
-	require.NotEqual(t, b.seen[0].Tag, b.seen[1].Tag)
-	a.serve(post("grant_type=password&username=old&password=secret", from(home))) // an ID as long
-	require.NotEqual(t, b.seen[0].Tag, b.seen[len(b.seen)-1].Tag, "equal passwords of two accounts show nothing")
-	b.seen = b.seen[:len(b.seen)-1]
-	a.takeEvents()
-	require.Equal(t, oauth2pw.AttemptClient, b.seen[2].Kind)
-	require.Equal(t, "backend", b.seen[2].ClientID)
-	require.True(t, b.seen[2].Right)
 
-	b.begin, b.after = nil, errors.New("the network is down")
+	s.end()
+	s.after("Throttle.Succeed", fails(down))
 	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
-	require.Equal(t, "Throttle.Succeed", a.takeEvents()[0].Plug)
+	require.Equal(t, "Throttle.Succeed", a.event().Plug)
 
-	// The client hangs up during its hash: what was right is taken back all the same.
-	ctx, cancel := context.WithCancel(t.Context())
-	hangUp := newApp(t, func(c *oauth2pw.Config) {
-		c.Throttle = b
-		c.Hasher = nil
-		c.Authenticate = func(context.Context, string, string) (*oauth2pw.User, error) {
-			cancel()
-			return &oauth2pw.User{ID: "u1"}, nil
-		}
-	})
-	b.ended = errPanics
-	hangUp.serve(post(right("johndoe"), from(home), during(ctx)))
-	require.NoError(t, b.ended)
-
-	b.after = errPanics
+	s.end()
+	s.before("Throttle.Succeed", panics("secret"))
 	a.serve(post(right("johndoe"), from(home))).isError(t, 500, "server_error")
-	events := a.takeEvents()
-	require.Equal(t, oauth2pw.EventPanic, events[0].Kind)
-	require.NotContains(t, events[0].Err.Error(), "secret")
-	b.after = nil
+	e := a.event()
+	require.Equal(t, oauth2pw.EventPanic, e.Kind)
+	require.NotContains(t, e.Err.Error(), "secret")
+
+	s.end()
 	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode, "the server goes on")
+}
+
+// TestThrottlePlugAttempts: what a throttle is told about each attempt.
+func TestThrottlePlugAttempts(t *testing.T) {
+	r := new(recorder)
+	a := newApp(t, func(c *oauth2pw.Config) { c.Throttle, c.Realm = r, "tenant" })
+	attempt := func(form string, status int) oauth2pw.Attempt {
+		t.Helper()
+		require.Equal(t, status, a.serve(post(form, from(home))).StatusCode)
+		seen := r.take()
+		require.NotEmpty(t, seen)
+		return seen[0]
+	}
+	first := attempt(right("johndoe"), 200)
+	require.Equal(t, oauth2pw.Attempt{
+		Kind: oauth2pw.AttemptPassword, Realm: "tenant", UserID: "u1", Address: netip.MustParseAddr(home), Tag: first.Tag, HasTag: true,
+	}, first)
+	require.NotEqual(t, first.Tag, attempt(wrong("johndoe", 1), 400).Tag)
+	require.NotEqual(t, first.Tag, attempt(right("old"), 200).Tag, "equal passwords of two accounts show nothing") // an ID as long
+	client := attempt(right("johndoe")+"&client_id=backend&client_secret=backend-secret", 200)
+	require.Equal(t, oauth2pw.AttemptClient, client.Kind)
+	require.Equal(t, "backend", client.ClientID)
+	require.True(t, client.Right)
+}
+
+// TestThrottlePlugAfterHangUp: a client hangs up while its password is looked at. What was
+// right is uncounted all the same.
+func TestThrottlePlugAfterHangUp(t *testing.T) {
+	ctx, hangUp := context.WithCancel(t.Context())
+	s := new(script)
+	a := newApp(t, func(c *oauth2pw.Config) { c.Throttle = new(recorder) }, s.wrap)
+	s.before("PasswordHasher.Verify", once(hangUp))
+	var atSucceed error
+	s.before("Throttle.Succeed", func(ctx context.Context, _ string) error {
+		atSucceed = ctx.Err()
+		return nil
+	})
+	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home), during(ctx))).StatusCode)
+	require.Error(t, ctx.Err())
+	require.Equal(t, 1, s.take("Throttle.Succeed"))
+	require.NoError(t, atSucceed)
 }
 
 // TestThrottleConfig: settings that New refuses.
@@ -869,9 +889,9 @@ func TestThrottleConfig(t *testing.T) {
 		"under a second":             func(c *oauth2pw.Config) { c.ThrottleWindow = 15 },
 		"at most 100000":             func(c *oauth2pw.Config) { c.ThrottleLimit = 100_001 },
 		"at most a week":             func(c *oauth2pw.Config) { c.ThrottleWindow = 8 * 24 * time.Hour },
-		"Config.Throttle is a nil *": func(c *oauth2pw.Config) { c.Throttle = (*brokenThrottle)(nil) },
-		"InsecureNoThrottle":         func(c *oauth2pw.Config) { c.Throttle = new(brokenThrottle); c.InsecureNoThrottle = true },
-		"has its own":                func(c *oauth2pw.Config) { c.Throttle = new(brokenThrottle); c.ThrottleLimit = 5 },
+		"Config.Throttle is a nil *": func(c *oauth2pw.Config) { c.Throttle = (*recorder)(nil) },
+		"InsecureNoThrottle":         func(c *oauth2pw.Config) { c.Throttle = new(recorder); c.InsecureNoThrottle = true },
+		"has its own":                func(c *oauth2pw.Config) { c.Throttle = new(recorder); c.ThrottleLimit = 5 },
 	} {
 		users, err := store.NewUsers()
 		require.NoError(t, err)
