@@ -125,25 +125,29 @@ func TestConformance129(t *testing.T) {
 		require.Equal(t, want.Reason == "unknown_user", e.NameTag != "", form)
 		require.NotContains(t, fmt.Sprintf("%+v", e), "nobody")
 	}
-	for i := range 4 {
-		send(wrong("old", i))
+	for i := range 3 {
+		send(wrong("old", i)).isError(t, 400, "invalid_grant")
 	}
 	e = event(oauth2pw.EventThrottled, "password", func() { send(right("old")).isThrottled(t) })
 	require.Equal(t, "u3", e.UserID)
 
-	use := func(target, token string) func() {
-		return func() { a.serve(post("", to(target), from(home), with(bearer(token)))) }
+	use := func(target, token string, status int) func() {
+		return func() {
+			require.Equal(t, status, a.serve(get(target, from(home), with(bearer(token)))).StatusCode)
+		}
 	}
-	event(oauth2pw.EventTokenRefused, "malformed", use("/me", "a,b"))
-	event(oauth2pw.EventTokenRefused, "invalid", use("/me", "x"))
-	require.Equal(t, "insufficient_scope", event(oauth2pw.EventTokenRefused, "", use("/items", p.access)).Code)
+	event(oauth2pw.EventTokenRefused, "malformed", use("/me", "a,b", 401))
+	event(oauth2pw.EventTokenRefused, "invalid", use("/me", "x", 401))
+	require.Equal(t, "insufficient_scope", event(oauth2pw.EventTokenRefused, "", use("/items", p.access, 403)).Code)
 
-	refresh := func() { send("grant_type=refresh_token&client_id=webapp&refresh_token=" + p.refresh) }
-	e = event(oauth2pw.EventRefresh, "", refresh)
+	refresh := func(status int) func() {
+		return func() { require.Equal(t, status, send(refreshForm(p.refresh)+"&client_id=webapp").StatusCode) }
+	}
+	e = event(oauth2pw.EventRefresh, "", refresh(200))
 	require.Equal(t, []string{"refresh_token", "u1", "webapp", sessionID(t, p.access)}, []string{e.Grant, e.UserID, e.ClientID, e.SessionID})
-	event(oauth2pw.EventRefreshRepeat, "same_place", refresh)
+	event(oauth2pw.EventRefreshRepeat, "same_place", refresh(200))
 	a.clock.Advance(time.Minute)
-	e = event(oauth2pw.EventRefreshReuse, "same_place", refresh)
+	e = event(oauth2pw.EventRefreshReuse, "same_place", refresh(400))
 	require.Equal(t, sessionID(t, p.access), e.SessionID)
-	event(oauth2pw.EventRefreshFailed, "ended", refresh)
+	event(oauth2pw.EventRefreshFailed, "ended", refresh(400))
 }

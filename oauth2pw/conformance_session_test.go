@@ -217,7 +217,7 @@ func TestConformanceRefresh(t *testing.T) {
 		require.Equal(t, second.refresh, repeated.refresh, "byte for byte")
 		a.saw(oauth2pw.EventRefreshRepeat, "same_place")
 		require.Equal(t, 200, a.get("/status", repeated.access).StatusCode)
-		a.post("grant_type=refresh_token&refresh_token="+first.refresh, "User-Agent: other")
+		require.Equal(t, second.refresh, a.granted(a.post(refreshForm(first.refresh), "User-Agent: other")).refresh)
 		a.saw(oauth2pw.EventRefreshRepeat, "other_user_agent")
 		// A repeat passes the same checks as the first use.
 		a.refresh(first.refresh, "client_id=webapp").isError(t, 400, "invalid_grant")
@@ -574,7 +574,9 @@ func TestMaxSessions(t *testing.T) {
 // sessionID returns the sid of an access token.
 func sessionID(t *testing.T, access string) string {
 	t.Helper()
-	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(access, ".")[1])
+	parts := strings.Split(access, ".")
+	require.Len(t, parts, 3, "an access token")
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	require.NoError(t, err)
 	var claims struct {
 		SessionID string `json:"sid"`

@@ -140,7 +140,7 @@ func TestRequestsOnTheWire(t *testing.T) {
 // Conformance 3, 5.
 func TestLaxForm(t *testing.T) {
 	type field struct{ name, value string }
-	encode := func(edit func(w *multipart.Writer), fields ...field) (body, contentType string) {
+	encode := func(t *testing.T, edit func(w *multipart.Writer), fields ...field) (body, contentType string) {
 		var b bytes.Buffer
 		w := multipart.NewWriter(&b)
 		for _, f := range fields {
@@ -176,7 +176,7 @@ func TestLaxForm(t *testing.T) {
 					test.fields[i] = field{fmt.Sprint("x", i), "y"}
 				}
 			}
-			body, contentType := encode(test.edit, test.fields...)
+			body, contentType := encode(t, test.edit, test.fields...)
 			a := newApp(t, func(c *oauth2pw.Config) { c.LaxForm = true })
 			got := a.do("POST", "/token", body, "Content-Type: "+contentType)
 			request := func() *http.Request {

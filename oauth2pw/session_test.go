@@ -23,8 +23,9 @@ import (
 // Conformance 73.
 func TestSessionCache(t *testing.T) {
 	end := func(a *sessionApp, p pair) { // as another process would
-		_, err := a.sessions.End(t.Context(), oauth2pw.SessionFilter{UserID: "u1", ID: sessionID(t, p.access)}, "x", a.clock.Now())
-		require.NoError(t, err)
+		ids, err := a.sessions.End(a.Context(), oauth2pw.SessionFilter{UserID: "u1", ID: sessionID(a.T, p.access)}, "x", a.clock.Now())
+		require.NoError(a, err)
+		require.Len(a, ids, 1)
 	}
 	status := func(a *sessionApp, p pair) int { return a.get("/status", p.access).StatusCode }
 
@@ -438,7 +439,7 @@ func TestSweepSessions(t *testing.T) {
 	a.saw(oauth2pw.EventUnavailable, "SessionStore.Sweep")
 }
 
-// TestAuthorization: guessing an id ends nothing of others.
+// TestAuthorizationOfSessions: a user ends no session of another, whatever the id.
 func TestAuthorizationOfSessions(t *testing.T) {
 	a := newSessionApp(t)
 	p := a.login()
@@ -550,12 +551,12 @@ func TestSessionsLeakNothing(t *testing.T) {
 		tokens = append(tokens, p.access, p.refresh)
 		p = a.refreshed(p.refresh)
 	}
-	a.refresh(tokens[1], "client_id=webapp")
-	a.introspect(p.refresh)
-	a.revoke("token=" + p.refresh + "&client_id=webapp")
-	a.refresh(tokens[1])
-	a.refresh(p.refresh)
-	a.refresh(p.refresh[:70] + "AAAAAAAAA")
+	a.refresh(tokens[1], "client_id=webapp").isError(t, 400, "invalid_grant")
+	require.Equal(t, false, a.introspect(p.refresh).json["active"])
+	a.revoke("token="+p.refresh+"&client_id=webapp").isError(t, 400, "invalid_grant")
+	a.refresh(tokens[1]).isError(t, 400, "invalid_grant") // reuse
+	a.refresh(p.refresh).isError(t, 400, "invalid_grant")
+	a.refresh(p.refresh[:70]+"AAAAAAAAA").isError(t, 400, "invalid_grant")
 	a.change(a.login().access, "CANARY-old", "CANARY-new").isError(t, 403, "invalid_grant")
 	c := a.config
 	c.OnEvent, c.Now = nil, nil
@@ -569,12 +570,12 @@ func TestSessionsLeakNothing(t *testing.T) {
 	}
 }
 
-// TestRefreshOverHTTP: a lost answer, seen from a client.
+// TestDroppedAnswer: the answer to a refresh is lost, and the process restarts.
 func TestDroppedAnswer(t *testing.T) {
 	a := newSessionApp(t)
 	first := a.login()
-	a.post("grant_type=refresh_token&refresh_token=" + first.refresh) // and the answer is lost
-	b := a.again()                                                    // the process restarts
+	a.refreshed(first.refresh) // and the answer is lost
+	b := a.again()             // the process restarts
 	second := b.refreshed(first.refresh)
 	require.Equal(t, second.refresh, b.refreshed(first.refresh).refresh)
 	third := b.refreshed(second.refresh)

@@ -33,7 +33,12 @@ type attack struct {
 // quiet is for tests of so many requests that their events take the time.
 func quiet(c *oauth2pw.Config) { c.OnEvent = func(context.Context, oauth2pw.Event) {} }
 
-func checked(got answer) bool { return got.StatusCode == 400 && got.code() == "invalid_grant" }
+// checked reports whether a password was checked. An attacker never gets tokens.
+func checked(a *app, got answer) bool {
+	a.Helper()
+	require.GreaterOrEqual(a, got.StatusCode, 400, got.body)
+	return got.StatusCode == 400 && got.code() == "invalid_grant"
+}
 
 // TestAttackers: what each attacker gets of one account in an hour, and that its owner
 // gets in at home all the time, at every minute, but for the price of a bound: somebody
@@ -41,7 +46,7 @@ func checked(got answer) bool { return got.StatusCode == 400 && got.code() == "i
 func TestAttackers(t *testing.T) {
 	const hours = 3
 	guess := func(a *app, address, name string, i int) bool {
-		return checked(a.serve(post(wrong(name, i), from(address))))
+		return checked(a, a.serve(post(wrong(name, i), from(address))))
 	}
 	for _, test := range []attack{
 		{
@@ -93,22 +98,21 @@ func TestAttackers(t *testing.T) {
 		{
 			name: "through the owner's browser", tries: 600, hour: 0,
 			guess: func(a *app, i int) bool {
-				return checked(a.serve(post(wrong("johndoe", i), from(home), with("Sec-Fetch-Site: cross-site", "Origin: https://evil.example"))))
+				return checked(a, a.serve(post(wrong("johndoe", i), from(home), with("Sec-Fetch-Site: cross-site", "Origin: https://evil.example"))))
 			},
 		},
 		{
 			name: "by another grant that names him", tries: 600, hour: 0,
 			guess: func(a *app, i int) bool {
-				a.serve(post(fmt.Sprint("grant_type=otp&username=johndoe&otp=", i), from(home)))
-				return false
+				checked(a, a.serve(post(fmt.Sprint("grant_type=otp&username=johndoe&otp=", i), from(home))))
+				return false // a code, and no password
 			},
 		},
 		{
 			name: "with invented clients and bogus refresh tokens, at home", tries: 1200, hour: 0,
 			guess: func(a *app, i int) bool {
-				a.serve(post(login+fmt.Sprintf("&client_id=c%d&client_secret=x", i), from(home)))
-				a.serve(post("grant_type=refresh_token&refresh_token=x", from(home)))
-				return false
+				bogus := checked(a, a.serve(post("grant_type=refresh_token&refresh_token=x", from(home))))
+				return checked(a, a.serve(post(login+fmt.Sprintf("&client_id=c%d&client_secret=x", i), from(home)))) || bogus
 			},
 		},
 	} {
@@ -293,7 +297,7 @@ func TestConformance144(t *testing.T) {
 		} else {
 			require.Equal(t, 1, told, "once an hour")
 			a.clock.Advance(time.Hour)
-			a.serve(post(wrong("JOHNDOE", 0), from(home)))
+			a.serve(post(wrong("JOHNDOE", 0), from(home))).isError(t, 400, "invalid_grant")
 			require.Equal(t, oauth2pw.EventNameFolding, a.event().Kind)
 		}
 	}
@@ -401,7 +405,7 @@ func TestConformance145(t *testing.T) {
 	}
 	require.Equal(t, 200, a.serve(post(right("johndoe")+"&client_id=backend&client_secret=backend-secret", from(home))).StatusCode)
 	a.takeEvents()
-	a.serve(post(right("johndoe"), from(home), with("Sec-Fetch-Site: cross-site")))
+	a.serve(post(right("johndoe"), from(home), with("Sec-Fetch-Site: cross-site"))).isError(t, 403, "access_denied")
 	e := a.event()
 	require.Equal(t, oauth2pw.EventRequestRefused, e.Kind)
 	require.Equal(t, oauth2pw.ReasonCrossSite, e.Reason)
@@ -546,7 +550,7 @@ func TestTwiceTheLimit(t *testing.T) {
 		if i%2 == 1 {
 			headers = []string{"X-Forwarded-For: x"}
 		}
-		if checked(a.serve(post(wrong("johndoe", i), from(home), with(headers...)))) {
+		if checked(a, a.serve(post(wrong("johndoe", i), from(home), with(headers...)))) {
 			n++
 		}
 	}
@@ -688,7 +692,7 @@ func TestGuessingRun(t *testing.T) {
 		}
 		name := fmt.Sprint("owner", n)
 		address := random.IntN(addresses)
-		if checked(a.serve(post(fmt.Sprintf("grant_type=password&username=%s&password=%d", name, i), from(fmt.Sprintf("203.0.%d.%d", address/250, address%250))))) {
+		if checked(a, a.serve(post(fmt.Sprintf("grant_type=password&username=%s&password=%d", name, i), from(fmt.Sprintf("203.0.%d.%d", address/250, address%250))))) {
 			now := a.clock.Now()
 			times := append(through[name], now)
 			for now.Sub(times[0]) >= time.Hour {

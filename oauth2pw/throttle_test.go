@@ -64,11 +64,13 @@ func TestConformanceThrottle(t *testing.T) {
 		require.Equal(t, 400, a.serve(post(wrong("alice", 0), from(home))).StatusCode, "another account")
 	})
 	t.Run("132_Retry-After is true", func(t *testing.T) {
-		for _, limits := range [][]oauth2pw.Config{{{}}, {{ThrottleLimit: 3, ThrottleWindow: 2 * time.Second}}} {
-			a := newApp(t, func(c *oauth2pw.Config) {
-				c.ThrottleLimit, c.ThrottleWindow = limits[0].ThrottleLimit, limits[0].ThrottleWindow
-			})
-			for i := 0; a.serve(post(wrong("johndoe", i), from(home))).StatusCode != 429; i++ {
+		for _, limits := range []struct {
+			n      int
+			window time.Duration
+		}{{}, {3, 2 * time.Second}} {
+			a := newApp(t, func(c *oauth2pw.Config) { c.ThrottleLimit, c.ThrottleWindow = limits.n, limits.window })
+			for i := range withDefault(limits.n, 10) {
+				a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 				a.clock.Advance(100 * time.Millisecond)
 			}
 			wait := a.serve(post(right("johndoe"), from(home))).isThrottled(t)
@@ -82,7 +84,7 @@ func TestConformanceThrottle(t *testing.T) {
 		for offset, status := range map[time.Duration]int{-1: 429, 0: 200, 1: 200} {
 			a := newApp(t)
 			for i := range 10 {
-				a.serve(post(wrong("johndoe", i), from(home)))
+				a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 			}
 			a.clock.Advance(15*time.Minute + offset)
 			require.Equal(t, status, a.serve(post(right("johndoe"), from(home))).StatusCode, offset)
@@ -96,7 +98,15 @@ func TestConformanceThrottle(t *testing.T) {
 			}
 			a.serve(post(wrong(name, 10), from(home))).isThrottled(t)
 		}
-		a.serve(post(strings.ToUpper(wrong("x", 0)), from(home))) // not a grant: not counted
+	})
+	t.Run("124_a form that is no password request does not count", func(t *testing.T) {
+		a := newApp(t)
+		for i := range 300 { // thrice what the address may get wrong
+			a.serve(post(strings.ToUpper(wrong("johndoe", i)), from(home))).isError(t, 400, "invalid_request")
+			a.serve(post(wrong("johndoe", i)+"&scope=%22", from(home))).isError(t, 400, "invalid_scope")
+		}
+		require.Zero(t, a.hasher.take())
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 	})
 	t.Run("124_whatever the length of the password", func(t *testing.T) {
 		for _, name := range []string{"johndoe", "nobody"} {
@@ -139,7 +149,7 @@ func TestConformanceThrottle(t *testing.T) {
 		require.Equal(t, 200, a.serve(post(right("johndoe"), from("2001:db8:9:1::"))).StatusCode, "another /64")
 		// An IPv4 in an IPv6 is the IPv4.
 		for i := range 10 {
-			a.serve(post(wrong("old", i), from([]string{"::ffff:198.51.100.1", "198.51.100.1"}[i%2])))
+			a.serve(post(wrong("old", i), from([]string{"::ffff:198.51.100.1", "198.51.100.1"}[i%2]))).isError(t, 400, "invalid_grant")
 		}
 		a.serve(post(wrong("old", 10), from("198.51.100.1"))).isThrottled(t)
 	})
@@ -161,18 +171,19 @@ func TestConformanceThrottle(t *testing.T) {
 	t.Run("125_for 30 days, and 8 addresses", func(t *testing.T) {
 		for days, status := range map[time.Duration]int{30*24*time.Hour - 1: 200, 30 * 24 * time.Hour: 429} {
 			a := newApp(t)
-			a.serve(post(right("johndoe"), from(home)))
+			require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 			a.clock.Advance(days)
 			a.attackAccount("johndoe")
 			require.Equal(t, status, a.serve(post(right("johndoe"), from(home))).StatusCode)
 		}
 		a := newApp(t)
 		for i := range 9 {
-			a.serve(post(right("johndoe"), from(fmt.Sprintf("192.0.2.%d", i))))
+			require.Equal(t, 200, a.serve(post(right("johndoe"), from(fmt.Sprintf("192.0.2.%d", i)))).StatusCode)
 			a.clock.Advance(time.Second)
 		}
-		a.serve(post(right("johndoe"), from("192.0.2.1"))) // 1 is the last one again
-		a.serve(post(right("johndoe"), from("192.0.2.200")))
+		for _, last := range []string{"192.0.2.1", "192.0.2.200"} { // 1 is the last one again
+			require.Equal(t, 200, a.serve(post(right("johndoe"), from(last))).StatusCode)
+		}
 		a.attackAccount("johndoe")
 		for i, status := range map[int]int{0: 429, 1: 200, 2: 429, 3: 200, 8: 200, 200: 200} {
 			require.Equal(t, status, a.serve(post(right("johndoe"), from(fmt.Sprintf("192.0.2.%d", i)))).StatusCode, i)
@@ -193,8 +204,10 @@ func TestConformanceThrottle(t *testing.T) {
 	t.Run("126_the same wrong password", func(t *testing.T) {
 		a := newApp(t)
 		left := func() (n int) { // how many more may fail
-			for i := 0; a.serve(post(wrong("johndoe", 1000+i), from(home))).StatusCode != 429; i++ {
-				n++
+			for n = range 20 {
+				if a.serve(post(wrong("johndoe", 1000+n), from(home))).StatusCode == 429 {
+					break
+				}
 			}
 			a.clock.Advance(time.Hour)
 			return n
@@ -232,7 +245,7 @@ func TestConformanceThrottle(t *testing.T) {
 		a.hasher.take()
 		repeat(1)
 		require.Equal(t, 1, a.hasher.take(), "it is hashed like any other")
-		a.serve(post(wrong("johndoe", 0), from(away)))
+		a.serve(post(wrong("johndoe", 0), from(away))).isError(t, 400, "invalid_grant")
 		require.Equal(t, 9, left(), "another address is another pair")
 
 		// Each repeat counts for the address.
@@ -339,10 +352,10 @@ func TestConformanceThrottle(t *testing.T) {
 				require.NotEqual(t, oauth2pw.EventUnknownProxy, e.Kind, "once")
 			}
 			a.clock.Advance(time.Hour)
-			a.serve(post(right("johndoe"), from(proxy), with(header+"198.51.100.1")))
+			require.Equal(t, 200, a.serve(post(right("johndoe"), from(proxy), with(header+"198.51.100.1"))).StatusCode)
 			require.Equal(t, oauth2pw.EventUnknownProxy, a.event().Kind, "and again after an hour")
 			a.clock.Advance(-24 * time.Hour)
-			a.serve(post(right("johndoe"), from(proxy), with(header+"198.51.100.1")))
+			require.Equal(t, 200, a.serve(post(right("johndoe"), from(proxy), with(header+"198.51.100.1"))).StatusCode)
 			require.Equal(t, oauth2pw.EventUnknownProxy, a.event().Kind, "a clock that is set back silences nothing")
 		}
 		// A hop that cannot be read: who is behind it nobody knows.
@@ -480,14 +493,14 @@ func TestThrottleClients(t *testing.T) {
 // one, nor a password.
 func TestConformance149(t *testing.T) {
 	a := newSessionApp(t)
-	good := a.serve(post(right("johndoe"), from(home))).json["refresh_token"].(string)
+	good := a.granted(a.serve(post(right("johndoe"), from(home)))).refresh
 	bogus := []string{"x", "rt1.garbage", good[:30] + swap(good[30]) + good[31:], good[:10] + swap(good[10]) + good[11:], good[:len(good)-5] + "AAAAA"}
 	for i := range 1000 {
 		a.serve(post("grant_type=refresh_token&refresh_token="+bogus[i%len(bogus)], from(home))).isError(t, 400, "invalid_grant")
 	}
 	got := a.serve(post("grant_type=refresh_token&refresh_token="+good, from(home)))
 	require.Equal(t, 200, got.StatusCode, got.body)
-	require.Equal(t, 200, a.serve(post(right("alice")[:0]+right("johndoe"), from(home))).StatusCode)
+	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 }
 
 func swap(c byte) string {
