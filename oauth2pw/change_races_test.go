@@ -14,10 +14,10 @@ import (
 // The races and the failures of a change of the password: what happens between two of its
 // calls of a store, at the worst place.
 
-// TestChangeBesideRequests: other requests of the same user come while the password changes.
+// TestRacesOfChangeAndRequests: other requests of the same user come while the password changes.
 //
 // Conformance 136, 146.
-func TestChangeBesideRequests(t *testing.T) {
+func TestRacesOfChangeAndRequests(t *testing.T) {
 	t.Run("a refresh in another tab while the password changes", func(t *testing.T) {
 		a, s := newScriptedApp(t)
 		p := a.login()
@@ -76,11 +76,11 @@ func TestChangeBesideRequests(t *testing.T) {
 	})
 }
 
-// TestChangeBesideChange: two changes of one password, of which the second begins within the
+// TestRacesOfTwoChanges: two changes of one password, of which the second begins within the
 // first.
 //
 // Conformance 136, 146.
-func TestChangeBesideChange(t *testing.T) {
+func TestRacesOfTwoChanges(t *testing.T) {
 	// next logs in with the password of the first change, and changes it.
 	next := func(a *sessionApp, password, newer string) answer {
 		return a.change(pairOf(a.post("grant_type=password&username=johndoe&password="+password)).access, password, newer)
@@ -128,11 +128,11 @@ func TestChangeBesideChange(t *testing.T) {
 	})
 }
 
-// TestChangeFails: a plug fails after the new hash. The change holds, and no session from before
+// TestRacesOfChangeAndFailure: a plug fails after the new hash. The change holds, and no session from before
 // does.
 //
 // Conformance 136, 146.
-func TestChangeFails(t *testing.T) {
+func TestRacesOfChangeAndFailure(t *testing.T) {
 	t.Run("a crash between the new hash and the end of the other sessions", func(t *testing.T) {
 		a, s := newScriptedApp(t)
 		mine, other := a.login(), a.login()

@@ -2,9 +2,8 @@ package oauth2pw_test
 
 import (
 	"context"
-	"crypto/tls"
+	"fmt"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -123,115 +122,6 @@ func TestConformanceBearer(t *testing.T) {
 		// A login within the same second as the change lives.
 		require.Equal(t, 200, a.get("/status", a.token("")).StatusCode)
 	})
-}
-
-// TestConformance72HTTPS: the token endpoint, as its siblings, needs HTTPS.
-func TestConformance72HTTPS(t *testing.T) {
-	proxy := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	for _, test := range []struct {
-		name    string
-		peer    string
-		tls     bool
-		header  string // Config.ProxyHeader
-		headers []string
-		ok      bool
-	}{
-		{name: "other machine", peer: "192.0.2.1:1"},
-		{name: "other machine by TLS", peer: "192.0.2.1:1", tls: true, ok: true},
-		{name: "loopback", peer: "127.0.0.1:1", ok: true},
-		{name: "loopback IPv6", peer: "[::1]:1", ok: true},
-		{name: "loopback mapped", peer: "[::ffff:127.0.0.1]:1", ok: true},
-		{name: "no peer", peer: ""},
-		{name: "a Unix socket", peer: "@", ok: true}, // 141
-		{name: "a Unix socket with a path", peer: "/run/app.sock", ok: true},
-		{name: "http from a Unix socket", peer: "@", headers: []string{"X-Forwarded-Proto: http"}},
-		{name: "https from a stranger", peer: "192.0.2.1:1", headers: []string{"X-Forwarded-Proto: https"}},
-		{name: "https from the proxy", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Proto: HTTPS"}, ok: true},
-		{name: "nothing from the proxy", peer: "10.1.2.3:1"},
-		{name: "http from the proxy", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Proto: http"}},
-		{name: "http from a stranger by TLS", peer: "192.0.2.1:1", tls: true, headers: []string{"X-Forwarded-Proto: http"}},
-		{name: "http from loopback", peer: "127.0.0.1:1", headers: []string{"X-Forwarded-Proto: http"}},
-		{name: "http in a list", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Proto: https, http"}},
-		{name: "Forwarded http", peer: "127.0.0.1:1", headers: []string{`Forwarded: for=192.0.2.9;proto=http`}},
-		{name: "Forwarded http quoted", peer: "127.0.0.1:1", headers: []string{`Forwarded: for="[2001:db8::1]:4711" ; Proto="HTTP", for=x`}},
-		{name: "Forwarded http behind an open quote", peer: "127.0.0.1:1", headers: []string{`Forwarded: for=", for=192.0.2.9;proto=http`}},
-		{name: "Forwarded https, not the header", peer: "10.1.2.3:1", headers: []string{`Forwarded: proto=https`}},
-		{name: "Forwarded https", peer: "10.1.2.3:1", header: "forwarded", headers: []string{`Forwarded: for=192.0.2.9;proto=https`}, ok: true},
-		{name: "X-Forwarded-Proto beside Forwarded", peer: "10.1.2.3:1", header: "Forwarded", headers: []string{"X-Forwarded-Proto: https"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			a := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies, c.ProxyHeader = proxy, test.header })
-			r := post(login, peer(test.peer), with(test.headers...))
-			if test.tls {
-				r.TLS = new(tls.ConnectionState)
-			}
-			got := a.serve(r)
-			if test.ok {
-				require.Equal(t, 200, got.StatusCode, got.body)
-				return
-			}
-			got.isError(t, 400, "invalid_request")
-			require.Zero(t, a.hasher.take())
-		})
-	}
-
-	t.Run("InsecureAllowHTTP", func(t *testing.T) {
-		a := newApp(t, func(c *oauth2pw.Config) { c.InsecureAllowHTTP = true })
-		require.Equal(t, 200, a.serve(post(login, peer("192.0.2.1:1"))).StatusCode)
-	})
-
-	t.Run("not at the resource", func(t *testing.T) {
-		a := newApp(t)
-		require.Equal(t, 200, a.serve(get("/me", peer("192.0.2.1:1"), with(bearer(a.token(""))))).StatusCode)
-	})
-}
-
-// TestClientAddress: the address by which the throttle counts.
-//
-// Conformance 127.
-func TestClientAddress(t *testing.T) {
-	for _, test := range []struct {
-		name, peer, header string
-		fields             []string // values of the header
-		want               string
-	}{
-		{name: "the peer", peer: "192.0.2.1:5", want: "192.0.2.1"},
-		{name: "a stranger's header is ignored", peer: "192.0.2.1:5", fields: []string{"198.51.100.7"}, want: "192.0.2.1"},
-		{name: "the proxy's counts", peer: "10.0.0.1:5", fields: []string{"198.51.100.7"}, want: "198.51.100.7"},
-		{name: "from the right", peer: "10.0.0.1:5", fields: []string{"203.0.113.1, 198.51.100.7"}, want: "198.51.100.7"},
-		{name: "trusted hops are skipped", peer: "10.0.0.1:5", fields: []string{"203.0.113.1, 198.51.100.7, 10.9.9.9"}, want: "198.51.100.7"},
-		{name: "over several lines", peer: "10.0.0.1:5", fields: []string{"203.0.113.1", "198.51.100.7, 10.9.9.9"}, want: "198.51.100.7"},
-		{name: "garbage ends the walk", peer: "10.0.0.1:5", fields: []string{"198.51.100.7, unknown, 10.9.9.9"}, want: "10.9.9.9"},
-		{name: "all trusted", peer: "10.0.0.1:5", fields: []string{"10.0.0.3, 10.0.0.2"}, want: "10.0.0.3"},
-		{name: "nothing named", peer: "10.0.0.1:5", want: "10.0.0.1"},
-		{name: "port", peer: "10.0.0.1:5", fields: []string{"198.51.100.7:4711"}, want: "198.51.100.7"},
-		{name: "IPv6", peer: "10.0.0.1:5", fields: []string{"2001:db8::1"}, want: "2001:db8::1"},
-		{name: "IPv6 in brackets", peer: "10.0.0.1:5", fields: []string{"[2001:db8::1]"}, want: "2001:db8::1"},
-		{name: "IPv6 with a port", peer: "10.0.0.1:5", fields: []string{"[2001:db8::1]:1"}, want: "2001:db8::1"},
-		{name: "mapped", peer: "[::ffff:10.0.0.1]:5", fields: []string{"::ffff:198.51.100.7"}, want: "198.51.100.7"},
-		{name: "zone", peer: "[fe80::1%eth0]:5", want: "fe80::1"},
-		{name: "Forwarded", peer: "10.0.0.1:5", header: "Forwarded", fields: []string{`for=203.0.113.1, FOR="[2001:db8::1]:4711";proto=https;by=x, for=10.0.0.7`}, want: "2001:db8::1"},
-		{name: "Forwarded obfuscated", peer: "10.0.0.1:5", header: "Forwarded", fields: []string{`for=203.0.113.1, for=_hidden`}, want: "10.0.0.1"},
-		{name: "Forwarded with an open quote", peer: "10.0.0.1:5", header: "Forwarded", fields: []string{`for=", for="198.51.100.7"`}, want: "198.51.100.7"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			header := test.header
-			if header == "" {
-				header = "X-Forwarded-For"
-			}
-			var got netip.Addr
-			a := newApp(t, func(c *oauth2pw.Config) {
-				c.TrustedProxies, c.ProxyHeader = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, test.header
-			})
-			a.mux.Handle("/address", oauth2pw.OptionalBearer(a.auth)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				got = oauth2pw.ClientAddress(r.Context())
-			})))
-			r := get("/address", peer(test.peer))
-			r.Header[header] = test.fields
-			require.Equal(t, 200, a.serve(r).StatusCode)
-			require.Equal(t, test.want, got.String())
-		})
-	}
 }
 
 // fixed is a verifier that accepts every token as the same principal, and counts.
@@ -374,4 +264,26 @@ func TestPasswordBearer(t *testing.T) {
 	require.Equal(t, 401, status(oauth2pw.PasswordBearer{Optional: true}, "other"))
 	require.Panics(t, func() { oauth2pw.PasswordBearer{}.Require(nil) })
 	require.Panics(t, func() { oauth2pw.PasswordBearer{Scopes: map[string]string{}}.Require(check, "me") })
+}
+
+// TestConformance70: no answer of the middleware holds the token, and no cache stores a
+// refusal. The headers of an admitted request are the handler's own.
+func TestConformance70(t *testing.T) {
+	a := newApp(t)
+	token := a.token("me")
+	for target, headers := range map[string][]string{
+		"/me":                       {"Authorization: Bearer " + token + "x"},
+		"/items":                    {"Authorization: Bearer " + token},
+		"/status":                   {"Authorization: Bearer " + token, "Authorization: Bearer " + token},
+		"/me?access_token=" + token: nil,
+	} {
+		got := a.do("GET", target, "", headers...)
+		require.GreaterOrEqual(t, got.StatusCode, 400, target)
+		require.Equal(t, "no-store", got.Header.Get("Cache-Control"), target)
+		require.NotContains(t, got.body+fmt.Sprint(got.Header), token, target)
+	}
+	got := a.get("/me", token)
+	require.Equal(t, 200, got.StatusCode)
+	require.Empty(t, got.Header.Values("Cache-Control"))
+	require.NotContains(t, got.body+fmt.Sprint(got.Header), token)
 }

@@ -266,3 +266,8 @@ func (a *app) event() oauth2pw.Event {
 	require.NotEmpty(a, events)
 	return events[0]
 }
+
+// config returns a Config that New takes.
+func (a *app) config() oauth2pw.Config {
+	return oauth2pw.Config{Users: a.users, Hasher: a.hasher, Issuer: a.ring, DefaultScopes: []string{"me"}}
+}

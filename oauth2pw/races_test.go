@@ -16,10 +16,10 @@ import (
 // The races of refreshes and of logins: what happens between two calls of a store, at the worst
 // place. A step of a script makes the request that comes in between, and records its answer.
 
-// TestRefreshRaces: a refresh revives nothing, and two of them have one successor.
+// TestRacesOfRefreshes: a refresh revives nothing, and two of them have one successor.
 //
 // Conformance 146.
-func TestRefreshRaces(t *testing.T) {
+func TestRacesOfRefreshes(t *testing.T) {
 	t.Run("a refresh does not revive what ends beside it", func(t *testing.T) {
 		a, s := newScriptedApp(t)
 		p := a.login()
@@ -104,11 +104,11 @@ func (l losing) Advance(ctx context.Context, from uint64, n *oauth2pw.Session, n
 	return l.SessionStore.Advance(ctx, from, n, now)
 }
 
-// TestLoginBesideChange: a login does not survive a change of the password, at whichever of
+// TestRacesOfLoginAndChange: a login does not survive a change of the password, at whichever of
 // its calls the change comes.
 //
 // Conformance 146.
-func TestLoginBesideChange(t *testing.T) {
+func TestRacesOfLoginAndChange(t *testing.T) {
 	for _, call := range []string{"UserStore.UserByName", "SessionStore.Create", "UserStore.UserByID", "SessionStore.List"} {
 		for _, when := range []string{"before", "after"} {
 			t.Run(when+" "+call, func(t *testing.T) {
@@ -182,10 +182,10 @@ func TestLoginBesideChange(t *testing.T) {
 	})
 }
 
-// TestLoginRaces: a login beside what else may happen to its user.
+// TestRacesOfLogins: a login beside what else may happen to its user.
 //
 // Conformance 146.
-func TestLoginRaces(t *testing.T) {
+func TestRacesOfLogins(t *testing.T) {
 	t.Run("a login does not survive that its user is disabled", func(t *testing.T) {
 		a, s := newScriptedApp(t)
 		var err error

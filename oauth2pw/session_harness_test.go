@@ -2,6 +2,8 @@ package oauth2pw_test
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"net/url"
 	"strings"
 	"testing"
@@ -171,4 +173,19 @@ func (a *sessionApp) tokenFor(userID string) string {
 	token, _, err := a.ring.Issue(a.Context(), oauth2pw.Principal{Subject: userID, SessionID: n.ID, Scope: "me", AuthTime: now})
 	require.NoError(a, err)
 	return token
+}
+
+// sessionID returns the sid of an access token.
+func sessionID(t *testing.T, access string) string {
+	t.Helper()
+	parts := strings.Split(access, ".")
+	require.Len(t, parts, 3, "an access token")
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	require.NoError(t, err)
+	var claims struct {
+		SessionID string `json:"sid"`
+	}
+	require.NoError(t, json.Unmarshal(payload, &claims))
+	require.NotEmpty(t, claims.SessionID)
+	return claims.SessionID
 }

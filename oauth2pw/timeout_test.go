@@ -47,7 +47,9 @@ func TestStoreTimeout(t *testing.T) {
 				auth, err := oauth2pw.New(c)
 				require.NoError(t, err)
 				began := time.Now()
-				got := serve(t, auth.TokenHandler(), post(login+"&client_id=webapp"))
+				late, cancel := context.WithTimeout(t.Context(), time.Minute) // the client gives up
+				defer cancel()
+				got := serve(t, auth.TokenHandler(), post(login+"&client_id=webapp", during(late)))
 				if call == "PasswordUpdater.UpdatePasswordHash" {
 					require.Equal(t, 200, got.StatusCode)
 				} else {
