@@ -13,7 +13,7 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// TestChangePassword: what it refuses, and that a refusal changes nothing.
+// TestChangePassword: a refusal changes nothing.
 func TestChangePassword(t *testing.T) {
 	check := func(_ context.Context, u *oauth2pw.User, password string) error {
 		switch password {

@@ -11,8 +11,8 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// The races and the failures of a change of the password: what happens between two of its
-// calls of a store, at the worst place.
+// The races and the failures of a change of the password. A request or a failure comes between
+// two of its calls of a store, at the worst place.
 
 // TestRacesOfChangeAndRequests: other requests of the same user come while the password changes.
 //
@@ -76,12 +76,11 @@ func TestRacesOfChangeAndRequests(t *testing.T) {
 	})
 }
 
-// TestRacesOfTwoChanges: two changes of one password, of which the second begins within the
-// first.
+// TestRacesOfTwoChanges: a change of the password begins within another one.
 //
 // Conformance 136, 146.
 func TestRacesOfTwoChanges(t *testing.T) {
-	// next logs in with the password of the first change, and changes it.
+	// next logs in with the new password, and changes it again.
 	next := func(a *sessionApp, password, newer string) answer {
 		return a.change(pairOf(a.post("grant_type=password&username=johndoe&password="+password)).access, password, newer)
 	}
@@ -128,8 +127,8 @@ func TestRacesOfTwoChanges(t *testing.T) {
 	})
 }
 
-// TestRacesOfChangeAndFailure: a plug fails after the new hash. The change holds, and no session from before
-// does.
+// TestRacesOfChangeAndFailure: a plug fails after the new hash. The change holds, and no session
+// from before lives.
 //
 // Conformance 136, 146.
 func TestRacesOfChangeAndFailure(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/oauth2pw/passwordflow/store"
 )
 
-// TestConformanceRefresh: which refresh tokens there are, and which get new tokens.
+// TestConformanceRefresh: a genuine refresh token gets new tokens, for its own client only.
 func TestConformanceRefresh(t *testing.T) {
 	t.Run("22_no_refresh_token", func(t *testing.T) {
 		a := newSessionApp(t)
@@ -111,7 +111,7 @@ func TestConformanceRefresh(t *testing.T) {
 			for _, thief := range thieves {
 				a.refresh(p.refresh, thief).isError(t, 400, "invalid_grant")
 				require.NotEmpty(t, a.saw(oauth2pw.EventRefreshFailed, "wrong_client").SessionID)
-				a.refresh(old.refresh, thief).isError(t, 400, "invalid_grant") // nor does a spent one end it
+				a.refresh(old.refresh, thief).isError(t, 400, "invalid_grant") // a replaced token of another client ends nothing
 			}
 			a.refreshed(p.refresh, owner)
 		}
@@ -128,7 +128,7 @@ func TestConformanceRefresh(t *testing.T) {
 	})
 }
 
-// TestConformanceRefreshScope: the scope of what a refresh gets.
+// TestConformanceRefreshScope: a refresh gets the scope of the login, or less.
 func TestConformanceRefreshScope(t *testing.T) {
 	t.Run("52_scope", func(t *testing.T) {
 		a := newSessionApp(t)
@@ -180,14 +180,14 @@ func TestConformanceRefreshScope(t *testing.T) {
 	})
 }
 
-// TestConformanceReuse: a replaced token gets its successor again for a while, and is reuse
-// later.
+// TestConformanceReuse: a replaced token gets the same successor again within the grace period,
+// and is reuse later.
 func TestConformanceReuse(t *testing.T) {
 	t.Run("54_reuse", func(t *testing.T) {
 		a := newSessionApp(t)
 		first := a.login()
 		second := a.refreshed(first.refresh)
-		a.clock.Advance(30 * time.Second) // the grace period is over at its end
+		a.clock.Advance(30 * time.Second) // at its end the grace period has passed
 		a.takeEvents()
 		a.refresh(first.refresh).isError(t, 400, "invalid_grant")
 		e := a.saw(oauth2pw.EventRefreshReuse, "same_place")

@@ -234,8 +234,7 @@ func TestConformanceIntrospection(t *testing.T) {
 	})
 }
 
-// TestConformanceIntrospectionRequest: what a request for introspection may add changes
-// nothing.
+// TestConformanceIntrospectionRequest: token_type_hint and Accept change nothing.
 func TestConformanceIntrospectionRequest(t *testing.T) {
 	a := newSessionApp(t)
 	p := a.login("client_id=backend&client_secret=backend-secret")

@@ -126,7 +126,7 @@ func TestConformanceSessionEnds(t *testing.T) {
 			} else {
 				a.saw(oauth2pw.EventSessionEnded, reason)
 			}
-			if reason == "user_disabled" { // and is over for good
+			if reason == "user_disabled" { // the session stays ended
 				require.NoError(t, a.users.Update("u1", func(u *oauth2pw.User) { u.Disabled = false }))
 				a.lives(p, false)
 			}
@@ -134,7 +134,7 @@ func TestConformanceSessionEnds(t *testing.T) {
 	})
 }
 
-// TestConformancePasswordChange: what a change of the password leaves of the tokens from before.
+// TestConformancePasswordChange: after a change of the password no token from before works.
 func TestConformancePasswordChange(t *testing.T) {
 	t.Run("58_password_change", func(t *testing.T) {
 		a := newSessionApp(t)

@@ -12,7 +12,7 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// TestConformanceThrottle: what counts for an account, with the default numbers.
+// TestConformanceThrottle: attempts count for an account, with the default numbers.
 func TestConformanceThrottle(t *testing.T) {
 	t.Run("123_too many failures, right and wrong told apart by nothing", func(t *testing.T) {
 		a := newApp(t)
@@ -47,7 +47,7 @@ func TestConformanceThrottle(t *testing.T) {
 	})
 	t.Run("124_a form that is no password request does not count", func(t *testing.T) {
 		a := newApp(t)
-		for i := range 300 { // thrice what the address may get wrong
+		for i := range 300 { // three times the limit of the address
 			a.serve(post(strings.ToUpper(wrong("johndoe", i)), from(home))).isError(t, 400, "invalid_request")
 			a.serve(post(wrong("johndoe", i)+"&scope=%22", from(home))).isError(t, 400, "invalid_scope")
 		}
@@ -157,7 +157,7 @@ func TestConformanceThrottleWait(t *testing.T) {
 	})
 }
 
-// TestConformanceThrottleAddresses: what counts for an address, and which address that is.
+// TestConformanceThrottleAddresses: attempts count for an address, which no client can choose.
 func TestConformanceThrottleAddresses(t *testing.T) {
 	t.Run("124_one address", func(t *testing.T) {
 		a := newApp(t)
@@ -269,7 +269,7 @@ func TestConformanceThrottleKnownAddresses(t *testing.T) {
 	})
 }
 
-// TestConformanceThrottleSuccess: what a login does to the counts.
+// TestConformanceThrottleSuccess: a login clears counts, and does not count.
 func TestConformanceThrottleSuccess(t *testing.T) {
 	t.Run("128_success clears the pair, and nothing else", func(t *testing.T) {
 		a := newApp(t)
@@ -282,12 +282,12 @@ func TestConformanceThrottleSuccess(t *testing.T) {
 				a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 			}
 		}
-		for i := range 91 { // 9 count for the address still, and what came from home does not
+		for i := range 91 { // 9 still count for the address; those from the known address do not
 			a.serve(post(wrong(fmt.Sprint("user", i), 0), from(home))).isError(t, 400, "invalid_grant")
 		}
 		a.serve(post(wrong("other", 0), from(home))).isThrottled(t)
 
-		a = newApp(t) // what strangers have used up of the account stays
+		a = newApp(t) // attempts of strangers stay counted for the account
 		for i := range 30 {
 			a.serve(post(wrong("johndoe", i), from(fmt.Sprintf("203.0.113.%d", i/10)))).isError(t, 400, "invalid_grant")
 			if i == 8 {
@@ -323,7 +323,7 @@ func TestConformanceThrottleSuccess(t *testing.T) {
 		answers, hashed := a.atOnce(s, forms)
 		require.Equal(t, 200, hashed, "all at once")
 		require.Equal(t, map[int]int{200: 200}, statuses(answers))
-		for i := range 10 { // what is wrong counts as ever
+		for i := range 10 { // wrong ones count
 			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 		}
 		a.serve(post(right("johndoe"), from(home))).isThrottled(t)

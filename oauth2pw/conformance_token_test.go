@@ -22,7 +22,7 @@ func TestConformance(t *testing.T) {
 	a := newApp(t)
 	long := strings.Repeat("x", 1025)
 	for _, test := range []struct {
-		name    string // number and what it is
+		name    string // the number of the line, and the case
 		target  string // beside /token
 		body    string
 		headers []string // instead of the form type
@@ -139,7 +139,7 @@ func TestConformanceRequests(t *testing.T) {
 	})
 }
 
-// TestConformanceSuccess: the answer to a correct password.
+// TestConformanceSuccess: a correct password gets tokens.
 func TestConformanceSuccess(t *testing.T) {
 	t.Run("16_17_18_19_23_success", func(t *testing.T) {
 		a := newApp(t)
@@ -181,7 +181,7 @@ func TestConformanceSuccess(t *testing.T) {
 	})
 }
 
-// TestConformanceErrors: the answers that refuse.
+// TestConformanceErrors: every refusal is a JSON error; equal ones for unknown, disabled and wrong.
 func TestConformanceErrors(t *testing.T) {
 	t.Run("24_25_no_echo", func(t *testing.T) {
 		a := newApp(t)

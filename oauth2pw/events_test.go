@@ -170,8 +170,7 @@ func TestEventReasons(t *testing.T) {
 	})
 }
 
-// TestConformance129: each attempt is an event, which says when, from where, whose, with
-// which outcome, and why.
+// TestConformance129: each attempt is an event with its time, address, user, outcome and reason.
 func TestConformance129(t *testing.T) {
 	a := newSessionApp(t, func(c *oauth2pw.Config) { c.ThrottleLimit = 3 })
 	send := func(form string) answer { return a.serve(post(form, from(home))) }
@@ -186,7 +185,7 @@ func TestConformance129(t *testing.T) {
 			require.Equal(t, netip.MustParseAddr(home), e.Address)
 		}
 		require.NotEmpty(t, events)
-		last := events[len(events)-1] // before it come what the attempt has ended
+		last := events[len(events)-1] // those before it are of sessions that the attempt has ended
 		require.Equal(t, []any{kind, reason}, []any{last.Kind, last.Reason})
 		return last
 	}

@@ -91,7 +91,7 @@ type app struct {
 	mux    *http.ServeMux
 	server *httptest.Server
 	url    string       // of the server
-	client *http.Client // what do sends with
+	client *http.Client // sends the requests of do
 
 	mu      sync.Mutex
 	events  []oauth2pw.Event

@@ -110,12 +110,12 @@ type world struct {
 	mu        sync.Mutex
 }
 
-// result is what a request has come to. It is looked at when all of them have: a request runs
-// in a goroutine of its own.
+// result is the outcome of a request. A request runs in a goroutine of its own: check looks at
+// the results when all requests are answered.
 type result struct {
 	status int
 	pair   pair
-	err    error // of what is no request over HTTP
+	err    error // of a call that is no request over HTTP
 }
 
 // worldKeys are made once: a world is made for each order.

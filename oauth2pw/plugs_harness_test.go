@@ -10,7 +10,7 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// script wraps every plug of a Config, and says what happens before and after a call of one.
+// script wraps every plug of a Config, counts the calls, and runs a step before or after one.
 // A call has the name that events have for it, such as "SessionStore.End". A test of a fault
 // or of a race sets a step for the calls that matter to it:
 //
@@ -32,11 +32,12 @@ type script struct {
 	afters  map[string]step
 }
 
-// step is what happens at a call. Its error is the error of the call: before, the plug is not
-// asked then; after, what the plug has done is done, and only its answer is lost.
+// step runs at a call, and its error is the error of the call. If a step before the call fails,
+// the plug is not called. If a step after the call fails, the plug has done its work, and only
+// the answer is lost.
 //
-// A step runs in the goroutine of the request, which is not that of the test where app.do has
-// sent it. So it records what it sees, and the test requires it afterwards.
+// A step runs in the goroutine of the request. With app.do that is not the goroutine of the
+// test: the step records answers, and the test requires them afterwards.
 type step func(ctx context.Context, call string) error
 
 // The steps that tests share.
@@ -135,7 +136,7 @@ func around[T any](ctx context.Context, s *script, call string, do func() (T, er
 	return v, err
 }
 
-// wrap replaces each plug of a Config by a wrapper with the same optional sides. It is the last
+// wrap replaces each plug of a Config by a wrapper with the same optional methods. It is the last
 // edit of a Config.
 func (s *script) wrap(c *oauth2pw.Config) {
 	s.users, s.clients, s.sessions, s.hasher, s.issuer, s.verifier, s.throttle = c.Users, c.Clients, c.Sessions, c.Hasher, c.Issuer, c.Verifier, c.Throttle
@@ -165,8 +166,8 @@ func (s *script) wrap(c *oauth2pw.Config) {
 	}
 }
 
-// newScriptedApp is an app with sessions whose plugs have a script. The test itself asks its
-// stores without it.
+// newScriptedApp returns an app with sessions, and the script of its plugs. a.sessions is the
+// store without the script.
 func newScriptedApp(t *testing.T, edits ...func(*oauth2pw.Config)) (*sessionApp, *script) {
 	t.Helper()
 	s := new(script)

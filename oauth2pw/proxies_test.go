@@ -122,7 +122,8 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
-// TestUnknownProxy: a proxy that nobody has configured.
+// TestUnknownProxy: a proxy that Config.TrustedProxies does not name is an event, and the address
+// of its clients never becomes known.
 func TestUnknownProxy(t *testing.T) {
 	for _, header := range []string{"X-Forwarded-For: ", "X-Real-IP: ", "Forwarded: for="} {
 		a := newApp(t)
@@ -143,7 +144,7 @@ func TestUnknownProxy(t *testing.T) {
 		require.Equal(t, 200, a.serve(post(right("johndoe"), from(proxy), with(header+"198.51.100.1"))).StatusCode)
 		require.Equal(t, oauth2pw.EventUnknownProxy, a.event().Kind, "a clock that is set back silences nothing")
 	}
-	// A hop that cannot be read: who is behind it nobody knows.
+	// A hop that cannot be read may stand for many clients.
 	g := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
 	require.Equal(t, 200, g.serve(post(right("johndoe"), from("10.1.2.3"), with("X-Forwarded-For: unknown"))).StatusCode)
 	unreadable := g.event()
@@ -209,8 +210,8 @@ func TestTrustedProxiesConfig(t *testing.T) {
 	}
 }
 
-// TestConformance145: what a page of another site makes a browser send is
-// refused before anything is counted.
+// TestConformance145: a form from a page of another site is refused before anything is
+// counted.
 func TestConformance145(t *testing.T) {
 	a := newApp(t, func(c *oauth2pw.Config) {
 		c.TrustedOrigins = []string{"https://app.example.com", "capacitor://localhost", "http://localhost:5173"}
@@ -220,7 +221,7 @@ func TestConformance145(t *testing.T) {
 		status  int
 	}{
 		{nil, 200},
-		{[]string{"Origin: https://evil.example"}, 200}, // an old browser, or a program: nobody can tell
+		{[]string{"Origin: https://evil.example"}, 200}, // an old browser or a program sends no Sec-Fetch-Site
 		{[]string{"Sec-Fetch-Site: same-origin"}, 200},
 		{[]string{"Sec-Fetch-Site: same-site", "Origin: https://other.example.com"}, 200},
 		{[]string{"Sec-Fetch-Site: none"}, 200},
@@ -249,7 +250,7 @@ func TestConformance145(t *testing.T) {
 			require.Empty(t, got.Header.Values("WWW-Authenticate"))
 		}
 	}
-	for i := range 100 { // and it counts for nothing, neither for the client
+	for i := range 100 { // and does not count, for the client either
 		a.serve(post(wrong("johndoe", i)+fmt.Sprint("&client_id=backend&client_secret=", i), from(home), with("Sec-Fetch-Site: cross-site"))).isError(t, 403, "access_denied")
 	}
 	require.Equal(t, 200, a.serve(post(right("johndoe")+"&client_id=backend&client_secret=backend-secret", from(home))).StatusCode)

@@ -13,8 +13,8 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// The races of refreshes and of logins: what happens between two calls of a store, at the worst
-// place. A step of a script makes the request that comes in between, and records its answer.
+// The races of refreshes and of logins. A request comes between two calls of a store, at the
+// worst place: a step of a script makes it, and records its answer.
 
 // TestRacesOfRefreshes: a refresh revives nothing, and two of them have one successor.
 //
@@ -91,7 +91,7 @@ func TestRacesOfRefreshes(t *testing.T) {
 	})
 }
 
-// losing is a store whose Advance never finds what it was told.
+// losing is a store whose Advance never finds the generation that it is given.
 type losing struct {
 	oauth2pw.SessionStore
 	lose *bool
@@ -104,8 +104,8 @@ func (l losing) Advance(ctx context.Context, from uint64, n *oauth2pw.Session, n
 	return l.SessionStore.Advance(ctx, from, n, now)
 }
 
-// TestRacesOfLoginAndChange: a login does not survive a change of the password, at whichever of
-// its calls the change comes.
+// TestRacesOfLoginAndChange: a login does not survive a change of the password, which comes at
+// any of its calls.
 //
 // Conformance 146.
 func TestRacesOfLoginAndChange(t *testing.T) {
@@ -182,7 +182,7 @@ func TestRacesOfLoginAndChange(t *testing.T) {
 	})
 }
 
-// TestRacesOfLogins: a login beside what else may happen to its user.
+// TestRacesOfLogins: a login beside other changes of its user, and beside other logins.
 //
 // Conformance 146.
 func TestRacesOfLogins(t *testing.T) {

@@ -23,9 +23,9 @@ import (
 //   - app.serve hands a crafted request to the handlers of the app, without a network. The
 //     functions post and get make one; options set its peer, its headers and its context.
 //
-// Both may be called in any goroutine: a failure of their own is an Errorf, and an answer with
-// the status 0. What requires an answer to be this or that (isError, token, login and the
-// like) stops the test, and is for the goroutine of the test.
+// Any goroutine may call both: a failure of their own is an Errorf, and an answer with the
+// status 0. Helpers that require a certain answer (isError, token, login and the like) stop
+// the test, so they are for the goroutine of the test.
 
 // answer is an HTTP answer with its body read.
 type answer struct {
@@ -177,8 +177,7 @@ func from(address string) option {
 	}
 }
 
-// peer is who holds the other end of a connection without TLS, as http.Request.RemoteAddr
-// says it.
+// peer is the other end of a connection without TLS, as http.Request.RemoteAddr says it.
 func peer(remote string) option {
 	return func(r *http.Request) *http.Request {
 		r.RemoteAddr = remote

@@ -22,7 +22,7 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// TestFormsOverHTTP sends the token endpoint forms, and what looks like one.
+// TestFormsOverHTTP sends the token endpoint forms, and bodies that look like one.
 func TestFormsOverHTTP(t *testing.T) {
 	a := newApp(t)
 	lax := newApp(t, func(c *oauth2pw.Config) { c.LaxForm = true })
@@ -116,7 +116,8 @@ func (a *app) raw(request string) answer {
 	return read(a.T, resp)
 }
 
-// TestRequestsOnTheWire sends to the token endpoint what net/http does not write.
+// TestRequestsOnTheWire sends the token endpoint requests that net/http would write in another
+// way.
 func TestRequestsOnTheWire(t *testing.T) {
 	a := newApp(t)
 	const head = "POST /token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"

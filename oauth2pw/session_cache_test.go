@@ -54,7 +54,7 @@ func TestSessionCache(t *testing.T) {
 		a.clock.Advance(time.Microsecond)
 		require.Equal(t, 401, a.status(p))
 		s.take("SessionStore.Get")
-		for range 3 { // that it is over is not remembered
+		for range 3 { // an ended session is not remembered
 			require.Equal(t, 401, a.status(p))
 		}
 		require.Equal(t, 3, s.take("SessionStore.Get"))
@@ -105,8 +105,8 @@ func TestSessionCache(t *testing.T) {
 	})
 }
 
-// TestSessionCacheRefuses: what is remembered does not vouch for another token, nor for longer
-// than it may.
+// TestSessionCacheRefuses: a remembered session opens nothing to another token, and is forgotten
+// in time.
 //
 // Conformance 73.
 func TestSessionCacheRefuses(t *testing.T) {

@@ -60,7 +60,7 @@ func (a *sessionApp) again(edits ...func(*oauth2pw.Config)) *sessionApp {
 // pair is what a login or a refresh answered.
 type pair struct{ access, refresh, scope string }
 
-// pairOf reads an answer. What is not in it is empty.
+// pairOf reads an answer. A missing member is empty.
 func pairOf(got answer) pair {
 	text := func(name string) string { s, _ := got.json[name].(string); return s }
 	return pair{text("access_token"), text("refresh_token"), text("scope")}

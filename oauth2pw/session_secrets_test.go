@@ -15,7 +15,7 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// TestConfigOfSessions: what New refuses.
+// TestConfigOfSessions: New refuses settings of sessions that cannot be meant.
 func TestConfigOfSessions(t *testing.T) {
 	base := newSessionApp(t).config
 	for _, test := range []struct {
@@ -75,7 +75,7 @@ func TestSecrets(t *testing.T) {
 		a.saw(oauth2pw.EventRefreshFailed, "unknown_secret")
 	}
 	require.Equal(t, 200, a.revoke("token="+kept.refresh).StatusCode, "nobody can tell that it is ours")
-	// Back again, it works again: what was a mistake has logged nobody out.
+	// The old secret is back: the mistake has ended no session.
 	a = a.again(func(c *oauth2pw.Config) { c.Secrets = []oauth2pw.Secret{secret("second"), secret("first")} })
 	a.lives(kept, true)
 	a.lives(fresh, true)
@@ -94,7 +94,7 @@ func TestStoreRollback(t *testing.T) {
 			stolen = pair{refresh: p.refresh}
 		}
 	}
-	// The restore: the row is what it was.
+	// The restore brings the old row back.
 	row := *a.session("u1")
 	now := a.clock.Now()
 	ok, err := a.sessions.Advance(t.Context(), row.Generation, &backup, now)
@@ -128,8 +128,8 @@ func forge(t *testing.T, secret oauth2pw.Secret, row *oauth2pw.Session, generati
 	return "rt1." + base64.RawURLEncoding.EncodeToString(mac.Sum(body))
 }
 
-// TestConformance59StoreAndSecret: together they make every token; the store alone
-// makes none, nor does the secret alone.
+// TestConformance59StoreAndSecret: the store and the secret together make every token, and
+// neither of them makes one alone.
 func TestConformance59StoreAndSecret(t *testing.T) {
 	a := newSessionApp(t)
 	p := a.login()

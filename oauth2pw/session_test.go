@@ -116,7 +116,7 @@ func TestSweepSessions(t *testing.T) {
 	a.saw(oauth2pw.EventUnavailable, "SessionStore.Sweep")
 }
 
-// TestAuthorizationOfSessions: a user ends no session of another, whatever the id.
+// TestAuthorizationOfSessions: a user ends no session of another.
 func TestAuthorizationOfSessions(t *testing.T) {
 	a := newSessionApp(t)
 	p := a.login()

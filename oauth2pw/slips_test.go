@@ -15,9 +15,9 @@ import (
 	"github.com/oauth2pw/passwordflow/tokens"
 )
 
-// What a hurried developer gets wrong, what he is told, and when: by New and the other
-// constructors, at wiring (a panic, as net/http's own), or at the first request, by an answer
-// that opens nothing and an event that names the setting. The table stands in docs/slips.md.
+// A hurried developer finds a mistake early: New and the other constructors refuse it, the
+// wiring panics, as net/http's own, or the first request opens nothing and an event names the
+// setting. docs/slips.md has the same table.
 
 // TestSlips: New refuses a Config, and names the setting.
 //
@@ -158,14 +158,14 @@ func TestSlipsOfWiring(t *testing.T) {
 	}
 }
 
-// panicOf returns what a function panics with; nil: it does not.
+// panicOf returns the value of the panic of a function; nil: it does not panic.
 func panicOf(do func()) (value any) {
 	defer func() { value = recover() }()
 	do()
 	return nil
 }
 
-// TestSlipsAtTheFirstRequest: an answer opens nothing, and an event names what is wrong.
+// TestSlipsAtTheFirstRequest: the answer opens nothing, and an event names the mistake.
 //
 // Conformance 153.
 func TestSlipsAtTheFirstRequest(t *testing.T) {

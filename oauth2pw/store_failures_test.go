@@ -11,8 +11,7 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// storeFlow is something that a client does, in a test that lets each of its calls of a store
-// fail.
+// storeFlow is a request, in a test in which each of its calls of a store fails.
 type storeFlow struct {
 	name  string
 	edit  func(*oauth2pw.Config)   // nil: none
@@ -20,18 +19,18 @@ type storeFlow struct {
 	try   func(a *sessionApp, p pair) answer
 	// status is that of a try that works.
 	status int
-	// worked requires what there must be afterwards.
+	// worked requires the outcome of a try that works.
 	worked func(a *sessionApp, p pair, got answer)
 	// tolerated is the call whose failure does not fail the flow.
 	tolerated string
-	// seen is the call of which the flow finds out that it was done, if its answer is lost.
+	// seen is the call whose lost answer does not fail the flow, because the flow looks again.
 	seen string
-	// last is the call after which all the work is done, but no answer can be given.
+	// last is the call after which the work is done, although the answer is 503.
 	last string
 }
 
-// What a flow leaves behind: the session of its answer lives, the session from before has
-// ended, the token is active.
+// A flow leaves one of these behind: the session of its answer lives, the session from before
+// has ended, the token is active.
 
 func nowLives(a *sessionApp, _ pair, got answer) { a.lives(pairOf(got), true) }
 func hasEnded(a *sessionApp, p pair, _ answer)   { a.lives(p, false) }
@@ -130,8 +129,7 @@ var storeFlows = []storeFlow{
 }
 
 // TestEveryStoreCallFailsOnce: at each call of each flow the store fails once, before or
-// after it did what it was asked. The answer is 503, nothing is half done, and the next try
-// works.
+// after its work. The answer is 503, nothing is half done, and the next try works.
 //
 // Conformance 30.
 func TestEveryStoreCallFailsOnce(t *testing.T) {
@@ -150,8 +148,8 @@ func TestEveryStoreCallFailsOnce(t *testing.T) {
 	}
 }
 
-// failAt tries a flow of which the nth call of a store fails, and reports whether there was
-// one: false if the flow has fewer calls.
+// failAt tries a flow whose nth call of a store fails. It reports false if the flow has fewer
+// calls.
 func (f storeFlow) failAt(t *testing.T, n int, mode string) bool {
 	t.Helper()
 	edit := func(*oauth2pw.Config) {}
@@ -197,7 +195,7 @@ func (f storeFlow) failAt(t *testing.T, n int, mode string) bool {
 	require.NotContains(t, got.body, "fire")
 	a.clock.Advance(time.Millisecond)
 	got = f.try(a, p)
-	if failed == f.last { // the work is done, and the token of the one who did it is dead
+	if failed == f.last { // the work is done, and the token of the caller is dead
 		require.Equal(t, 401, got.StatusCode, what)
 		require.Equal(t, 200, a.post("grant_type=password&username=johndoe&password=changed").StatusCode)
 		return true

@@ -10,10 +10,10 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// TestThief: a thief has a copy of a refresh token, and uses it and its successors
-// at times of his own, while the owner refreshes every ten minutes. The table says
-// in which of the owner's periods each is found out; one who comes inside every
-// grace period is not, as the comment of Config.RefreshGrace says.
+// TestThief: a thief has a copy of a refresh token, and uses it and its successors at other
+// times than the owner, who refreshes every ten minutes. Each thief is detected in the given
+// period of the owner. A thief inside every grace period is not, as the comment of
+// Config.RefreshGrace says.
 func TestThief(t *testing.T) {
 	const period, rounds = 10 * time.Minute, 50
 	random := rand.New(rand.NewPCG(1, 2))

@@ -96,8 +96,8 @@ var attacks = []attack{
 	},
 }
 
-// TestAttackers: what each attacker gets of one account in an hour, and that its owner
-// gets in at home all the time, at every minute.
+// TestAttackers: each attacker gets so many guesses at one account in an hour, and its owner
+// logs in at home at every minute.
 func TestAttackers(t *testing.T) {
 	const hours = 3
 	for _, test := range attacks {

@@ -93,7 +93,7 @@ func TestThrottleGrants(t *testing.T) {
 		}
 		a.serve(post(guess, from(home))).isThrottled(t)
 		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
-		a.serve(post(guess+"&stubborn=1", from(home))).isThrottled(t) // whatever it has found
+		a.serve(post(guess+"&stubborn=1", from(home))).isThrottled(t) // although the grant ignores the error of Guess
 		a.serve(post(otp+"x&counted=1&whose=u1&stubborn=1", from(home))).isThrottled(t)
 		const phone = "198.51.100.7"
 		require.Equal(t, 200, a.serve(post(guess, from(phone))).StatusCode, "and the address is known from now on")
@@ -137,8 +137,8 @@ func TestThrottleGrants(t *testing.T) {
 	})
 }
 
-// TestGuessesOfAGrant: a grant that tries one code at several users pays for each, even if
-// a later one is blocked, and whatever context it passes.
+// TestGuessesOfAGrant: the try of one code at several users counts for each of them, even if
+// a later one is blocked, with any context.
 func TestGuessesOfAGrant(t *testing.T) {
 	looked := 0
 	a := newApp(t, func(c *oauth2pw.Config) {

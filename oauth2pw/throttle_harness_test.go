@@ -14,6 +14,7 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
+// wrong and right are forms with a wrong and with the correct password.
 func wrong(name string, i int) string {
 	return fmt.Sprintf("grant_type=password&username=%s&password=wrong%d", name, i)
 }
@@ -54,7 +55,7 @@ func (a *app) attackAccount(name string) {
 	a.serve(post(wrong(name, 31), from("203.0.113.31"))).isThrottled(a.T)
 }
 
-// quiet is for tests of so many requests that their events take the time.
+// quiet is for tests with so many requests that their events would take most of the time.
 func quiet(c *oauth2pw.Config) { c.OnEvent = func(context.Context, oauth2pw.Event) {} }
 
 // checked reports whether a password was checked. An attacker never gets tokens.
@@ -64,8 +65,8 @@ func checked(a *app, got answer) bool {
 	return got.StatusCode == 400 && got.code() == "invalid_grant"
 }
 
-// atOnce serves token requests from home in parallel, while no password is looked at. It
-// returns how many were about to be hashed when each request was answered or waited.
+// atOnce serves token requests from home in parallel. The hasher waits until each of them is
+// answered or waits for the hasher; hashed is how many then waited.
 func (a *app) atOnce(s *script, forms []string) (answers []answer, hashed int) {
 	a.Helper()
 	answers = make([]answer, len(forms))

@@ -34,8 +34,8 @@ func (o oneUserOf) UserByID(context.Context, string) (*oauth2pw.User, error) {
 	return &u, nil
 }
 
-// TestConformance144: one account has one set of limits, whatever spelling
-// the store takes for it; two have two.
+// TestConformance144: one account has one set of limits for all spellings that the store
+// accepts; two accounts have two.
 func TestConformance144(t *testing.T) {
 	spellings := func(name string) (all []string) {
 		for i := range 11 {
@@ -76,7 +76,7 @@ func TestConformance144(t *testing.T) {
 		if folds {
 			require.Zero(t, told)
 
-			for i, name := range spellings("nobody") { // who is told apart from a user by nothing
+			for i, name := range spellings("nobody") { // a name that is nobody's gets the same answers
 				got := a.serve(post(wrong(name, i), from(home)))
 				if i < 10 {
 					got.isError(t, 400, "invalid_grant")

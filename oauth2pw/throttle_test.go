@@ -140,7 +140,7 @@ func TestThrottleChangePassword(t *testing.T) {
 	a.serve(post(wrong("renamed", 99), from("198.51.100.7"))).isThrottled(t)
 }
 
-// TestThrottleOff: Config.InsecureNoThrottle.
+// TestThrottleOff: with Config.InsecureNoThrottle nothing counts.
 func TestThrottleOff(t *testing.T) {
 	a := newApp(t, func(c *oauth2pw.Config) { c.InsecureNoThrottle = true })
 	for i := range 200 {
@@ -247,8 +247,7 @@ func TestThrottleCancel(t *testing.T) {
 	})
 }
 
-// TestThrottlePlugFails: a throttle that fails lets nobody in, and one that cannot uncount
-// keeps nobody out.
+// TestThrottlePlugFails: if Begin fails, nobody logs in; if Succeed fails, the login works.
 func TestThrottlePlugFails(t *testing.T) {
 	s := new(script)
 	a := newApp(t, func(c *oauth2pw.Config) { c.Throttle = new(recorder) }, s.wrap)
@@ -278,7 +277,7 @@ func TestThrottlePlugFails(t *testing.T) {
 	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode, "the server goes on")
 }
 
-// TestThrottlePlugAttempts: what a throttle is told about each attempt.
+// TestThrottlePlugAttempts: an Attempt has all that a throttle needs, and no secret.
 func TestThrottlePlugAttempts(t *testing.T) {
 	r := new(recorder)
 	a := newApp(t, func(c *oauth2pw.Config) { c.Throttle, c.Realm = r, "tenant" })
@@ -301,8 +300,8 @@ func TestThrottlePlugAttempts(t *testing.T) {
 	require.True(t, client.Right)
 }
 
-// TestThrottlePlugAfterHangUp: a client hangs up while its password is looked at. What was
-// right is uncounted all the same.
+// TestThrottlePlugAfterHangUp: a client disconnects while its password is verified. A correct
+// password is uncounted all the same.
 func TestThrottlePlugAfterHangUp(t *testing.T) {
 	ctx, hangUp := context.WithCancel(t.Context())
 	s := new(script)
@@ -390,8 +389,8 @@ func TestClockBehindAChange(t *testing.T) {
 	require.NoError(t, err)
 	_, err = a.auth.Verify(t.Context(), string(tokens.AccessToken))
 	require.NoError(t, err)
-	// A custom grant may have checked what the change has made void: it is refused, and
-	// is no guess.
+	// A custom grant may have checked a secret from before the change: it is refused, and
+	// does not count.
 	b := newApp(t, func(c *oauth2pw.Config) {
 		c.ThrottleLimit = 1
 		c.Grants = map[string]oauth2pw.GrantFunc{

@@ -44,8 +44,8 @@ func unixClient(server string, own *net.UnixAddr) *http.Client {
 	}}
 }
 
-// TestUnixSocket: over a real socket callers without an address share no counter, and what
-// such a proxy says is believed where that is configured.
+// TestUnixSocket: over a real socket callers without an address share no counter, and the
+// header of a proxy counts where Config.TrustUnixSocket is set.
 //
 // Conformance 140, 141.
 func TestUnixSocket(t *testing.T) {
@@ -105,15 +105,15 @@ func TestUnixSocket(t *testing.T) {
 		r := post(right("johndoe"), peer("@"), with("X-Forwarded-For: "+home))
 		require.Equal(t, 200, a.serve(r).StatusCode)
 		require.Equal(t, home, oauth2pw.ClientAddress(oauth2pw.ContextOf(a.auth, r)).String())
-		// What an app's own middleware has put there is an address.
+		// Middleware of the app may have set RemoteAddr: it is an address then.
 		r.RemoteAddr = "@ 192.0.2.9"
 		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}))
 		a.serve(r).isError(t, 400, "invalid_request") // and never a Unix socket, if the server has another
 	})
 }
 
-// TestUnixPeerNames: the other end of a Unix socket chooses its own name, and no name is an
-// address: neither a proxy's, nor the owner's home.
+// TestUnixPeerNames: the other end of a Unix socket chooses its own name, and no name is taken
+// for the address of a proxy or of the owner's home.
 func TestUnixPeerNames(t *testing.T) {
 	t.Chdir(t.TempDir()) // the names are relative paths
 	a := newUnixApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
