@@ -38,7 +38,7 @@ func note(e oauth2pw.Event) {
 }
 
 // appReasons are reasons that tests give to EndSession and the like.
-var appReasons = []oauth2pw.EventReason{"logout", "tidy", "one", "all"}
+var appReasons = []oauth2pw.EventReason{"logout", "tidy", "one", "all", "test"}
 
 // TestMain compares the events of all tests with the table: every event has a kind and a
 // reason of the table, and the table has none that no test has seen.
