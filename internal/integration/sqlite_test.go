@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -196,44 +195,6 @@ func TestSQLiteConformance148(t *testing.T) {
 	c, err := st.Clients.ClientByID(t.Context(), "public")
 	require.NoError(t, err)
 	require.Nil(t, c.SecretSHA256)
-}
-
-// TestSQLitePlans: List and End look at the sessions of one user that are not ended, and at
-// no others.
-func TestSQLitePlans(t *testing.T) {
-	db := openSQLite(t)
-	openStore(t, db)
-	now := time.Now().UTC().Truncate(time.Microsecond)
-	tx, err := db.BeginTx(t.Context(), nil)
-	require.NoError(t, err)
-	many, err := sqlstore.New(tx, sqlstore.Config{Dialect: sqlstore.SQLite})
-	require.NoError(t, err)
-	for i := range 20_000 {
-		require.NoError(t, many.Sessions.Create(t.Context(), &oauth2pw.Session{
-			ID: fmt.Sprint("ended", i), UserID: "1", Generation: 1, CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now,
-			IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour), EndedAt: now,
-		}))
-	}
-	require.NoError(t, tx.Commit())
-	for _, query := range []string{
-		`UPDATE "oauth2pw_sessions" SET ended_at = 1, end_reason = '' WHERE ended_at IS NULL AND user_id = '1' AND id <> '' RETURNING id`,
-		`UPDATE "oauth2pw_sessions" SET ended_at = 1, end_reason = '' WHERE ended_at IS NULL AND user_id = '1' AND id = 'x' AND id <> '' RETURNING id`,
-		`SELECT * FROM "oauth2pw_sessions" WHERE user_id = '1' AND ended_at IS NULL AND expires_at > 1 AND idle_expires_at > 1 ORDER BY created_at DESC, id`,
-	} {
-		var plan string
-		rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query)
-		require.NoError(t, err)
-		for rows.Next() {
-			var id, parent, unused int
-			var detail string
-			require.NoError(t, rows.Scan(&id, &parent, &unused, &detail))
-			plan += detail + "; "
-		}
-		require.NoError(t, rows.Err())
-		rows.Close()
-		byID := strings.Contains(query, "id = 'x'") && strings.Contains(plan, "USING PRIMARY KEY (id=?)")
-		require.True(t, byID || strings.Contains(plan, "sessions_user_ended (user_id=? AND ended_at=?)"), plan)
-	}
 }
 
 // BenchmarkSQLiteEnd: 64 ends of all sessions of a user at once, beside so many that have
