@@ -103,6 +103,7 @@ func allowOrigins(mux *http.ServeMux, origins []string) (handler http.Handler) {
 func configure(c *oauth2pw.Config, byCode oauth2pw.GrantFunc, checkCode func(context.Context, *oauth2pw.User, *oauth2pw.TokenRequest) error) {
 	c.CheckLogin = checkCode
 	c.CheckNewPassword = hasher.Policy{}.Check
+	c.CheckNewPassword = hasher.Policy{Breached: hasher.Breached(nil)}.Check
 	c.RefreshForgive = 48 * time.Hour
 	c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	c.InsecureAllowHTTP = true
