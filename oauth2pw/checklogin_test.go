@@ -36,7 +36,7 @@ func withTOTP(checked *int) func(*oauth2pw.Config) {
 	}
 }
 
-// TestConformance138 holds line 138.
+// TestConformance138: see docs/conformance.md.
 func TestConformance138(t *testing.T) {
 	t.Run("138_never asked without a correct password", func(t *testing.T) {
 		asked := 0
