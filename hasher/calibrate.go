@@ -14,12 +14,13 @@ var owaspFloor = []floor{
 	{47104, 1}, {19456, 2}, {12288, 3}, {9216, 4}, {7168, 5},
 }
 
-// Calibrate measures how fast this machine hashes, and returns parameters with this
-// much memory, in KiB (0: 64 MiB), whose hash takes about the target here while
-// nothing else runs: never weaker than OWASP's minimum, even if that takes longer.
-// It takes a few times the target. Run it where the app will run, write the result
-// down, and give that to [New]: parameters that change with every start would make
-// the hashes of the last one outdated.
+// Calibrate returns Params with the given memory, in KiB (0: 64 MiB), whose hash takes
+// about the target on this machine while nothing else runs. The Params are never weaker
+// than OWASP's minimum, even if the hash then takes longer than the target.
+//
+// Calibrate takes a few times the target. Run Calibrate on the machine of the app, once,
+// and write the result into the [Config]: if the Params changed at a start, all older
+// hashes could become outdated.
 func Calibrate(target time.Duration, memory uint32) (Params, error) {
 	return calibrate(target, memory, func(p Params) time.Duration {
 		start := time.Now()
@@ -46,7 +47,7 @@ func calibrate(target time.Duration, memory uint32, measure func(Params) time.Du
 		return Params{}, errors.New("hasher: Calibrate: OWASP's minimum is 7168 KiB")
 	}
 	least := p.Time
-	for range 3 { // the first measurement is of memory that is touched for the first time
+	for range 3 { // the first measurement includes fresh memory from the system
 		took := max(min(measure(p), measure(p)), time.Microsecond)
 		p.Time = max(uint32(min(int64(p.Time)*int64(target)/int64(took), 1<<20)), least)
 	}

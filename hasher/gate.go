@@ -12,17 +12,17 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// gate lets a few callers work at once, and a few more wait in line.
+// gate lets a bounded number of callers work at once, and a bounded number wait.
 type gate struct {
-	slots *semaphore.Weighted // which serves those who wait in order
-	size  int                 // how many slots there are
+	slots *semaphore.Weighted // serves the waiting callers in order
+	size  int                 // the number of slots
 	queue int
 
 	mu      sync.Mutex
 	busy    int
 	refused uint64
 	waiting int
-	waits   map[netip.Prefix]int // by client address, an IPv6 by /64 and by /48; empty when nobody waits
+	waits   map[netip.Prefix]int // waiting callers by client address, of IPv6 by /64 and by /48; empty if no caller waits
 }
 
 func newGate(slots, queue int) *gate {
@@ -73,22 +73,22 @@ func (g *gate) acquire(ctx context.Context, slots int64) error {
 	return nil
 }
 
-// share is how much of the queue those of one network may hold.
+// share is the most places of the queue that the callers of one network may hold.
 type share struct {
 	network netip.Prefix
 	most    int
 }
 
-// shares returns the bounds of a client: an address may hold a quarter of the queue, for
-// which the /64 of an IPv6 counts as one, and a /48 half of it. Loopback, and a caller
-// without an address, may hold it all.
+// shares returns the bounds of a client: an IPv4 address or an IPv6 /64 may hold a quarter
+// of the queue, and an IPv6 /48 half of it. Loopback, and a caller without an address, may
+// hold all of it.
 func (g *gate) shares(address netip.Addr) []share {
 	address = address.Unmap().WithZone("")
 	if !address.IsValid() || address.IsLoopback() {
 		return nil
 	}
 	most := func(n int, bits int) share {
-		p, _ := address.Prefix(bits) // of a valid address, bits in its range
+		p, _ := address.Prefix(bits) // no error: the address is valid, and bits is in range
 		return share{p, max(n, 1)}
 	}
 	if address.Is4() {
@@ -97,7 +97,7 @@ func (g *gate) shares(address netip.Addr) []share {
 	return []share{most(g.queue/4, 64), most(g.queue/2, 48)}
 }
 
-// enter takes a place in the queue, so that one guesser cannot keep everybody else out.
+// enter takes a place in the queue. The shares keep places free for other clients.
 func (g *gate) enter(shares []share) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

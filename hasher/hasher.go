@@ -1,42 +1,45 @@
-// Package hasher hashes and verifies passwords, and keeps a burst of logins from
-// taking the process down.
+// Package hasher hashes and verifies passwords, in a bounded amount of memory: a burst of
+// logins does not take the process down.
 //
 // # How to wire it
 //
 //	auth, err := oauth2pw.New(oauth2pw.Config{Hasher: hasher.Default(), …})
 //
-// The same Hasher makes the hashes of new passwords: h.Hash(ctx, password). Use
-// one Hasher for the whole process, since its bounds are its own.
+// The same Hasher makes the hashes of new passwords: h.Hash(ctx, password). Use one Hasher
+// for the whole process, because each Hasher has bounds of its own.
 //
 // # Formats
 //
-// New hashes are argon2id (RFC 9106) in PHC form. These are verified too, and are
-// outdated, so that a login replaces them: argon2i in PHC form; bcrypt ($2a$,
-// $2b$, $2y$); scrypt ($scrypt$ln=…) and PBKDF2 ($pbkdf2-sha256$,
-// $pbkdf2-sha512$) as passlib writes them; and Django's pbkdf2_sha256,
-// pbkdf2_sha512, argon2, scrypt, bcrypt and bcrypt_sha256. A password over 72
-// bytes never matches a bcrypt hash, which would look at the first 72 alone.
+// New hashes are argon2id (RFC 9106) in PHC form. A Hasher also verifies the hashes below.
+// All of them are outdated: a login replaces them.
 //
-// An app registers further formats as a [Scheme]. [Policy] says which new passwords
-// are good, [Calibrate] finds the cost that suits a machine, and a [Pepper] is a
-// secret that the database does not hold.
+//   - argon2i in PHC form
+//   - bcrypt: $2a$, $2b$, $2y$. A password over 72 bytes never matches, because bcrypt
+//     would ignore the rest.
+//   - scrypt ($scrypt$ln=…) and PBKDF2 ($pbkdf2-sha256$, $pbkdf2-sha512$) of passlib
+//   - pbkdf2_sha256, pbkdf2_sha512, argon2, scrypt, bcrypt and bcrypt_sha256 of Django
+//
+// An app registers further formats as a [Scheme]. A [Policy] accepts or refuses new
+// passwords. [Calibrate] finds the cost that suits a machine. A [Pepper] is a secret that
+// the database does not hold.
 //
 // # Security
 //
-// A stored hash names its own cost; it is capped before memory is taken, and what
-// takes more than about eight times the time of a new hash is refused too. The
-// empty hash, and one that cannot be read, cost what a mismatch at the configured
-// cost costs, and never match. A stored hash of another cost or format takes its
-// own time: until a login has replaced it, that time tells that there is such a
-// user. Config.EvenOut is against that.
+// A stored hash names its own cost. The memory is capped before any is taken, and a hash
+// that takes more than about eight times the time of a new hash is refused too. An empty or
+// unreadable hash never matches, after the work of a mismatch at the configured cost.
+//
+// A stored hash of another cost or format takes its own time. Until a login has replaced
+// the hash, this time reveals that the user exists. Config.EvenOut prevents this for one
+// older format.
 //
 // # Concurrency
 //
-// A Hasher is safe for concurrent use. At most Config.Slots passwords are hashed
-// at once (fewer, if a stored hash takes more memory than a new one), Config.Queue
-// callers wait in the order they came, and any more get an error that wraps
-// oauth2pw.ErrBusy. A caller whose context ends leaves the queue; work that has
-// begun keeps its slot until it is done.
+// A Hasher is safe for concurrent use. At most Config.Slots passwords are hashed at once
+// (fewer, if a stored hash takes more memory than a new one). Config.Queue callers wait, in
+// the order of their calls. Any further caller gets an error that wraps oauth2pw.ErrBusy. A
+// caller whose context ends leaves the queue. A hash that has begun keeps its slot until
+// the end.
 package hasher
 
 import (
@@ -60,12 +63,12 @@ var (
 	_ oauth2pw.Checker        = (*Hasher)(nil)
 )
 
-// MaxPassword is the length of the longest password that is hashed, in bytes. The
-// shortest is one byte.
+// MaxPassword is the length of the longest password that a Hasher accepts, in bytes. The
+// shortest password has one byte.
 const MaxPassword = 1024
 
-// ErrPassword is wrapped by the error of Hash for a password that is empty or too
-// long.
+// ErrPassword is wrapped by the error of Hash for an empty password, or one over
+// MaxPassword.
 var ErrPassword error = &oauth2pw.Error{Code: "invalid_request", Status: http.StatusUnprocessableEntity, Description: "The password must have 1 to 1024 bytes."}
 
 // Params is a cost of argon2id. OWASP's minimum is m=19456, t=2, p=1.
@@ -80,41 +83,40 @@ var defaultParams = Params{Memory: 64 << 10, Time: 3, Threads: 4}
 
 // Config has the settings of a Hasher. The zero value is [Default].
 type Config struct {
-	// Params is the cost of new hashes. Zero: 64 MiB, 3 passes, 4 lanes. A cost under
-	// each of OWASP's minima (m=47104,t=1; m=19456,t=2; m=12288,t=3; m=9216,t=4;
-	// m=7168,t=5) is refused, and so is one that the machine has no memory for.
+	// Params is the cost of new hashes. Zero: 64 MiB, 3 passes, 4 lanes. New refuses a cost
+	// under each of OWASP's minima (m=47104,t=1; m=19456,t=2; m=12288,t=3; m=9216,t=4;
+	// m=7168,t=5), and a cost over the memory of the machine.
 	Params Params
 	// InsecureParams lets Params be as weak as argon2id allows: for tests.
 	InsecureParams bool
-	// MaxMemory, in KiB, is the most that a stored hash may ask for. One that asks
-	// for more than Params.Memory takes several slots, or all of them. Zero: twice
-	// what Params or the default cost takes, whichever is more.
+	// MaxMemory is the most memory that a stored hash may ask for, in KiB. A hash that
+	// takes more than Params.Memory takes several slots, at most all of them. Zero: twice
+	// the memory of Params or of the default cost, the greater of the two.
 	MaxMemory uint32
-	// Slots is how many passwords are hashed at once. Zero: a quarter of
-	// GOMAXPROCS, at least 2, but no more than a quarter of GOMEMLIMIT allows
-	// (and at least 1).
+	// Slots is the number of passwords that are hashed at once. Zero: a quarter of
+	// GOMAXPROCS, at least 2, but no more than a quarter of GOMEMLIMIT has room for (and
+	// at least 1).
 	Slots int
-	// Queue is how many callers may wait for a slot. Zero: 16 for each slot;
-	// negative: none. One client address, which for IPv6 is a /64, may hold a
-	// quarter of the queue, and a /48 half of it, and at least one place in it;
-	// loopback all of it.
+	// Queue is the number of callers that may wait for a slot. Zero: 16 for each slot;
+	// negative: no caller waits. One client address, for IPv6 a /64, may hold a quarter of
+	// the queue; a /48 may hold half of it; each at least one place. Loopback may hold all
+	// of it.
 	Queue int
-	// EvenOut is a hash of the older format that most of the table still holds,
-	// anybody's. With it every verification computes two: one at the cost of new
-	// hashes and one at the cost of this, so that the time no longer tells whether
-	// there is such a user, and costs the sum of both. Empty: a stored hash of
-	// another format takes its own time.
+	// EvenOut is any hash of the older format that most users still have. Every
+	// verification then computes two hashes, one at the cost of new hashes and one at the
+	// cost of EvenOut: the time no longer reveals whether a user exists, and is the sum of
+	// both. Empty: a stored hash of another format takes its own time.
 	EvenOut oauth2pw.Secret
-	// Schemes are further formats of stored hashes, beside the built-in ones. Nil:
-	// none.
+	// Schemes are further formats of stored hashes. Nil: only the built-in formats.
 	Schemes []Scheme
-	// Peppers are secrets that hashes are made with: the first makes new ones, all
-	// verify. A hash of another pepper, or of none, is outdated. Nil: there are
-	// none.
+	// Peppers are secrets for hashes: the first makes new hashes, all verify. A hash with
+	// another pepper than the first, or without a pepper, is outdated. Nil: hashes have no
+	// pepper.
 	Peppers []Pepper
 }
 
-// Hasher hashes passwords. It is made by [Default] or [New].
+// Hasher hashes passwords. [Default] and [New] make a Hasher; oauth2pw.New refuses a zero
+// Hasher.
 type Hasher struct {
 	params    Params
 	maxMemory uint32
@@ -122,7 +124,7 @@ type Hasher struct {
 	gate      *gate
 	peppers   peppers
 	schemes   []scheme
-	evenOut   *stored // nil: nothing is evened out
+	evenOut   *stored // nil: without Config.EvenOut
 	key       func(password, salt []byte, p Params, length uint32) []byte
 }
 
@@ -135,7 +137,7 @@ func Default() *Hasher {
 	return h
 }
 
-// New returns a Hasher. The error names the setting that is wrong.
+// New returns a Hasher. The error names the invalid setting.
 func New(c Config) (*Hasher, error) {
 	if c.Params == (Params{}) {
 		c.Params = defaultParams
@@ -217,8 +219,8 @@ func (p Params) weak() bool {
 	return !slices.ContainsFunc(owaspFloor, func(f floor) bool { return p.Memory >= f.memory && p.Time >= f.time })
 }
 
-// machineMemory returns how many KiB of memory there are for this process, as far as it
-// can be told; 0: it cannot.
+// machineMemory returns the memory of this process in KiB: the least of GOMEMLIMIT, the
+// machine and its control group. 0: none of the three is known.
 func machineMemory() uint64 {
 	least := uint64(debug.SetMemoryLimit(-1)) >> 10
 	for file, scan := range map[string]func(string) (uint64, bool){
@@ -229,7 +231,7 @@ func machineMemory() uint64 {
 		},
 		"/sys/fs/cgroup/memory.max": func(text string) (n uint64, ok bool) {
 			_, err := fmt.Sscan(text, &n)
-			return n >> 10, err == nil // "max" is no number
+			return n >> 10, err == nil // "max" is not a number
 		},
 	} {
 		text, err := os.ReadFile(file)
@@ -248,8 +250,8 @@ func (p Params) work() uint64 { return uint64(p.Memory) * uint64(p.Time) }
 const saltLength, tagLength = 16, 32 // bytes; RFC 9106, section 4
 
 // Hash returns the argon2id hash of a password in PHC form,
-// $argon2id$v=19$m=…,t=…,p=…$salt$tag, with a fresh salt. The error wraps
-// [ErrPassword], oauth2pw.ErrBusy, or that of a context that ended in the queue.
+// $argon2id$v=19$m=…,t=…,p=…$salt$tag, with a fresh salt. The error wraps [ErrPassword],
+// oauth2pw.ErrBusy, or the error of a context that ended before the hash began.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	if password == "" || len(password) > MaxPassword {
 		return "", fmt.Errorf("hasher: %w", ErrPassword)
@@ -268,13 +270,18 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	return prefix + e.String(), nil
 }
 
-// Verify reports whether a password is that of a hash, and, if it is, whether the hash is
-// outdated: weaker than a new one, or of another format. A hash that is empty, or that it
-// cannot read or may not afford, costs what a mismatch costs and never matches;
-// all but the empty one are outdated then. So does a password that is empty or
-// too long; the error wraps oauth2pw.ErrPasswordTooLong if only the format of the hash
-// makes it too long. Any other error wraps oauth2pw.ErrBusy, or that of a context that
-// ended in the queue.
+// Verify reports whether a password matches a hash (ok), and whether the hash is outdated:
+// weaker than a new hash, or of another format. The cases without a match take the same
+// work as a wrong password:
+//
+//   - an empty hash: not outdated
+//   - a hash that is unreadable or over the caps: outdated
+//   - a password that is empty or over MaxPassword
+//   - a password that is too long only for the format of the hash: the error wraps
+//     oauth2pw.ErrPasswordTooLong
+//
+// Any other error wraps oauth2pw.ErrBusy, or the error of a context that ended before the
+// hash began.
 func (h *Hasher) Verify(ctx context.Context, hash, password string) (ok, outdated bool, err error) {
 	s, readable := h.read(hash)
 	longest := withDefault(s.maxPassword, MaxPassword)
@@ -316,7 +323,7 @@ func (h *Hasher) Check() error {
 	return nil
 }
 
-// dummy is a hash that costs what a new one costs.
+// dummy returns a hash at the cost of a new hash.
 func (h *Hasher) dummy() stored {
 	e := encoded{params: h.params, salt: make([]byte, saltLength), tag: make([]byte, tagLength)}
 	s := argon2Cost(e)
@@ -324,8 +331,8 @@ func (h *Hasher) dummy() stored {
 	return s
 }
 
-// slotsFor is how many slots a computation takes: one for each Params.Memory, as
-// far as there are.
+// slotsFor returns the number of slots of a computation: one for each Params.Memory, and at
+// most all slots.
 func (h *Hasher) slotsFor(memory uint32) int {
 	n := (uint64(memory) + uint64(h.params.Memory) - 1) / uint64(h.params.Memory)
 	return int(min(n, uint64(h.gate.size)))
@@ -338,18 +345,18 @@ func withDefault(n, otherwise int) int {
 	return n
 }
 
-// Stats is what a Hasher is doing, for gauges.
+// Stats has the load of a Hasher, for gauges.
 type Stats struct {
-	Slots, Busy    int    // how many there are, and how many are taken
-	Queue, Waiting int    // how many may wait, and how many do
-	Refused        uint64 // callers turned away since the start, because the queue was full
+	Slots, Busy    int    // all slots, and the taken slots
+	Queue, Waiting int    // the callers that may wait, and the callers that wait
+	Refused        uint64 // callers refused since the start: the queue, or the share of a client in it, was full
 }
 
-// Stats returns what the Hasher is doing at the moment.
+// Stats returns the load of the Hasher at the moment.
 func (h *Hasher) Stats() Stats { return h.gate.stats() }
 
-// Reads reports whether the Hasher can verify an encoded hash, and may afford to:
-// for an import, which would otherwise lock a user out unseen.
+// Reads reports whether the Hasher can verify an encoded hash, and whether the cost is
+// under the caps. Call Reads in an import: a user with an unreadable hash could not log in.
 func (h *Hasher) Reads(hash string) bool {
 	_, ok := h.read(hash)
 	return ok

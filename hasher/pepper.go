@@ -10,24 +10,22 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// Pepper is a secret that new hashes are made with, kept apart from the database:
-// who has stolen the one has no use of it without the other. Losing a pepper loses
-// the passwords of its hashes.
+// Pepper is a secret for new hashes, kept apart from the database: without the pepper,
+// nobody can search a stolen hash for its password. If a pepper is lost, no password
+// matches its hashes any more.
 type Pepper struct {
-	// ID stands in the hashes, to find the pepper again: 1 to 32 letters, digits,
-	// "-" and "_".
+	// ID is part of each hash and names its pepper: 1 to 32 letters, digits, "-" and "_".
 	ID string
-	// Key is random, 32 bytes at least.
+	// Key is random and has at least 32 bytes.
 	Key oauth2pw.Secret
 }
 
 // pepperPrefix begins a hash with a pepper: $pepper$id$argon2id$…
 const pepperPrefix = "$pepper$"
 
-// peppers applies peppers. The keys stand in the closure alone, where no %+v finds
-// them.
+// peppers applies peppers. Only the closure has the keys, so that %+v does not print them.
 type peppers struct {
-	first string // the ID of that of new hashes; "": there is none
+	first string // the ID of the pepper of new hashes; "": new hashes have no pepper
 	apply func(id string, password []byte) (peppered []byte, known bool)
 }
 
@@ -60,8 +58,8 @@ func newPeppers(list []Pepper) (peppers, error) {
 	return all, nil
 }
 
-// parsePeppered reads what stands behind the prefix. A pepper that is gone makes the
-// hash unreadable.
+// parsePeppered reads the rest after the prefix. A hash with an unknown pepper is
+// unreadable.
 func (h *Hasher) parsePeppered(rest string) (stored, bool) {
 	id, inner, _ := strings.Cut(rest, "$")
 	inner, ok := strings.CutPrefix(inner, phcPrefix[1:])

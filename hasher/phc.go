@@ -12,7 +12,7 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// encoded is a hash in PHC form, taken apart.
+// encoded has the parts of a hash in PHC form.
 type encoded struct {
 	params    Params
 	salt, tag []byte
@@ -24,8 +24,8 @@ const phcPrefix = "$argon2id$v=19$"
 
 var phcBase64 = base64.RawStdEncoding.Strict()
 
-// parse reads what stands behind the prefix: m=…,t=…,p=…$salt$tag, the
-// parameters in any order.
+// parse reads the rest after the prefix: m=…,t=…,p=…$salt$tag, with the parameters in any
+// order.
 func parse(rest string) (encoded, error) {
 	costs, rest, _ := strings.Cut(rest, "$")
 	salt, tag, _ := strings.Cut(rest, "$")
@@ -81,7 +81,7 @@ func (e encoded) String() string {
 
 func (e encoded) matches(tag []byte) bool { return subtle.ConstantTimeCompare(e.tag, tag) == 1 }
 
-// weakerThan reports whether a new hash would be stronger in anything.
+// weakerThan reports whether a new hash would be stronger in any parameter.
 func (e encoded) weakerThan(p Params) bool {
 	return e.params.Memory < p.Memory || e.params.Time < p.Time || len(e.salt) < saltLength || len(e.tag) < tagLength
 }

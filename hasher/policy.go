@@ -12,27 +12,28 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// Policy says which new passwords are good, for an app's own sign-up and for
-// oauth2pw.Config.CheckNewPassword. The zero value follows NIST SP 800-63B and
-// OWASP ASVS 5.0, 6.2: 8 characters at least, none of the passwords that everybody
-// uses, and no rules of composition. It is safe for concurrent use.
+// Policy accepts or refuses new passwords, for an app's own sign-up and for
+// oauth2pw.Config.CheckNewPassword. The zero value follows NIST SP 800-63B and OWASP ASVS
+// 5.0, 6.2: at least 8 characters, no common password, and no rules of composition. A
+// Policy is safe for concurrent use.
 type Policy struct {
-	// MinLength is the least number of characters: code points. Zero: 8. 15 is
-	// better where the password is all there is.
+	// MinLength is the least number of characters: code points. Zero: 8. 15 is better
+	// where the password is the only factor.
 	MinLength int
-	// Denied reports whether a password, in lower case, is one that everybody
-	// uses. Nil: [CommonPassword].
+	// Denied reports whether a password, in lower case, is a common password. Nil:
+	// [CommonPassword].
 	Denied func(password string) bool
-	// Breached asks a service whether a password has been seen in a breach. An
-	// error says that it could not be asked, and is passed on: the password is
-	// neither good nor bad. Nil: none is asked.
+	// Breached calls a service that knows the passwords of data breaches, and reports
+	// whether the password is among them. An error is reserved for a failure of the
+	// service: Check returns this error, and the password is not judged.
+	// Nil: Check calls no service.
 	Breached func(ctx context.Context, password string) (bool, error)
 }
 
-// Check returns nil for a good password. For one that is refused it returns an
-// *oauth2pw.Error with the code "invalid_request" and the status 422 that tells the user why; any
-// other error is that of Breached. The user may be nil; a password that is the
-// user's name is refused.
+// Check returns nil for an accepted password. For a refused password the error is an
+// *oauth2pw.Error with the code "invalid_request", the status 422 and the reason for the
+// user. Any other error is the error of Breached. The user may be nil; a password equal to
+// the name of the user is refused.
 func (p Policy) Check(ctx context.Context, u *oauth2pw.User, password string) error {
 	least := withDefault(p.MinLength, 8)
 	denied := p.Denied
@@ -70,7 +71,7 @@ func refused(description string) error {
 //go:embed deny/passwords.txt
 var commonPasswords string
 
-// commonSet is made when it is first needed.
+// commonSet returns the set of commonPasswords, which the first call makes.
 var commonSet = sync.OnceValue(func() map[string]struct{} {
 	set := make(map[string]struct{}, 20_000)
 	for line := range strings.Lines(commonPasswords) {
@@ -79,8 +80,8 @@ var commonSet = sync.OnceValue(func() map[string]struct{} {
 	return set
 })
 
-// CommonPassword reports whether a password, in any case, is among those that most
-// people use: the top 3,000, and over ten thousand more of 8 characters and up.
+// CommonPassword reports whether a password, in any case of letters, is in the built-in
+// list: the 3,000 most used passwords, and over ten thousand more of at least 8 characters.
 func CommonPassword(password string) bool {
 	_, found := commonSet()[strings.ToLower(password)]
 	return found

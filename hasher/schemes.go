@@ -18,22 +18,22 @@ import (
 	"golang.org/x/crypto/scrypt"
 )
 
-// Scheme is a format of hashes that an app registers, to verify them until a login
-// has replaced them. It is called concurrently.
+// Scheme is a format of hashes that an app registers: the Hasher verifies such a hash until
+// a login has replaced it. The functions of a Scheme are called concurrently.
 type Scheme struct {
-	// Prefix begins its hashes, and those of no other format.
+	// Prefix is the beginning of the hashes of this format, and of no other format.
 	Prefix string
-	// Parse takes apart what stands behind the prefix. It computes nothing and
-	// takes no memory that the text asks for. False: it cannot be read.
+	// Parse reads the rest of a hash after the prefix. Parse must compute no hash, and must
+	// take no memory that the text asks for. False: the hash is unreadable.
 	Parse func(rest string) (Stored, bool)
 }
 
 // Stored is a hash that a [Scheme] has read.
 type Stored struct {
-	Memory      uint32        // KiB that Matches takes, for Config.MaxMemory and the slots
-	Time        time.Duration // that it takes on one core, about: over eight times that of a new hash it is refused
-	MaxPassword int           // the longest password that it looks at, in bytes; 0: MaxPassword
-	// Matches does the work, and compares in constant time.
+	Memory      uint32        // memory of Matches, in KiB, for Config.MaxMemory and the slots
+	Time        time.Duration // about the time of Matches on one core; over eight times the time of a new hash is refused
+	MaxPassword int           // length of the longest password that the format reads in full, in bytes; 0: MaxPassword
+	// Matches computes the hash of the password and compares in constant time.
 	Matches func(password []byte) bool
 }
 
@@ -44,32 +44,32 @@ func (s Scheme) scheme() scheme {
 			return stored{}, false
 		}
 		return stored{
-			memory: max(read.Memory, 1), work: uint64(read.Time / time.Microsecond), // about one KiB and pass
+			memory: max(read.Memory, 1), work: uint64(read.Time / time.Microsecond), // one pass over one KiB takes about 1 µs
 			maxPassword: min(read.MaxPassword, MaxPassword), outdated: true, matches: read.Matches,
 		}, true
 	}}
 }
 
-// stored is an encoded hash that was read, and nothing computed yet.
+// stored is an encoded hash that was read. Nothing is computed yet.
 type stored struct {
-	memory      uint32 // KiB that a verification takes
-	work        uint64 // about how long it takes, in KiB × passes of argon2
+	memory      uint32 // memory of a verification, in KiB
+	work        uint64 // about the time of a verification, in KiB × passes of argon2
 	maxPassword int    // bytes; 0: MaxPassword
 	outdated    bool   // a new hash would be stronger
-	foreign     bool   // it is of another format than new ones
-	// matches does the work.
+	foreign     bool   // another format than that of new hashes
+	// matches computes the hash of the password and compares.
 	matches func(password []byte) bool
 }
 
-// scheme reads the hashes of a format, which its prefix tells apart. What it
-// refuses nobody can read.
+// scheme reads the hashes with a prefix. If parse refuses such a hash, the hash is
+// unreadable: no other scheme has this prefix.
 type scheme struct {
 	prefix string
 	parse  func(h *Hasher, rest string) (stored, bool)
 }
 
-// schemes are the formats that people's tables hold. The first two are those of new
-// hashes; all others are outdated.
+// schemes are the built-in formats. The first two are the formats of new hashes; all other
+// hashes are outdated.
 var schemes = []scheme{
 	{phcPrefix, (*Hasher).parseArgon2id},
 	{pepperPrefix, (*Hasher).parsePeppered},
@@ -89,7 +89,7 @@ var schemes = []scheme{
 	{"pbkdf2_sha512$", parseDjangoPBKDF2(sha512.New)},
 }
 
-// outdated reads what is outdated at any cost, for it is of another format.
+// outdated reads hashes that are outdated at any cost, because their format is another.
 func outdated(parse func(*Hasher, string) (stored, bool)) func(*Hasher, string) (stored, bool) {
 	return func(h *Hasher, rest string) (stored, bool) {
 		s, ok := parse(h, rest)
@@ -98,11 +98,12 @@ func outdated(parse func(*Hasher, string) (stored, bool)) func(*Hasher, string) 
 	}
 }
 
-// maxEncoded bounds what is looked at: the longest of them fits easily.
+// maxEncoded is the length of the longest encoded hash that is read, in bytes. The programs
+// of the built-in formats make shorter hashes.
 const maxEncoded = 512
 
-// read takes an encoded hash apart; false for one that cannot be read or may not
-// be afforded. It takes no memory that the hash asks for.
+// read reads an encoded hash; false for a hash that is unreadable or over the caps. No
+// memory is taken that the hash asks for.
 func (h *Hasher) read(encoded string) (stored, bool) {
 	if len(encoded) > maxEncoded {
 		return stored{}, false
@@ -152,16 +153,16 @@ func parseArgon2i(_ *Hasher, rest string) (stored, bool) {
 
 func argon2Cost(e encoded) stored { return stored{memory: e.params.Memory, work: e.params.work()} }
 
-// What one step of another scheme takes, in KiB × passes of argon2, about: they are
-// for a bound, and no bill.
+// The time of one step of another scheme, in KiB × passes of argon2. Rough values suffice,
+// because they are only used for a bound.
 const (
 	bcryptStep = 55 // one of 2^cost
 	scryptStep = 3  // one KiB
 	pbkdf2Step = 1  // two iterations
 )
 
-// maxBcrypt is the length of the longest password that bcrypt looks at, in bytes. A
-// longer one would match by its first 72.
+// maxBcrypt is the length of the longest password that bcrypt reads in full, in bytes. A
+// longer password would match by its first 72 bytes.
 const maxBcrypt = 72
 
 func parseBcrypt(prefix string) func(*Hasher, string) (stored, bool) {
@@ -173,8 +174,8 @@ func parseBcrypt(prefix string) func(*Hasher, string) (stored, bool) {
 	}
 }
 
-// parseBcryptSHA256 is Django's: bcrypt of the SHA-256 in hex, and so of a password
-// of any length.
+// parseBcryptSHA256 reads Django's format: bcrypt of the SHA-256 in hex, which has the same
+// length for every password.
 func parseBcryptSHA256(_ *Hasher, rest string) (stored, bool) {
 	s, encoded, ok := readBcrypt("$2b$" + rest)
 	s.matches = func(password []byte) bool {
@@ -294,7 +295,7 @@ func pbkdf2Of(of func() hash.Hash, rounds string, salt, tag []byte) (stored, boo
 	}, true
 }
 
-// number reads a decimal of at most limit, in the one way to write it.
+// number reads a decimal of at most limit, without sign and leading zeros.
 func number(digits string, limit uint32) (uint32, bool) {
 	v, err := strconv.ParseUint(digits, 10, 32)
 	if err != nil || uint32(v) > limit || strconv.FormatUint(v, 10) != digits {
@@ -303,7 +304,8 @@ func number(digits string, limit uint32) (uint32, bool) {
 	return uint32(v), true
 }
 
-// decode reads base64 of least to most bytes. The package would skip line ends.
+// decode reads base64 of least to most bytes. Line ends are refused here, because
+// encoding/base64 would skip them.
 func decode(encoding *base64.Encoding, s string, least, most int) ([]byte, bool) {
 	if strings.ContainsAny(s, "\r\n") {
 		return nil, false

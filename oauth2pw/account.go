@@ -3,7 +3,6 @@ package oauth2pw
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -87,6 +86,7 @@ const changeAttempts = 3
 
 var (
 	errWrongOldPassword = &Error{Code: "invalid_grant", Description: "The old password is wrong.", Status: http.StatusForbidden}
+	errWrongPassword    = &Error{Code: "invalid_grant", Description: "The password is wrong.", Status: http.StatusForbidden}
 	errNoPrincipal      = (&Error{Code: "access_denied", Description: "The request carries no token of this service."}).because("", ReasonNoPrincipal, nil)
 	errNoSession        = (&Error{Code: "access_denied", Description: "The token has no session."}).because("", ReasonNoSession, nil)
 	errSessionOver      = (&Error{Code: "access_denied", Description: "The session is over."}).because("", ReasonSessionOver, nil)
@@ -112,24 +112,10 @@ func (x *accounts) changePassword(ctx context.Context, p Principal, old, new str
 	if err != nil {
 		return nil, err
 	}
-	attempt := x.guard.attempt(ctx, Attempt{Kind: AttemptPassword, UserID: p.Subject}, old)
-	err = x.guard.guess(ctx, attempt, func() (verdict, string, error) {
-		reason, _, err := x.passwords.verify(ctx, u, u.closed(), old)
-		switch {
-		case err != nil:
-			return undecided, "", err
-		case reason != "":
-			return wrong, "", errWrongOldPassword.because("", reason, nil)
-		}
-		return right, "", nil
-	})
-	if err != nil {
+	if err := x.proveAgain(ctx, p.Subject, u, old, errWrongOldPassword); err != nil {
 		return nil, err
 	}
-	if err := x.checkNewPassword(ctx, u, new); err != nil {
-		return nil, err
-	}
-	hash, err := x.plugs.hash(ctx, new)
+	hash, err := x.hashNew(ctx, u, new)
 	if err != nil {
 		return nil, err
 	}
@@ -137,29 +123,96 @@ func (x *accounts) changePassword(ctx context.Context, p Principal, old, new str
 	if err != nil {
 		return nil, err
 	}
-	if own.change, err = x.newChange(ctx, own); err != nil {
+	if own.change, err = x.newChange(ctx, u, own.session); err != nil {
 		return nil, err
 	}
 	// From here on the change continues if the client disconnects.
 	ctx = context.WithoutCancel(ctx)
-	replaced, err := x.plugs.updatePasswordHash(ctx, u.ID, string(u.PasswordHash), hash, own.change.validFrom)
-	if err != nil {
-		// The hash may be stored despite the error. A new hash is equal to no other hash.
-		now, failed := x.plugs.userByID(ctx, u.ID)
-		if failed != nil || now == nil || string(now.PasswordHash) != hash || hash == string(u.PasswordHash) {
-			return nil, err
-		}
-		x.answers.tell(ctx, asError(err), Event{UserID: u.ID})
-	} else if !replaced {
-		return nil, nil
+	own.change.hash = hash
+	if replaced, err := x.replaceHash(ctx, u, own.change); !replaced || err != nil {
+		return nil, err
 	}
+	changed := *u
+	changed.SessionsValidFrom = own.change.validFrom
+	own.user = &changed
 	return x.afterChange(ctx, own)
 }
 
-// change has the times of a change of a password.
+// proveAgain checks the password of a user who has a token. The user is nil if the store
+// does not have one any more. wrongPassword is the answer to a wrong password.
+func (x *accounts) proveAgain(ctx context.Context, userID string, u *User, password string, wrongPassword *Error) error {
+	a := Attempt{Kind: AttemptPassword, UserID: userID}
+	if x.passwords.authenticate != nil && u != nil { // attempts are counted by name
+		a.UserID, a.Name = "", u.Username
+		if x.passwords.fold != nil {
+			a.Name = x.passwords.fold(u.Username)
+		}
+	}
+	return x.guard.guess(ctx, x.guard.attempt(ctx, a, password), func() (verdict, string, error) {
+		reason, err := x.verifyAgain(ctx, u, a.Name, password)
+		switch {
+		case err != nil:
+			return undecided, "", err
+		case reason != "":
+			return wrong, "", wrongPassword.because("", reason, nil)
+		}
+		return right, "", nil
+	})
+}
+
+func (x *accounts) verifyAgain(ctx context.Context, u *User, name, password string) (EventReason, error) {
+	reason := u.closed()
+	if x.passwords.authenticate == nil {
+		reason, _, err := x.passwords.verify(ctx, u, reason, password)
+		return reason, err
+	}
+	if reason != "" && reason != ReasonNoPassword || len(password) > maxPassword {
+		return withDefault(reason, ReasonMalformed), nil
+	}
+	same, err := x.passwords.authenticate(ctx, name, password)
+	switch {
+	case errors.Is(err, ErrNotFound), err == nil && (same == nil || same.ID != u.ID):
+		return ReasonWrongPassword, nil
+	case err != nil:
+		e := plugError(plugAuthenticate, err)
+		if e.Code == errInvalidGrant.Code {
+			return ReasonRefused, nil
+		}
+		return "", e
+	}
+	return "", nil
+}
+
+// hashNew checks a new password and hashes it.
+func (x *accounts) hashNew(ctx context.Context, u *User, password string) (string, error) {
+	if err := x.checkNewPassword(ctx, u, password); err != nil {
+		return "", err
+	}
+	return x.plugs.hash(ctx, password)
+}
+
+// replaceHash writes a new hash of a new password, and reports false if the stored hash is
+// not that of u any more.
+func (x *accounts) replaceHash(ctx context.Context, u *User, c change) (bool, error) {
+	replaced, err := x.plugs.updatePasswordHash(ctx, u.ID, string(u.PasswordHash), c.hash, c.validFrom)
+	if err == nil {
+		return replaced, nil
+	}
+	// The hash may be stored despite the error. A new hash is equal to no other hash.
+	now, failed := x.plugs.userByID(ctx, u.ID)
+	if failed != nil || now == nil || string(now.PasswordHash) != c.hash || c.hash == string(u.PasswordHash) {
+		return false, err
+	}
+	x.answers.tell(ctx, asError(err), Event{UserID: u.ID})
+	return true, nil
+}
+
+// change has the times of a new proof of identity: of a new password, or of the same
+// password again.
 type change struct {
 	at        time.Time // the time before the write
-	validFrom time.Time // the new User.SessionsValidFrom
+	validFrom time.Time // the new User.SessionsValidFrom of a new password
+	hash      string    // of a new password
 }
 
 // authenticated returns the new AuthenticatedAt of the caller's session: the first whole
@@ -169,24 +222,32 @@ func (c change) authenticated() time.Time { return wholeSecond(c.validFrom) }
 // newChange returns a change that is later than every authentication until now, in the same
 // microsecond too, and later than every existing session, even if the clock of another
 // process is ahead. Access tokens have whole seconds: a token from the second of the
-// previous change has the next whole second at most.
-func (x *accounts) newChange(ctx context.Context, own ownLogin) (change, error) {
-	before := own.user.SessionsValidFrom
-	n := change{at: x.clock.time()}
-	n.validFrom = latest(n.at, wholeSecond(before))
-	older := []*Session{own.session}
-	if x.sessions.on() {
-		list, err := x.plugs.listSessions(ctx, own.user.ID, n.at)
-		if err != nil {
-			return n, err
-		}
-		older = append(older, list...)
+// previous change has the next whole second at most. own is the caller's session; nil: there
+// is none.
+func (x *accounts) newChange(ctx context.Context, u *User, own *Session) (change, error) {
+	n := x.newProof(u, own)
+	if !x.sessions.on() {
+		return n, nil
 	}
-	for _, s := range older {
-		n.validFrom = latest(n.validFrom, latest(s.AuthenticatedAt, authTime(s.AuthenticatedAt, before)))
+	list, err := x.plugs.listSessions(ctx, u.ID, n.at)
+	if err != nil {
+		return n, err
+	}
+	for _, s := range list {
+		n.validFrom = latest(n.validFrom, x.newProof(u, s).validFrom)
+	}
+	return n, nil
+}
+
+// newProof returns a change that is later than every authentication in one session.
+func (x *accounts) newProof(u *User, s *Session) change {
+	n := change{at: x.clock.time()}
+	n.validFrom = latest(n.at, wholeSecond(u.SessionsValidFrom))
+	if s != nil {
+		n.validFrom = latest(n.validFrom, latest(s.AuthenticatedAt, authTime(s.AuthenticatedAt, u.SessionsValidFrom)))
 	}
 	n.validFrom = n.validFrom.Add(time.Microsecond)
-	return n, nil
+	return n
 }
 
 // wholeSecond rounds up to a whole second.
@@ -197,7 +258,7 @@ func wholeSecond(t time.Time) time.Time {
 	return t
 }
 
-// ownLogin is the login of the caller of ChangePassword.
+// ownLogin is the login of the caller of ChangePassword or Reauthenticate.
 type ownLogin struct {
 	user    *User
 	client  *Client  // nil: no client was named
@@ -252,10 +313,12 @@ func (x *accounts) afterChange(ctx context.Context, own ownLogin) (tokens *Token
 		tokens, err = x.moveOn(ctx, own)
 		return err
 	})
-	if x.sessions.on() {
-		if failed := recovered(func() error { return x.endOthers(ctx, own, err == nil) }); failed != nil {
-			x.answers.tell(ctx, asError(failed), Event{UserID: s.UserID})
-		}
+	keep := ""
+	if err == nil {
+		keep = s.ID
+	}
+	if failed := x.endOlder(ctx, s.UserID, keep, own.change); err == nil {
+		err = failed
 	}
 	x.events.emit(ctx, Event{Kind: EventPasswordChanged, UserID: s.UserID, ClientID: s.ClientID, SessionID: s.ID})
 	if err != nil {
@@ -265,20 +328,57 @@ func (x *accounts) afterChange(ctx context.Context, own ownLogin) (tokens *Token
 	return tokens, nil
 }
 
-// endOthers ends the older sessions, except the caller's session if it has moved on.
-// SessionsValidFrom has invalidated these sessions already, for every refresh and where the
-// user is read. A session that the next change has kept is later by a second, and stays
-// live. A login with the new password in the second of the change may end with the older
-// sessions.
-func (x *accounts) endOthers(ctx context.Context, own ownLogin, moved bool) error {
+// endOlder ends the sessions from before a change of the password, except one; keep "": no
+// exception. SessionsValidFrom has invalidated these sessions already, for every refresh and
+// where the user is read: a store failure is an event then, and no error. It is an error if
+// the table of users has no column for SessionsValidFrom, because the sessions are live.
+//
+// A login with the new password in the second of the change may end with the older sessions.
+func (x *accounts) endOlder(ctx context.Context, userID, keep string, c change) error {
+	if !x.sessions.on() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
-	f := SessionFilter{UserID: own.session.UserID, AuthenticatedBefore: own.change.authenticated().Add(time.Second)}
-	if moved {
-		f.Except = own.session.ID
+	before, stamped := c.authenticated().Add(time.Second), false
+	tell := func(failed error) {
+		if failed != nil {
+			x.answers.tell(ctx, asError(failed), Event{UserID: userID})
+		}
 	}
-	_, err := x.sessions.end(ctx, f, ReasonPasswordChanged)
-	return err
+	tell(recovered(func() (err error) { before, stamped, err = x.endBound(ctx, userID, c, before); return err }))
+	failed := recovered(func() error {
+		_, err := x.sessions.end(ctx, SessionFilter{UserID: userID, Except: keep, AuthenticatedBefore: before}, ReasonPasswordChanged)
+		return err
+	})
+	if stamped {
+		tell(failed)
+		return nil
+	}
+	return failed
+}
+
+// endBound returns the time before which a session is authenticated that the change must
+// end: before, or later. A session may be authenticated later than the change although it is
+// older: by a login or a Reauthenticate with the old password, between the change's list of
+// sessions and its new hash, with a clock that is ahead. Every such session is in the store
+// now. If the next change has begun meanwhile, it is later than these sessions, and the
+// session that it keeps must stay live: it is later by a second. stamped reports that
+// SessionsValidFrom has the change.
+func (x *accounts) endBound(ctx context.Context, userID string, c change, before time.Time) (_ time.Time, stamped bool, _ error) {
+	list, failed := x.plugs.listSessions(ctx, userID, c.at)
+	u, err := x.plugs.userByID(ctx, userID)
+	if err != nil {
+		return before, false, err
+	}
+	stamped = u == nil || !u.SessionsValidFrom.Before(c.validFrom)
+	if failed != nil || u == nil || string(u.PasswordHash) != c.hash {
+		return before, stamped, failed
+	}
+	for _, s := range list {
+		before = latest(before, s.AuthenticatedAt.Add(time.Microsecond))
+	}
+	return before, stamped, nil
 }
 
 // moveOn writes the new proof of the password into the caller's session, and returns its
@@ -286,13 +386,11 @@ func (x *accounts) endOthers(ctx context.Context, own ownLogin, moved bool) erro
 // refused from now on. The comparison in Advance proves that no other request has moved the
 // session in between.
 func (x *accounts) moveOn(ctx context.Context, own ownLogin) (*Tokens, error) {
-	u := *own.user
-	u.SessionsValidFrom = own.change.validFrom
 	s, proved := own.session, own.session.AuthenticatedAt
 	if !x.sessions.on() {
 		next := *s
 		next.AuthenticatedAt = own.change.authenticated()
-		return x.logins.tokens(ctx, &next, &u, own.scope)
+		return x.logins.tokens(ctx, &next, own.user, own.scope)
 	}
 	refreshes := x.sessions.mayRefresh(own.client)
 	for range refreshAttempts {
@@ -302,7 +400,7 @@ func (x *accounts) moveOn(ctx context.Context, own ownLogin) (*Tokens, error) {
 		if refreshes {
 			next.IdleExpiresAt = x.sessions.idleExpiry(s, now)
 		}
-		tokens, err := x.logins.tokens(ctx, &next, &u, own.scope)
+		tokens, err := x.logins.tokens(ctx, &next, own.user, own.scope)
 		if err != nil {
 			return nil, err
 		}
@@ -325,28 +423,4 @@ func (x *accounts) moveOn(ctx context.Context, own ownLogin) (*Tokens, error) {
 		}
 	}
 	return nil, plugError("SessionStore.Advance", errors.New("the session changed each time it was read"))
-}
-
-func (x *accounts) checkNewPassword(ctx context.Context, u *User, password string) error {
-	refused := &Error{Code: "invalid_request", Description: "The new password is not acceptable.", Status: http.StatusUnprocessableEntity}
-	if password == "" || len(password) > maxPassword {
-		refused.Description = fmt.Sprintf("The new password must have 1 to %d bytes.", maxPassword)
-		return refused.because("", ReasonUnacceptable, nil)
-	}
-	if x.checkNew == nil {
-		return nil
-	}
-	err := x.checkNew(ctx, u, password)
-	if err == nil {
-		return nil
-	}
-	e := plugError("Config.CheckNewPassword", err)
-	if e.kind != "" { // CheckNewPassword failed
-		return e
-	}
-	if e.Code != refused.Code {
-		return e.because("", ReasonUnacceptable, err)
-	}
-	refused.Description, refused.Status, refused.Extra = withDefault(e.Description, refused.Description), withDefault(e.Status, refused.Status), e.Extra
-	return refused.because("", ReasonUnacceptable, err)
 }

@@ -139,6 +139,9 @@ func (a answerer) challenge(e *Error) string {
 		if e.scope != "" {
 			b.WriteString(`, scope="` + e.scope + `"`)
 		}
+		if e.maxAge != "" {
+			b.WriteString(`, max_age="` + e.maxAge + `"`)
+		}
 	}
 	return b.String()
 }

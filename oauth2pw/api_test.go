@@ -31,12 +31,12 @@ func TestAuthWriteError(t *testing.T) {
 	require.Equal(t, 401, resp.StatusCode)
 	require.Contains(t, resp.Header.Get("WWW-Authenticate"), `Bearer realm="shop"`)
 	require.Contains(t, body, `"problem":"invalid_token"`)
-	require.Equal(t, "invalid_token", a.takeEvents()[0].Code)
+	require.Equal(t, "invalid_token", a.event().Code)
 
 	resp, body = answer(errors.New("the disk is on fire"))
 	require.Equal(t, 503, resp.StatusCode)
 	require.NotContains(t, body, "fire")
-	e := a.takeEvents()[0]
+	e := a.event()
 	require.Equal(t, oauth2pw.EventUnavailable, e.Kind)
 	require.ErrorContains(t, e.Err, "fire")
 
@@ -78,11 +78,10 @@ func TestErrorText(t *testing.T) {
 func TestCheckBearer(t *testing.T) {
 	a := newApp(t)
 	request := func(token string) *http.Request {
-		r := httptest.NewRequest("GET", "/", nil)
-		if token != "" {
-			r.Header.Set("Authorization", "Bearer "+token)
+		if token == "" {
+			return get("/", from(home))
 		}
-		return r
+		return get("/", from(home), with(bearer(token)))
 	}
 	token := a.token("me")
 	a.takeEvents()
@@ -92,7 +91,7 @@ func TestCheckBearer(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, "u1", p.Subject)
 	require.Equal(t, []string{"me"}, oauth2pw.RequiredScopes(r.Context()))
-	require.Equal(t, "192.0.2.1", oauth2pw.ClientAddress(r.Context()).String())
+	require.Equal(t, home, oauth2pw.ClientAddress(r.Context()).String())
 	require.Empty(t, a.takeEvents())
 
 	for _, test := range []struct {
@@ -124,9 +123,7 @@ func TestCheckBearer(t *testing.T) {
 	r, err = a.auth.CheckBearer(request(token))
 	require.NoError(t, err)
 	inner := a.auth.RequireBearer("me")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(204) }))
-	w := httptest.NewRecorder()
-	inner.ServeHTTP(w, r)
-	require.Equal(t, 204, w.Code)
+	require.Equal(t, 204, serve(t, inner, r).StatusCode)
 }
 
 // TestPasswordBearerOptions: a service that only consumes tokens has a realm, events and
@@ -140,13 +137,10 @@ func TestPasswordBearerOptions(t *testing.T) {
 		ErrorBody: func(_ context.Context, e *oauth2pw.Error) any { return map[string]string{"code": e.Code} },
 	}
 	h := b.Require(a.ring.Verify, "items")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	r := httptest.NewRequest("GET", "/", nil)
-	r.Header.Set("Authorization", "Bearer "+a.token("me"))
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	require.Equal(t, 403, w.Code)
-	require.Contains(t, w.Header().Get("WWW-Authenticate"), `realm="consumer"`)
-	require.JSONEq(t, `{"code":"insufficient_scope"}`, w.Body.String())
+	got := serve(t, h, get("/", with(bearer(a.token("me")))))
+	require.Equal(t, 403, got.StatusCode)
+	require.Contains(t, got.Header.Get("WWW-Authenticate"), `realm="consumer"`)
+	require.JSONEq(t, `{"code":"insufficient_scope"}`, got.body)
 	require.Len(t, events, 1)
 	require.Equal(t, oauth2pw.EventTokenRefused, events[0].Kind)
 }
@@ -187,7 +181,7 @@ func TestWithoutUsers(t *testing.T) {
 	token := a.token("me")
 	require.Contains(t, a.get("/me", token).body, "uid=johndoe,dc=example")
 	a.post("grant_type=password&username=johndoe&password=wrong").isError(t, 400, "invalid_grant")
-	got := a.do("POST", "/introspect", "token="+token, formType, basic("backend", "backend-secret"))
+	got := a.introspect(token)
 	require.Equal(t, true, got.json["active"])
 	require.Equal(t, "uid=johndoe,dc=example", got.json["sub"])
 }
@@ -209,7 +203,7 @@ func TestAuthenticateWithSessions(t *testing.T) {
 // TestClientAddressOfAnyRequest: handlers without the middleware know the client too.
 func TestClientAddressOfAnyRequest(t *testing.T) {
 	a := newApp(t)
-	require.Equal(t, "192.0.2.1", a.auth.ClientAddress(httptest.NewRequest("GET", "/", nil)).String())
+	require.Equal(t, home, a.auth.ClientAddress(get("/", from(home))).String())
 }
 
 // TestClaims: a principal without claims says so.

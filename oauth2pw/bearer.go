@@ -181,6 +181,7 @@ func (h *bearerHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // admit decides about a request. The result is the context for the handler, or the refusal.
 func (b *bearer) admit(r *http.Request) (ctx context.Context, refusal error) {
 	s := newState(r.Context())
+	s.request = r
 	s.address, s.shared = b.proxies.clientAddress(r)
 	if s.required == nil {
 		s.required = b.scopes // shared, never written

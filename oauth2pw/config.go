@@ -82,6 +82,21 @@ type Config struct {
 	// Negative: no grace period; of parallel requests with one token, all except the first
 	// are reuse and end the session.
 	RefreshGrace time.Duration
+	// RefreshForgive is the time in which the last replaced refresh token is forgiven once,
+	// after RefreshGrace, if its successor is unused: a phone that was killed before it saved
+	// the answer, or a server-side page that lost its cookie, stays logged in. The unused
+	// successor is replaced too. The cost: a thief with a copy of the replaced token gets in
+	// within this time; the next refresh of the owner or the thief is then reuse, and ends
+	// the session. Zero: not at all. Longer than RefreshGrace, which must be on, and at most
+	// RefreshIdle; 24 to 72 hours are for phones.
+	RefreshForgive time.Duration
+	// OpenSession is called before the tokens of a login are made, and may change s.Idle,
+	// s.ExpiresAt and s.Label: "remember me", a shorter session for one client, a name for a
+	// page of devices. Other changes of s are ignored. Idle is RefreshIdle at most and at
+	// least a second, ExpiresAt at most RefreshMax ahead and in the future, Label is cut to
+	// 256 bytes. An *Error refuses the login; any other error, and a value out of bounds
+	// below, is a 503. Nil: every session has RefreshIdle and RefreshMax.
+	OpenSession func(ctx context.Context, u *User, r *TokenRequest, s *Session) error
 	// SessionCache is the time for which a process remembers a live session, instead of
 	// reading Sessions at every request. A session that this process ends is refused at
 	// once; a session that another process ends is refused after this time at the latest.

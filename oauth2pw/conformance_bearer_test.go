@@ -2,10 +2,8 @@ package oauth2pw_test
 
 import (
 	"context"
-	"crypto/tls"
+	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -126,125 +124,6 @@ func TestConformanceBearer(t *testing.T) {
 	})
 }
 
-// TestConformance72HTTPS: the token endpoint, as its siblings, needs HTTPS.
-func TestConformance72HTTPS(t *testing.T) {
-	proxy := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	for _, test := range []struct {
-		name   string
-		peer   string
-		tls    bool
-		header string // of Config
-		fields map[string]string
-		ok     bool
-	}{
-		{name: "other machine", peer: "192.0.2.1:1"},
-		{name: "other machine by TLS", peer: "192.0.2.1:1", tls: true, ok: true},
-		{name: "loopback", peer: "127.0.0.1:1", ok: true},
-		{name: "loopback IPv6", peer: "[::1]:1", ok: true},
-		{name: "loopback mapped", peer: "[::ffff:127.0.0.1]:1", ok: true},
-		{name: "no peer", peer: ""},
-		{name: "a Unix socket", peer: "@", ok: true}, // 141
-		{name: "a Unix socket with a path", peer: "/run/app.sock", ok: true},
-		{name: "http from a Unix socket", peer: "@", fields: map[string]string{"X-Forwarded-Proto": "http"}},
-		{name: "https from a stranger", peer: "192.0.2.1:1", fields: map[string]string{"X-Forwarded-Proto": "https"}},
-		{name: "https from the proxy", peer: "10.1.2.3:1", fields: map[string]string{"X-Forwarded-Proto": "HTTPS"}, ok: true},
-		{name: "nothing from the proxy", peer: "10.1.2.3:1"},
-		{name: "http from the proxy", peer: "10.1.2.3:1", fields: map[string]string{"X-Forwarded-Proto": "http"}},
-		{name: "http from a stranger by TLS", peer: "192.0.2.1:1", tls: true, fields: map[string]string{"X-Forwarded-Proto": "http"}},
-		{name: "http from loopback", peer: "127.0.0.1:1", fields: map[string]string{"X-Forwarded-Proto": "http"}},
-		{name: "http in a list", peer: "10.1.2.3:1", fields: map[string]string{"X-Forwarded-Proto": "https, http"}},
-		{name: "Forwarded http", peer: "127.0.0.1:1", fields: map[string]string{"Forwarded": `for=192.0.2.9;proto=http`}},
-		{name: "Forwarded http quoted", peer: "127.0.0.1:1", fields: map[string]string{"Forwarded": `for="[2001:db8::1]:4711" ; Proto="HTTP", for=x`}},
-		{name: "Forwarded http behind an open quote", peer: "127.0.0.1:1", fields: map[string]string{"Forwarded": `for=", for=192.0.2.9;proto=http`}},
-		{name: "Forwarded https, not the header", peer: "10.1.2.3:1", fields: map[string]string{"Forwarded": `proto=https`}},
-		{name: "Forwarded https", peer: "10.1.2.3:1", header: "forwarded", fields: map[string]string{"Forwarded": `for=192.0.2.9;proto=https`}, ok: true},
-		{name: "X-Forwarded-Proto beside Forwarded", peer: "10.1.2.3:1", header: "Forwarded", fields: map[string]string{"X-Forwarded-Proto": "https"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			a := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies, c.ProxyHeader = proxy, test.header })
-			r := httptest.NewRequest("POST", "/token", strings.NewReader(login))
-			r.RemoteAddr = test.peer
-			if test.tls {
-				r.TLS = &tls.ConnectionState{}
-			}
-			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			for name, value := range test.fields {
-				r.Header.Set(name, value)
-			}
-			got := a.serve(r)
-			if test.ok {
-				require.Equal(t, 200, got.StatusCode, got.body)
-				return
-			}
-			got.isError(t, 400, "invalid_request")
-			require.Zero(t, a.hasher.take())
-		})
-	}
-
-	t.Run("InsecureAllowHTTP", func(t *testing.T) {
-		a := newApp(t, func(c *oauth2pw.Config) { c.InsecureAllowHTTP = true })
-		r := httptest.NewRequest("POST", "/token", strings.NewReader(login))
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		require.Equal(t, 200, a.serve(r).StatusCode)
-	})
-
-	t.Run("not at the resource", func(t *testing.T) {
-		a := newApp(t)
-		r := httptest.NewRequest("GET", "/me", nil)
-		r.Header.Set("Authorization", "Bearer "+a.token(""))
-		require.Equal(t, 200, a.serve(r).StatusCode)
-	})
-}
-
-// TestClientAddress: the address by which the throttle counts.
-//
-// Conformance 127.
-func TestClientAddress(t *testing.T) {
-	for _, test := range []struct {
-		name, peer, header string
-		fields             []string // values of the header
-		want               string
-	}{
-		{name: "the peer", peer: "192.0.2.1:5", want: "192.0.2.1"},
-		{name: "a stranger's header is ignored", peer: "192.0.2.1:5", fields: []string{"198.51.100.7"}, want: "192.0.2.1"},
-		{name: "the proxy's counts", peer: "10.0.0.1:5", fields: []string{"198.51.100.7"}, want: "198.51.100.7"},
-		{name: "from the right", peer: "10.0.0.1:5", fields: []string{"203.0.113.1, 198.51.100.7"}, want: "198.51.100.7"},
-		{name: "trusted hops are skipped", peer: "10.0.0.1:5", fields: []string{"203.0.113.1, 198.51.100.7, 10.9.9.9"}, want: "198.51.100.7"},
-		{name: "over several lines", peer: "10.0.0.1:5", fields: []string{"203.0.113.1", "198.51.100.7, 10.9.9.9"}, want: "198.51.100.7"},
-		{name: "garbage ends the walk", peer: "10.0.0.1:5", fields: []string{"198.51.100.7, unknown, 10.9.9.9"}, want: "10.9.9.9"},
-		{name: "all trusted", peer: "10.0.0.1:5", fields: []string{"10.0.0.3, 10.0.0.2"}, want: "10.0.0.3"},
-		{name: "nothing named", peer: "10.0.0.1:5", want: "10.0.0.1"},
-		{name: "port", peer: "10.0.0.1:5", fields: []string{"198.51.100.7:4711"}, want: "198.51.100.7"},
-		{name: "IPv6", peer: "10.0.0.1:5", fields: []string{"2001:db8::1"}, want: "2001:db8::1"},
-		{name: "IPv6 in brackets", peer: "10.0.0.1:5", fields: []string{"[2001:db8::1]"}, want: "2001:db8::1"},
-		{name: "IPv6 with a port", peer: "10.0.0.1:5", fields: []string{"[2001:db8::1]:1"}, want: "2001:db8::1"},
-		{name: "mapped", peer: "[::ffff:10.0.0.1]:5", fields: []string{"::ffff:198.51.100.7"}, want: "198.51.100.7"},
-		{name: "zone", peer: "[fe80::1%eth0]:5", want: "fe80::1"},
-		{name: "Forwarded", peer: "10.0.0.1:5", header: "Forwarded", fields: []string{`for=203.0.113.1, FOR="[2001:db8::1]:4711";proto=https;by=x, for=10.0.0.7`}, want: "2001:db8::1"},
-		{name: "Forwarded obfuscated", peer: "10.0.0.1:5", header: "Forwarded", fields: []string{`for=203.0.113.1, for=_hidden`}, want: "10.0.0.1"},
-		{name: "Forwarded with an open quote", peer: "10.0.0.1:5", header: "Forwarded", fields: []string{`for=", for="198.51.100.7"`}, want: "198.51.100.7"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			header := test.header
-			if header == "" {
-				header = "X-Forwarded-For"
-			}
-			var got netip.Addr
-			a := newApp(t, func(c *oauth2pw.Config) {
-				c.TrustedProxies, c.ProxyHeader = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, test.header
-			})
-			a.mux.Handle("/address", oauth2pw.OptionalBearer(a.auth)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				got = oauth2pw.ClientAddress(r.Context())
-			})))
-			r := httptest.NewRequest("GET", "/address", nil)
-			r.RemoteAddr = test.peer
-			r.Header[header] = test.fields
-			a.serve(r)
-			require.Equal(t, test.want, got.String())
-		})
-	}
-}
-
 // fixed is a verifier that accepts every token as the same principal, and counts.
 type fixed struct {
 	principal oauth2pw.Principal
@@ -262,39 +141,36 @@ func TestNestedMiddleware(t *testing.T) {
 		p, _ := oauth2pw.PrincipalFrom(r.Context())
 		_, _ = w.Write([]byte(p.Subject + " " + strings.Join(oauth2pw.RequiredScopes(r.Context()), ",")))
 	}
-	call := func(h http.Handler, ctx context.Context) answer {
-		r := httptest.NewRequest("GET", "/", nil).WithContext(ctx)
-		r.Header.Set("Authorization", "Bearer x")
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		return read(t, w.Result())
+	call := func(t *testing.T, h http.Handler, options ...option) answer {
+		t.Helper()
+		return serve(t, h, get("/", append(options, with(bearer("x")))...))
 	}
 	alice := func() *fixed { return &fixed{principal: oauth2pw.Principal{Subject: "alice", Scope: "a b c"}} }
 
 	t.Run("the same verifier is asked once", func(t *testing.T) {
 		v := alice()
 		h := oauth2pw.RequireBearer(v, "a")(oauth2pw.RequireBearer(v, "b", "a")(oauth2pw.RequireBearer(v, "c")(http.HandlerFunc(subject))))
-		require.Equal(t, "alice a,b,c", call(h, t.Context()).body)
+		require.Equal(t, "alice a,b,c", call(t, h).body)
 		require.Equal(t, 1, v.calls)
 	})
 
 	t.Run("another verifier is asked too", func(t *testing.T) {
 		outer, inner := alice(), &fixed{principal: oauth2pw.Principal{Subject: "bob", Scope: "b"}}
 		h := oauth2pw.RequireBearer(outer, "a")(oauth2pw.RequireBearer(inner, "b")(http.HandlerFunc(subject)))
-		require.Equal(t, "bob a,b", call(h, t.Context()).body)
+		require.Equal(t, "bob a,b", call(t, h).body)
 		require.Equal(t, 1, inner.calls)
 
 		inner.err = oauth2pw.ErrInvalidToken
-		call(h, t.Context()).isError(t, 401, "invalid_token")
+		call(t, h).isError(t, 401, "invalid_token")
 	})
 
 	t.Run("WithPrincipal is not taken for verified", func(t *testing.T) {
 		v := &fixed{err: oauth2pw.ErrInvalidToken}
 		ctx := oauth2pw.WithPrincipal(t.Context(), oauth2pw.Principal{Subject: "mallory", Scope: "a"})
-		call(oauth2pw.RequireBearer(v, "a")(http.HandlerFunc(subject)), ctx).isError(t, 401, "invalid_token")
+		call(t, oauth2pw.RequireBearer(v, "a")(http.HandlerFunc(subject)), during(ctx)).isError(t, 401, "invalid_token")
 
 		v = alice()
-		require.Equal(t, "alice a", call(oauth2pw.RequireBearer(v, "a")(http.HandlerFunc(subject)), ctx).body)
+		require.Equal(t, "alice a", call(t, oauth2pw.RequireBearer(v, "a")(http.HandlerFunc(subject)), during(ctx)).body)
 		require.Equal(t, 1, v.calls)
 
 		// Nor between two layers of the same verifier.
@@ -305,7 +181,7 @@ func TestNestedMiddleware(t *testing.T) {
 			})
 		}
 		h := oauth2pw.RequireBearer(v, "a")(between(oauth2pw.RequireBearer(v, "b")(http.HandlerFunc(subject))))
-		require.Equal(t, "alice a,b", call(h, t.Context()).body)
+		require.Equal(t, "alice a,b", call(t, h).body)
 		require.Equal(t, 2, v.calls)
 	})
 
@@ -318,7 +194,7 @@ func TestNestedMiddleware(t *testing.T) {
 				next.ServeHTTP(w, r)
 			})
 		}
-		call(oauth2pw.RequireBearer(v)(between(oauth2pw.RequireBearer(v)(http.HandlerFunc(subject)))), t.Context()).isError(t, 401, "invalid_token")
+		call(t, oauth2pw.RequireBearer(v)(between(oauth2pw.RequireBearer(v)(http.HandlerFunc(subject))))).isError(t, 401, "invalid_token")
 	})
 
 	t.Run("66_a verifier sees b64tokens of up to 16 KiB only", func(t *testing.T) {
@@ -328,11 +204,7 @@ func TestNestedMiddleware(t *testing.T) {
 			"a b": 401, `a"`: 401, "=": 401, "a=b": 401, strings.Repeat("a", 16<<10+1): 401, strings.Repeat("a", 16<<10): 200,
 		} {
 			v.calls = 0
-			r := httptest.NewRequest("GET", "/", nil)
-			r.Header.Set("Authorization", "Bearer "+token)
-			w := httptest.NewRecorder()
-			h.ServeHTTP(w, r)
-			require.Equal(t, status, w.Code)
+			require.Equal(t, status, serve(t, h, get("/", with(bearer(token)))).StatusCode)
 			require.Equal(t, status == 200, v.calls == 1)
 		}
 	})
@@ -340,23 +212,19 @@ func TestNestedMiddleware(t *testing.T) {
 	t.Run("an anonymous outer layer does not open an inner one", func(t *testing.T) {
 		v := alice()
 		h := oauth2pw.OptionalBearer(v)(oauth2pw.RequireBearer(v)(http.HandlerFunc(subject)))
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-		read(t, w.Result()).isError(t, 401, "unauthorized")
+		serve(t, h, get("/")).isError(t, 401, "unauthorized")
 	})
 
 	t.Run("the test principal reaches a handler", func(t *testing.T) {
-		w := httptest.NewRecorder()
 		ctx := oauth2pw.WithPrincipal(t.Context(), oauth2pw.Principal{Subject: "tester"})
-		subject(w, httptest.NewRequest("GET", "/", nil).WithContext(ctx))
-		require.Equal(t, "tester ", w.Body.String())
+		require.Equal(t, "tester ", serve(t, http.HandlerFunc(subject), get("/", during(ctx))).body)
 	})
 
 	t.Run("an uncomparable verifier is asked every time", func(t *testing.T) {
 		calls := 0
 		v := uncomparable{func() { calls++ }}
 		h := oauth2pw.RequireBearer(v)(oauth2pw.RequireBearer(v)(http.HandlerFunc(subject)))
-		require.Equal(t, 200, call(h, t.Context()).StatusCode)
+		require.Equal(t, 200, call(t, h).StatusCode)
 		require.Equal(t, 2, calls)
 	})
 
@@ -382,13 +250,11 @@ func TestPasswordBearer(t *testing.T) {
 		return oauth2pw.Principal{Subject: "alice"}, nil
 	}
 	status := func(b oauth2pw.PasswordBearer, token string) int {
-		w := httptest.NewRecorder()
-		r := httptest.NewRequest("GET", "/", nil)
+		r := get("/")
 		if token != "" {
-			r.Header.Set("Authorization", "Bearer "+token)
+			r = get("/", with(bearer(token)))
 		}
-		b.Require(check)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
-		return w.Code
+		return serve(t, b.Require(check)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), r).StatusCode
 	}
 	// A zero PasswordBearer enforces.
 	require.Equal(t, 401, status(oauth2pw.PasswordBearer{}, ""))
@@ -398,4 +264,26 @@ func TestPasswordBearer(t *testing.T) {
 	require.Equal(t, 401, status(oauth2pw.PasswordBearer{Optional: true}, "other"))
 	require.Panics(t, func() { oauth2pw.PasswordBearer{}.Require(nil) })
 	require.Panics(t, func() { oauth2pw.PasswordBearer{Scopes: map[string]string{}}.Require(check, "me") })
+}
+
+// TestConformance70: no answer of the middleware holds the token, and no cache stores a
+// refusal. The headers of an admitted request are the handler's own.
+func TestConformance70(t *testing.T) {
+	a := newApp(t)
+	token := a.token("me")
+	for target, headers := range map[string][]string{
+		"/me":                       {"Authorization: Bearer " + token + "x"},
+		"/items":                    {"Authorization: Bearer " + token},
+		"/status":                   {"Authorization: Bearer " + token, "Authorization: Bearer " + token},
+		"/me?access_token=" + token: nil,
+	} {
+		got := a.do("GET", target, "", headers...)
+		require.GreaterOrEqual(t, got.StatusCode, 400, target)
+		require.Equal(t, "no-store", got.Header.Get("Cache-Control"), target)
+		require.NotContains(t, got.body+fmt.Sprint(got.Header), token, target)
+	}
+	got := a.get("/me", token)
+	require.Equal(t, 200, got.StatusCode)
+	require.Empty(t, got.Header.Values("Cache-Control"))
+	require.NotContains(t, got.body+fmt.Sprint(got.Header), token)
 }

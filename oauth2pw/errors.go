@@ -60,6 +60,7 @@ type Error struct {
 	allow  string // the Allow header of a 405
 	scheme string // the scheme of the challenge; empty: the scheme of the code; noChallenge: no challenge
 	scope  string // the scope attribute of a Bearer challenge
+	maxAge string // the max_age attribute of a Bearer challenge, in seconds
 
 	// for the event hook, never for the client
 	kind   EventKind // empty: the kind of the endpoint
@@ -98,6 +99,8 @@ var errorCodes = map[string]struct {
 	"unauthorized":       {401, "Bearer", "A bearer token is required."},
 	"invalid_token":      {401, "Bearer", "The token is malformed, expired, revoked or not meant for this service."},
 	"insufficient_scope": {403, "Bearer", "The token lacks a scope that is required here."},
+	// RFC 9470, section 3
+	"insufficient_user_authentication": {401, "Bearer", "The password must be proved again."},
 	// RFC 7009, section 2.2.1
 	"unsupported_token_type": {400, "", "Tokens of this type cannot be revoked."},
 	// not registered for these endpoints

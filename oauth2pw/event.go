@@ -25,6 +25,8 @@ type Event struct {
 	SessionID string // "": no session
 	RequestID string // the result of Config.RequestID
 	Address   netip.Addr
+	UserAgent string        // of the request; at most 256 bytes, without control characters
+	Late      time.Duration // of EventRefreshForgiven: the age of the lost answer
 	Err       error
 }
 
@@ -52,11 +54,13 @@ const (
 	EventRefreshRepeat   EventKind = "refresh_repeat"   // the last replaced token was sent again within the grace period; the reason compares the request with the login
 	EventRefreshReuse    EventKind = "refresh_reuse"    // a replaced token was sent again outside of the grace period, and its session has ended; the reason compares the request with the login
 	EventRefreshFailed   EventKind = "refresh_failed"   // a refresh token was refused
+	EventRefreshForgiven EventKind = "refresh_forgiven" // the last replaced token was sent after the grace period and got another successor, once (Config.RefreshForgive); the reason compares the request with the login
 	EventStoreRollback   EventKind = "store_rollback"   // a refresh token was newer than its session in the store: the store has lost writes
 	EventSessionEnded    EventKind = "session_ended"    // a session has ended; the reason may also be the app's own, from EndSession, EndOtherSessions or EndAllSessions
 	EventPasswordChanged EventKind = "password_changed" // ChangePassword changed a password
 	EventTicketRefused   EventKind = "ticket_refused"   // a ticket was refused
-	EventPasswordRefused EventKind = "password_refused" // ChangePassword refused a request
+	EventReauthenticated EventKind = "reauthenticated"  // a user has proved the password again
+	EventPasswordRefused EventKind = "password_refused" // ChangePassword, Reauthenticate, ResetPassword, SetPassword or HashNewPassword refused a request
 )
 
 // EventReason is the cause of an [Event]. The set may grow.
@@ -99,6 +103,9 @@ const (
 	ReasonUnreadableHop   EventReason = "unreadable_hop"   // an entry of the header is not an address
 
 	// Of refresh tokens and sessions.
+	ReasonNewAddress               EventReason = "new_address"    // no other live session of the user has the client address
+	ReasonNewUserAgent             EventReason = "new_user_agent" // no other live session of the user has the user agent
+	ReasonNewPlace                 EventReason = "new_place"      // no other live session of the user has the client address or the user agent
 	ReasonUnknownSession           EventReason = "unknown_session"
 	ReasonUnknownSecret            EventReason = "unknown_secret" // Config.Secrets no longer has the secret that made the token
 	ReasonExpired                  EventReason = "expired"        // the ticket has expired
@@ -120,7 +127,7 @@ const (
 
 // eventReasons maps each kind to its reasons.
 var eventReasons = map[EventKind][]EventReason{
-	EventLogin: {},
+	EventLogin: {"", ReasonNewAddress, ReasonNewUserAgent, ReasonNewPlace},
 	EventLoginFailed: {
 		ReasonUnknownUser, ReasonWrongPassword, ReasonNoPassword, ReasonUserDisabled, ReasonUserDeleted, ReasonPasswordChanged,
 		ReasonUnreadableHash, ReasonTooLongForHash, ReasonMalformed, ReasonRefused,
@@ -149,11 +156,13 @@ var eventReasons = map[EventKind][]EventReason{
 		ReasonMalformed, ReasonUnknownSession, ReasonForged, ReasonUnknownSecret, ReasonEnded, ReasonIdle, ReasonAge, ReasonWrongClient,
 		ReasonUserDeleted, ReasonUserDisabled, ReasonPasswordChanged, ReasonSuperseded, ReasonEarly,
 	},
-	EventStoreRollback: {},
+	EventRefreshForgiven: {ReasonSamePlace, ReasonOtherAddress, ReasonOtherUserAgent, ReasonOtherAddressAndUserAgent},
+	EventStoreRollback:   {},
 	EventSessionEnded: {
 		ReasonRevoked, ReasonReuse, ReasonIdle, ReasonAge, ReasonLimit, ReasonUserDeleted, ReasonUserDisabled, ReasonPasswordChanged, ReasonAbandoned,
 	},
 	EventPasswordChanged: {},
+	EventReauthenticated: {},
 	EventTicketRefused: {
 		ReasonMalformed, ReasonForged, ReasonUnknownSecret, ReasonExpired, ReasonUserDeleted, ReasonUserDisabled,
 	},
@@ -174,7 +183,7 @@ func LogEvents(l *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) {
 		level := slog.LevelWarn
 		switch e.Kind {
-		case EventLogin, EventHashUpgraded, EventRefresh, EventRefreshRepeat, EventSessionEnded, EventPasswordChanged:
+		case EventLogin, EventHashUpgraded, EventRefresh, EventRefreshRepeat, EventSessionEnded, EventPasswordChanged, EventReauthenticated:
 			level = slog.LevelInfo
 		case EventUnavailable, EventPanic, EventUpgradeFailed, EventStoreRollback:
 			level = slog.LevelError
@@ -199,6 +208,10 @@ func LogEvents(l *slog.Logger) func(context.Context, Event) {
 		add("request_id", e.RequestID)
 		if e.Address.IsValid() {
 			add("address", e.Address.String())
+		}
+		add("user_agent", e.UserAgent)
+		if e.Late > 0 {
+			add("late", e.Late.String())
 		}
 		if e.Err != nil {
 			add("error", e.Err.Error())
@@ -243,7 +256,11 @@ func newReporter(hook func(context.Context, Event), requestID func(context.Conte
 
 func (r *reporter) emit(ctx context.Context, e Event) {
 	e.Time = r.clock().UTC()
-	e.Address = ClientAddress(ctx)
+	s := stateFrom(ctx)
+	e.Address = s.address
+	if s.request != nil {
+		e.UserAgent = cleanUserAgent(s.request.UserAgent())
+	}
 	if r.requestID != nil {
 		e.RequestID = r.requestID(ctx)
 	}

@@ -2,12 +2,12 @@ package oauth2pw_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -38,7 +38,7 @@ func note(e oauth2pw.Event) {
 }
 
 // appReasons are reasons that tests give to EndSession and the like.
-var appReasons = []oauth2pw.EventReason{"logout", "tidy", "one", "all"}
+var appReasons = []oauth2pw.EventReason{"logout", "tidy", "one", "all", "test"}
 
 // TestMain compares the events of all tests with the table: every event has a kind and a
 // reason of the table, and the table has none that no test has seen.
@@ -112,20 +112,35 @@ func TestEventReasons(t *testing.T) {
 			{"192.0.2.2", "script", oauth2pw.ReasonOtherAddressAndUserAgent},
 		} {
 			a := newSessionApp(t)
-			p := pairOf(a.from("192.0.2.1", login, "User-Agent: phone"))
+			p := pairOf(a.serve(post(login, from("192.0.2.1"), with("User-Agent: phone"))))
 			refresh := "grant_type=refresh_token&refresh_token=" + p.refresh
-			require.Equal(t, 200, a.from("192.0.2.1", refresh, "User-Agent: phone").StatusCode)
-			require.Equal(t, 200, a.from(place.address, refresh, "User-Agent: "+place.agent).StatusCode)
+			require.Equal(t, 200, a.serve(post(refresh, from("192.0.2.1"), with("User-Agent: phone"))).StatusCode)
+			require.Equal(t, 200, a.serve(post(refresh, from(place.address), with("User-Agent: "+place.agent))).StatusCode)
 			a.saw(oauth2pw.EventRefreshRepeat, place.want)
 			a.clock.Advance(time.Minute)
-			a.from(place.address, refresh, "User-Agent: "+place.agent).isError(t, 400, "invalid_grant")
+			a.serve(post(refresh, from(place.address), with("User-Agent: "+place.agent))).isError(t, 400, "invalid_grant")
 			a.saw(oauth2pw.EventRefreshReuse, place.want)
+		}
+	})
+	t.Run("a forgiven refresh token in another place", func(t *testing.T) {
+		for agent, wants := range map[string][2]oauth2pw.EventReason{
+			"phone":  {oauth2pw.ReasonSamePlace, oauth2pw.ReasonOtherAddress},
+			"script": {oauth2pw.ReasonOtherUserAgent, oauth2pw.ReasonOtherAddressAndUserAgent},
+		} {
+			for i, address := range []string{"192.0.2.1", "192.0.2.2"} {
+				a := newSessionApp(t, func(c *oauth2pw.Config) { c.RefreshForgive = time.Hour })
+				p := pairOf(a.serve(post(login, from("192.0.2.1"), with("User-Agent: phone"))))
+				refresh := refreshForm(p.refresh)
+				require.Equal(t, 200, a.serve(post(refresh, from("192.0.2.1"), with("User-Agent: phone"))).StatusCode)
+				a.clock.Advance(time.Minute)
+				require.Equal(t, 200, a.serve(post(refresh, from(address), with("User-Agent: "+agent))).StatusCode)
+				a.saw(oauth2pw.EventRefreshForgiven, wants[i])
+			}
 		}
 	})
 	t.Run("a body that breaks off", func(t *testing.T) {
 		a := newSessionApp(t)
-		r := formRequest("")
-		r.TLS = new(tls.ConnectionState)
+		r := post("")
 		r.ContentLength, r.Body = -1, io.NopCloser(iotest.ErrReader(errors.New("broken off")))
 		a.serve(r).isError(t, 400, "invalid_request")
 		require.ErrorContains(t, a.saw(oauth2pw.EventRequestRefused, oauth2pw.ReasonUnreadableBody).Err, "broken off")
@@ -144,14 +159,14 @@ func TestEventReasons(t *testing.T) {
 			{"u1", "", "me items", "invalid_scope", oauth2pw.EventRequestRefused, ""},
 			{"u1", "", "admin", "invalid_scope", oauth2pw.EventScopeRefused, ""},
 		} {
-			_, err := a.auth.Login(formRequest(""), test.user, test.client, test.scope)
+			_, err := a.auth.Login(post(""), test.user, test.client, test.scope)
 			e := (*oauth2pw.Error)(nil)
 			require.ErrorAs(t, err, &e)
 			require.Equal(t, test.code, e.Code)
 			event := a.saw(test.kind, test.reason)
 			require.Equal(t, test.code, event.Code)
 			w := httptest.NewRecorder()
-			a.auth.WriteError(w, formRequest(""), err)
+			a.auth.WriteError(w, post(""), err)
 			require.Empty(t, a.takeEvents(), "it was told already")
 		}
 	})
@@ -169,4 +184,77 @@ func TestEventReasons(t *testing.T) {
 		a.post(login).isError(t, 400, "invalid_scope")
 		require.Equal(t, "Config.GrantScopes", a.saw(oauth2pw.EventScopeRefused, "").Plug)
 	})
+}
+
+// TestConformance129: each attempt is an event with its time, address, user, outcome and reason.
+func TestConformance129(t *testing.T) {
+	a := newSessionApp(t, func(c *oauth2pw.Config) { c.ThrottleLimit = 3 })
+	send := func(form string) answer { return a.serve(post(form, from(home))) }
+	event := func(kind oauth2pw.EventKind, reason oauth2pw.EventReason, do func()) oauth2pw.Event {
+		t.Helper()
+		a.takeEvents()
+		do()
+		events := a.takeEvents()
+		for _, e := range events {
+			require.Equal(t, a.clock.Now().UTC(), e.Time)
+			require.Equal(t, time.UTC, e.Time.Location())
+			require.Equal(t, netip.MustParseAddr(home), e.Address)
+		}
+		require.NotEmpty(t, events)
+		last := events[len(events)-1] // those before it are of sessions that the attempt has ended
+		require.Equal(t, []any{kind, reason}, []any{last.Kind, last.Reason})
+		return last
+	}
+	var p pair
+	e := event(oauth2pw.EventLogin, "", func() { p = pairOf(send(right("johndoe") + "&client_id=webapp")) })
+	require.Equal(t, []string{"password", "u1", "webapp", sessionID(t, p.access)}, []string{e.Grant, e.UserID, e.ClientID, e.SessionID})
+
+	for form, want := range map[string]oauth2pw.Event{
+		wrong("johndoe", 1):                    {Reason: "wrong_password", UserID: "u1"},
+		wrong("nobody", 1):                     {Reason: "unknown_user"},
+		wrong("alice", 1):                      {Reason: "user_disabled", UserID: "u2"},
+		wrong("nopassword", 1):                 {Reason: "no_password", UserID: "u5"},
+		wrong("broken", 1):                     {Reason: "unreadable_hash", UserID: "u4"},
+		right("johndoe") + "&scope=admin":      {Kind: oauth2pw.EventScopeRefused, UserID: "u1"},
+		login + "&client_id=x&client_secret=x": {Kind: oauth2pw.EventClientFailed, Reason: "unknown_client"},
+		login + "&client_id=backend":           {Kind: oauth2pw.EventClientFailed, Reason: "wrong_secret"},
+		"grant_type=foo":                       {Kind: oauth2pw.EventRequestRefused, Code: "unsupported_grant_type"},
+		"username=x":                           {Kind: oauth2pw.EventRequestRefused, Code: "invalid_request"},
+	} {
+		if want.Kind == "" {
+			want.Kind = oauth2pw.EventLoginFailed
+		}
+		e := event(want.Kind, want.Reason, func() { require.GreaterOrEqual(t, send(form).StatusCode, 400, form) })
+		require.Equal(t, want.UserID, e.UserID, form)
+		if want.Code != "" {
+			require.Equal(t, want.Code, e.Code)
+		}
+		require.Equal(t, want.Reason == "unknown_user", e.NameTag != "", form)
+		require.NotContains(t, fmt.Sprintf("%+v", e), "nobody")
+	}
+	for i := range 3 {
+		send(wrong("old", i)).isError(t, 400, "invalid_grant")
+	}
+	e = event(oauth2pw.EventThrottled, "password", func() { send(right("old")).isThrottled(t) })
+	require.Equal(t, "u3", e.UserID)
+
+	use := func(target, token string, status int) func() {
+		return func() {
+			require.Equal(t, status, a.serve(get(target, from(home), with(bearer(token)))).StatusCode)
+		}
+	}
+	event(oauth2pw.EventTokenRefused, "malformed", use("/me", "a,b", 401))
+	event(oauth2pw.EventTokenRefused, "invalid", use("/me", "x", 401))
+	require.Equal(t, "insufficient_scope", event(oauth2pw.EventTokenRefused, "", use("/items", p.access, 403)).Code)
+
+	refresh := func(status int) func() {
+		return func() { require.Equal(t, status, send(refreshForm(p.refresh)+"&client_id=webapp").StatusCode) }
+	}
+	e = event(oauth2pw.EventRefresh, "", refresh(200))
+	require.Equal(t, []string{"refresh_token", "u1", "webapp", sessionID(t, p.access)}, []string{e.Grant, e.UserID, e.ClientID, e.SessionID})
+	event(oauth2pw.EventRefreshRepeat, "same_place", refresh(200))
+	a.clock.Advance(time.Minute)
+	e = event(oauth2pw.EventRefreshReuse, "same_place", refresh(400))
+	require.Equal(t, sessionID(t, p.access), e.SessionID)
+	event(oauth2pw.EventRefreshFailed, "ended", refresh(400))
 }

@@ -21,150 +21,75 @@ import (
 	"github.com/oauth2pw/passwordflow/tokens"
 )
 
-// faulty wraps the plugs of an app: the call that is named fails with err, or
-// panics with it.
-type faulty struct {
-	oauth2pw.UserStore
-	oauth2pw.ClientStore
-	oauth2pw.PasswordHasher
-	oauth2pw.TokenIssuer
-	oauth2pw.TokenVerifier
-	name   string
-	err    error
-	panics bool
-}
+var errFire = errors.New("the disk is on fire")
 
-func (f *faulty) fail(name string) error {
-	if name != f.name {
-		return nil
-	}
-	if f.panics {
-		panic(f.err)
-	}
-	return f.err
-}
-
-func (f *faulty) UserByName(ctx context.Context, name string) (*oauth2pw.User, error) {
-	if err := f.fail("UserByName"); err != nil {
-		return nil, err
-	}
-	return f.UserStore.UserByName(ctx, name)
-}
-
-func (f *faulty) UserByID(ctx context.Context, id string) (*oauth2pw.User, error) {
-	if err := f.fail("UserByID"); err != nil {
-		return nil, err
-	}
-	return f.UserStore.UserByID(ctx, id)
-}
-
-func (f *faulty) ClientByID(ctx context.Context, id string) (*oauth2pw.Client, error) {
-	if err := f.fail("ClientByID"); err != nil {
-		return nil, err
-	}
-	return f.ClientStore.ClientByID(ctx, id)
-}
-
-func (f *faulty) Verify(ctx context.Context, token string) (oauth2pw.Principal, error) {
-	if err := f.fail("Verify"); err != nil {
-		return oauth2pw.Principal{}, err
-	}
-	return f.TokenVerifier.Verify(ctx, token)
-}
-
-func (f *faulty) Issue(ctx context.Context, p oauth2pw.Principal) (string, oauth2pw.Principal, error) {
-	if err := f.fail("Issue"); err != nil {
-		return "", oauth2pw.Principal{}, err
-	}
-	return f.TokenIssuer.Issue(ctx, p)
-}
-
-func (f *faulty) Issuer() string { return issuer }
-
-// faultyHasher is apart, since Verify is another method there.
-type faultyHasher struct{ *faulty }
-
-func (f faultyHasher) Verify(ctx context.Context, hash, password string) (bool, bool, error) {
-	if err := f.fail("HasherVerify"); err != nil {
-		return false, false, err
-	}
-	return f.PasswordHasher.Verify(ctx, hash, password)
-}
-
-func (f faultyHasher) Hash(ctx context.Context, password string) (string, error) {
-	return f.PasswordHasher.Hash(ctx, password)
-}
-
-func newFaultyApp(t *testing.T, edits ...func(*oauth2pw.Config)) (*app, *faulty) {
-	f := &faulty{err: errors.New("the disk is on fire")}
-	wrap := func(c *oauth2pw.Config) {
-		f.UserStore, f.ClientStore, f.PasswordHasher, f.TokenIssuer, f.TokenVerifier = c.Users, c.Clients, c.Hasher, c.Issuer, c.Issuer.(oauth2pw.TokenVerifier)
-		c.Users, c.Clients, c.Hasher, c.Issuer = f, f, faultyHasher{f}, f
-		c.Verifier = f
-	}
-	return newApp(t, append([]func(*oauth2pw.Config){wrap}, edits...)...), f
-}
-
-// TestConformance30Faults: a store that fails anywhere is 503, never 400, 401 or
-// 200; a plug that panics is 500; the next request works.
+// TestConformance30Faults: a plug that fails anywhere is 503, never 400, 401 or 200; a plug
+// that panics is 500; the next request works.
 func TestConformance30Faults(t *testing.T) {
-	for _, name := range []string{"UserByName", "UserByID", "ClientByID", "Verify", "Issue", "HasherVerify"} {
-		for _, kind := range []struct {
-			name   string
-			panics bool
-			err    error
-			status int
-			code   string
-			event  oauth2pw.EventKind
-		}{
-			{"error", false, errors.New("the disk is on fire"), 503, "temporarily_unavailable", oauth2pw.EventUnavailable},
-			{"context", false, context.DeadlineExceeded, 503, "temporarily_unavailable", oauth2pw.EventUnavailable},
-			{"panic", true, errors.New("the disk is on fire"), 500, "server_error", oauth2pw.EventPanic},
+	for _, fault := range []struct {
+		name   string
+		step   step
+		status int
+		code   string
+		event  oauth2pw.EventKind
+	}{
+		{"error", fails(errFire), 503, "temporarily_unavailable", oauth2pw.EventUnavailable},
+		{"context", fails(context.DeadlineExceeded), 503, "temporarily_unavailable", oauth2pw.EventUnavailable},
+		{"panic", panics(errFire), 500, "server_error", oauth2pw.EventPanic},
+	} {
+		for _, call := range []string{
+			"UserStore.UserByName", "UserStore.UserByID", "ClientStore.ClientByID", "TokenVerifier.Verify", "TokenIssuer.Issue", "PasswordHasher.Verify",
 		} {
-			t.Run(name+"/"+kind.name, func(t *testing.T) {
-				a, f := newFaultyApp(t)
+			t.Run(call+"/"+fault.name, func(t *testing.T) {
+				s := new(script)
+				a := newApp(t, s.wrap)
 				token := a.token("")
 				request := func() answer {
-					if name == "UserByID" || name == "Verify" {
+					if call == "UserStore.UserByID" || call == "TokenVerifier.Verify" {
 						return a.get("/me", token)
 					}
 					return a.post(login, basic("backend", "backend-secret"))
 				}
 				require.Equal(t, 200, request().StatusCode)
 				a.takeEvents()
-				f.name, f.err, f.panics = name, kind.err, kind.panics
+				s.before(call, fault.step)
 				got := request()
-				got.isError(t, kind.status, kind.code)
+				got.isError(t, fault.status, fault.code)
 				require.NotContains(t, got.body, "fire")
 				require.Empty(t, got.Header.Get("WWW-Authenticate"))
 				events := a.takeEvents()
 				require.Len(t, events, 1)
-				require.Equal(t, kind.event, events[0].Kind)
+				require.Equal(t, fault.event, events[0].Kind)
 				require.Error(t, events[0].Err)
-				f.name = ""
+				if fault.event == oauth2pw.EventUnavailable {
+					require.Equal(t, call, events[0].Plug)
+				}
+				s.end()
 				require.Equal(t, 200, request().StatusCode)
 			})
 		}
 	}
 
 	t.Run("120_busy", func(t *testing.T) {
-		a, f := newFaultyApp(t)
-		f.name, f.err = "HasherVerify", fmt.Errorf("no room: %w", oauth2pw.ErrBusy)
+		s := new(script)
+		a := newApp(t, s.wrap)
+		s.before("PasswordHasher.Verify", fails(fmt.Errorf("no room: %w", oauth2pw.ErrBusy)))
 		got := a.post(login)
 		got.isError(t, 503, "temporarily_unavailable")
 		require.Equal(t, "1", got.Header.Get("Retry-After"))
-		require.Equal(t, oauth2pw.EventOverload, a.takeEvents()[0].Kind)
+		require.Equal(t, oauth2pw.EventOverload, a.event().Kind)
 	})
 
 	t.Run("optional middleware too", func(t *testing.T) {
-		a, f := newFaultyApp(t)
+		s := new(script)
+		a := newApp(t, s.wrap)
 		token := a.token("")
-		f.name = "UserByID"
+		s.before("UserStore.UserByID", fails(errFire))
 		a.get("/optional", token).isError(t, 503, "temporarily_unavailable")
 	})
 
 	t.Run("nil and no error is a failure", func(t *testing.T) {
-		a := newApp(t, func(c *oauth2pw.Config) { c.Users = nobody{} })
+		a := newApp(t, func(c *oauth2pw.Config) { c.Users = nilUsers{} })
 		a.post(login).isError(t, 503, "temporarily_unavailable")
 	})
 
@@ -190,8 +115,7 @@ func TestConformance30Faults(t *testing.T) {
 	t.Run("the app's handler keeps its panic", func(t *testing.T) {
 		a := newApp(t)
 		h := a.auth.RequireBearer()(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
-		r := httptest.NewRequest("GET", "/", nil)
-		r.Header.Set("Authorization", "Bearer "+a.token(""))
+		r := get("/", with(bearer(a.token(""))))
 		require.PanicsWithValue(t, http.ErrAbortHandler, func() { h.ServeHTTP(httptest.NewRecorder(), r) })
 	})
 }
@@ -200,10 +124,11 @@ func grantPanics(context.Context, *oauth2pw.User, *oauth2pw.Client, []string) ([
 	panic("secret")
 }
 
-type nobody struct{}
+// nilUsers returns nothing for a miss.
+type nilUsers struct{}
 
-func (nobody) UserByName(context.Context, string) (*oauth2pw.User, error) { return nil, nil }
-func (nobody) UserByID(context.Context, string) (*oauth2pw.User, error)   { return nil, nil }
+func (nilUsers) UserByName(context.Context, string) (*oauth2pw.User, error) { return nil, nil }
+func (nilUsers) UserByID(context.Context, string) (*oauth2pw.User, error)   { return nil, nil }
 
 // TestParseFormBefore: an outer middleware that has called ParseForm changes
 // nothing.
@@ -214,7 +139,7 @@ func TestParseFormBefore(t *testing.T) {
 		a.mux.ServeHTTP(w, r)
 	}))
 	defer parsed.Close()
-	direct := a.server
+	direct := a.url
 	for _, test := range []struct{ target, body, contentType string }{
 		{"/token", login, "application/x-www-form-urlencoded"},
 		{"/token", login + "&scope=me+items&foo=1&foo=2", "application/x-www-form-urlencoded"},
@@ -228,17 +153,16 @@ func TestParseFormBefore(t *testing.T) {
 		{"/token", login + "&x=" + strings.Repeat("x", 65<<10), "application/x-www-form-urlencoded"},
 		{"/token", login + strings.Repeat("&x=1", 300), "application/x-www-form-urlencoded"},
 	} {
-		a.server = direct
+		a.url = direct
 		want := a.do("POST", test.target, test.body, "Content-Type: "+test.contentType)
-		a.server = parsed
+		a.url = parsed.URL
 		got := a.do("POST", test.target, test.body, "Content-Type: "+test.contentType)
 		require.Equal(t, want.StatusCode, got.StatusCode, "%.99s", test.body)
 		require.Equal(t, want.code(), got.code())
 	}
-	a.server = direct
 
 	// Too large, and no Content-Length says so.
-	r := formRequest("")
+	r := post("")
 	r.ContentLength, r.PostForm = -1, url.Values{"x": {strings.Repeat("x", 65<<10)}}
 	_, err := oauth2pw.ParsePasswordRequestForm(r)
 	var e *oauth2pw.Error
@@ -379,11 +303,12 @@ func TestConformance112(t *testing.T) {
 	require.NoError(t, a.users.Add(t.Context(), oauth2pw.User{ID: "webapp", Username: "sly", PasswordHash: "new:secret"}))
 	got := a.post("grant_type=password&username=sly&password=secret&client_id=webapp")
 	got.isError(t, 503, "temporarily_unavailable")
-	require.ErrorContains(t, a.takeEvents()[0].Err, "that of the client")
+	require.ErrorContains(t, a.event().Err, "that of the client")
 	require.Equal(t, 200, a.post("grant_type=password&username=sly&password=secret").StatusCode)
-	_, err := a.auth.Login(httptest.NewRequest("POST", "/", nil), "webapp", "webapp")
+	a.takeEvents()
+	_, err := a.auth.Login(post(""), "webapp", "webapp")
 	require.Error(t, err)
-	require.ErrorContains(t, a.takeEvents()[1].Err, "that of the client")
+	require.ErrorContains(t, a.event().Err, "that of the client")
 }
 
 // TestHashUpgrade: a login replaces an outdated hash, once.
@@ -411,21 +336,14 @@ func TestHashUpgrade(t *testing.T) {
 	require.Equal(t, 1, upgrades)
 }
 
-var errReadOnly = errors.New("the database is read-only")
-
-// failingUpdater is a user store that cannot write.
-type failingUpdater struct{ *store.Users }
-
-func (failingUpdater) UpdatePasswordHash(context.Context, string, string, string, time.Time) (bool, error) {
-	return false, errReadOnly
-}
-
-// TestHashUpgradeFails: a store that cannot write costs nobody the login, and the old
-// hash goes on.
+// TestHashUpgradeFails: a login works although the store cannot replace its outdated hash.
 //
 // Conformance 117.
 func TestHashUpgradeFails(t *testing.T) {
-	a := newApp(t, func(c *oauth2pw.Config) { c.Users = failingUpdater{c.Users.(*store.Users)} })
+	errReadOnly := errors.New("the database is read-only")
+	s := new(script)
+	a := newApp(t, s.wrap)
+	s.before("PasswordUpdater.UpdatePasswordHash", fails(errReadOnly))
 	for range 2 {
 		require.Equal(t, 200, a.post("grant_type=password&username=old&password=secret").StatusCode)
 		events := a.takeEvents()
@@ -504,7 +422,7 @@ func TestNothingLeaks(t *testing.T) {
 		require.GreaterOrEqual(t, got.StatusCode, 400)
 		bodies += got.body + fmt.Sprint(got.Header)
 	}
-	form, err := oauth2pw.ParsePasswordRequestForm(formRequest("username=x&password=" + canary + "&client_secret=" + canary))
+	form, err := oauth2pw.ParsePasswordRequestForm(post("username=x&password=" + canary + "&client_secret=" + canary))
 	require.NoError(t, err)
 	require.Equal(t, canary, string(form.Password))
 	require.Equal(t, canary, string(form.ClientSecret))
@@ -526,14 +444,8 @@ func TestNothingLeaks(t *testing.T) {
 	}
 }
 
-func formRequest(body string) *http.Request {
-	r := httptest.NewRequest("POST", "/token", strings.NewReader(body))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	return r
-}
-
 func TestParsePasswordRequestForm(t *testing.T) {
-	form, err := oauth2pw.ParsePasswordRequestForm(formRequest("username=a&password=b&scope=x+y&client_id=c"))
+	form, err := oauth2pw.ParsePasswordRequestForm(post("username=a&password=b&scope=x+y&client_id=c"))
 	require.NoError(t, err)
 	require.Equal(t, "a", form.Username)
 	require.Equal(t, []string{"x", "y"}, form.Scopes)
@@ -545,11 +457,11 @@ func TestParsePasswordRequestForm(t *testing.T) {
 		login + "&scope=%22":                   "invalid_scope",
 		login + "&password=x":                  "invalid_request",
 	} {
-		_, err := oauth2pw.ParsePasswordRequestFormStrict(formRequest(body))
+		_, err := oauth2pw.ParsePasswordRequestFormStrict(post(body))
 		var e *oauth2pw.Error
 		require.ErrorAs(t, err, &e, body)
 		require.Equal(t, code, e.Code, body)
 	}
-	_, err = oauth2pw.ParsePasswordRequestFormStrict(formRequest(login))
+	_, err = oauth2pw.ParsePasswordRequestFormStrict(post(login))
 	require.NoError(t, err)
 }

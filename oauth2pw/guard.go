@@ -104,6 +104,17 @@ func (g *guard) settle(ctx context.Context, open openAttempt, v verdict, userID 
 	}
 }
 
+// forget uncounts everything that was counted for a user, because the password has changed by
+// another way than knowing the old one. A failure of the throttle is an event and no answer.
+func (g *guard) forget(ctx context.Context, userID string) {
+	if g.throttle == nil {
+		return
+	}
+	if err := g.throttle.forget(ctx, g.attempt(ctx, Attempt{Kind: AttemptPassword, UserID: userID}, "")); err != nil {
+		g.answers.tell(ctx, asError(err), Event{UserID: userID})
+	}
+}
+
 // judge returns the verdict about the answer of a plug that has checked a secret. A wrong
 // guess is the code invalid_grant, ErrNotFound, or a missing or disabled user; any other
 // error is undecided. After the client has disconnected every error is a wrong guess,

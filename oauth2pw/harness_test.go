@@ -90,6 +90,8 @@ type app struct {
 	auth   *oauth2pw.Auth
 	mux    *http.ServeMux
 	server *httptest.Server
+	url    string       // of the server
+	client *http.Client // sends the requests of do
 
 	mu      sync.Mutex
 	events  []oauth2pw.Event
@@ -178,6 +180,7 @@ func newApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
 		tokens.Write(w)
 	})))
 	a.server = httptest.NewServer(http.HandlerFunc(a.watched))
+	a.url, a.client = a.server.URL, a.server.Client()
 	t.Cleanup(a.server.Close)
 	t.Cleanup(a.requireNoLeak)
 	return a
@@ -247,79 +250,7 @@ func (a *app) requireNoLeak() {
 	}
 }
 
-// answer is an HTTP answer with its body read.
-type answer struct {
-	*http.Response
-	body string
-	json map[string]any
-}
-
-func (a answer) code() any { return a.json["error"] }
-
-// do sends a request. headers are "Name: value" lines.
-func (a *app) do(method, target, body string, headers ...string) answer {
-	a.Helper()
-	r, err := http.NewRequest(method, a.server.URL+target, strings.NewReader(body))
-	require.NoError(a, err)
-	for _, h := range headers {
-		name, value, _ := strings.Cut(h, ": ")
-		r.Header[http.CanonicalHeaderKey(name)] = append(r.Header[http.CanonicalHeaderKey(name)], value)
-	}
-	resp, err := a.server.Client().Do(r)
-	require.NoError(a, err)
-	return read(a.T, resp)
-}
-
-func read(t *testing.T, resp *http.Response) answer {
-	t.Helper()
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	got := answer{Response: resp, body: string(data)}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") && len(data) > 0 {
-		var v any
-		require.NoError(t, json.Unmarshal(data, &v))
-		got.json, _ = v.(map[string]any)
-	}
-	return got
-}
-
-const formType = "Content-Type: application/x-www-form-urlencoded"
-
-// post sends a token request.
-func (a *app) post(body string, headers ...string) answer {
-	a.Helper()
-	return a.do("POST", "/token", body, append([]string{formType}, headers...)...)
-}
-
-// token logs johndoe in and returns the access token.
-func (a *app) token(scope string) string {
-	a.Helper()
-	form := login
-	if scope != "" {
-		form += "&scope=" + strings.ReplaceAll(scope, " ", "+")
-	}
-	got := a.post(form)
-	require.Equal(a, 200, got.StatusCode, got.body)
-	return got.json["access_token"].(string)
-}
-
-// get calls a route with a bearer token.
-func (a *app) get(target, token string) answer {
-	a.Helper()
-	return a.do("GET", target, "", "Authorization: Bearer "+token)
-}
-
-// change changes the password of the user of an access token.
-func (a *app) change(token, old, new string) answer {
-	a.Helper()
-	return a.do("POST", "/password", changeForm(old, new), formType, "Authorization: Bearer "+token)
-}
-
-func changeForm(old, new string) string {
-	return url.Values{"old_password": {old}, "new_password": {new}}.Encode()
-}
-
+// takeEvents returns the events since they were last taken.
 func (a *app) takeEvents() []oauth2pw.Event {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -328,23 +259,15 @@ func (a *app) takeEvents() []oauth2pw.Event {
 	return events
 }
 
-// serve hands a request to a handler of the app without a network, for what an
-// HTTP client will not send. The peer is another machine, unless r says else.
-func (a *app) serve(r *http.Request) answer {
+// event returns the first event since events were last taken, which there must be.
+func (a *app) event() oauth2pw.Event {
 	a.Helper()
-	w := httptest.NewRecorder()
-	a.watched(w, r)
-	return read(a.T, w.Result())
+	events := a.takeEvents()
+	require.NotEmpty(a, events)
+	return events[0]
 }
 
-// isError requires an error answer with the headers that every one has.
-func (a answer) isError(t *testing.T, status int, code string) {
-	t.Helper()
-	require.Equal(t, status, a.StatusCode, a.body)
-	require.Equal(t, "application/json", a.Header.Get("Content-Type"))
-	require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
-	require.Equal(t, "no-cache", a.Header.Get("Pragma"))
-	require.Equal(t, code, a.code(), a.body)
-	require.NotEmpty(t, a.json["error_description"])
-	require.Empty(t, a.Header.Values("Set-Cookie"))
+// config returns a Config that New takes.
+func (a *app) config() oauth2pw.Config {
+	return oauth2pw.Config{Users: a.users, Hasher: a.hasher, Issuer: a.ring, DefaultScopes: []string{"me"}}
 }

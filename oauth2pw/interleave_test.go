@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
@@ -22,7 +21,7 @@ import (
 // scheduler lets requests run one store call at a time, in an order that it is given.
 // Requests whose context it has not marked run freely.
 type scheduler struct {
-	step   func()        // before each call
+	tick   func()        // before each call
 	events chan struct{} // a request waits, or is done
 	turns  []chan struct{}
 	done   []bool
@@ -30,13 +29,14 @@ type scheduler struct {
 
 type requestKey struct{}
 
-// turn waits until it is the turn of the request that makes a call.
-func (s *scheduler) turn(ctx context.Context) {
+// turn is a step of a script: it waits until it is the turn of the request that makes a call.
+func (s *scheduler) turn(ctx context.Context, _ string) error {
 	if i, marked := ctx.Value(requestKey{}).(int); marked {
 		s.events <- struct{}{}
 		<-s.turns[i]
-		s.step()
+		s.tick()
 	}
+	return nil
 }
 
 // run runs requests in the order that choices begin and that the first that can goes on
@@ -49,9 +49,11 @@ func (s *scheduler) run(choices []int, requests []func(ctx context.Context)) (ma
 	}
 	for i, request := range requests {
 		go func() {
+			defer func() {
+				s.done[i] = true
+				s.events <- struct{}{}
+			}()
 			request(context.WithValue(context.Background(), requestKey{}, i))
-			s.done[i] = true
-			s.events <- struct{}{}
 		}()
 		<-s.events
 	}
@@ -93,58 +95,6 @@ func (s *scheduler) every(most int, prepare func() (requests []func(ctx context.
 	}
 }
 
-// The stores, whose calls take turns.
-type (
-	turnUsers struct {
-		*store.Users
-		s *scheduler
-	}
-	turnSessions struct {
-		*store.Sessions
-		s *scheduler
-	}
-)
-
-func (u turnUsers) UserByName(ctx context.Context, name string) (*oauth2pw.User, error) {
-	u.s.turn(ctx)
-	return u.Users.UserByName(ctx, name)
-}
-
-func (u turnUsers) UserByID(ctx context.Context, id string) (*oauth2pw.User, error) {
-	u.s.turn(ctx)
-	return u.Users.UserByID(ctx, id)
-}
-
-func (u turnUsers) UpdatePasswordHash(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {
-	u.s.turn(ctx)
-	return u.Users.UpdatePasswordHash(ctx, id, old, new, changed)
-}
-
-func (n turnSessions) Create(ctx context.Context, s *oauth2pw.Session) error {
-	n.s.turn(ctx)
-	return n.Sessions.Create(ctx, s)
-}
-
-func (n turnSessions) Get(ctx context.Context, id string) (*oauth2pw.Session, error) {
-	n.s.turn(ctx)
-	return n.Sessions.Get(ctx, id)
-}
-
-func (n turnSessions) Advance(ctx context.Context, from uint64, s *oauth2pw.Session, now time.Time) (bool, error) {
-	n.s.turn(ctx)
-	return n.Sessions.Advance(ctx, from, s, now)
-}
-
-func (n turnSessions) List(ctx context.Context, userID string, now time.Time) ([]*oauth2pw.Session, error) {
-	n.s.turn(ctx)
-	return n.Sessions.List(ctx, userID, now)
-}
-
-func (n turnSessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason string, now time.Time) ([]string, error) {
-	n.s.turn(ctx)
-	return n.Sessions.End(ctx, f, reason, now)
-}
-
 // world is an app of two processes, with a clock each, over the same stores. A user is
 // logged in twice.
 type world struct {
@@ -160,9 +110,12 @@ type world struct {
 	mu        sync.Mutex
 }
 
+// result is the outcome of a request. A request runs in a goroutine of its own: check looks at
+// the results when all requests are answered.
 type result struct {
 	status int
 	pair   pair
+	err    error // of a call that is no request over HTTP
 }
 
 // worldKeys are made once: a world is made for each order.
@@ -174,7 +127,7 @@ var worldKeys = sync.OnceValue(func() []tokens.Key {
 	return keys
 })
 
-func newWorld(t *testing.T, ahead time.Duration, s *scheduler) *world {
+func newWorld(t *testing.T, ahead time.Duration, s *scheduler, edits ...func(*oauth2pw.Config)) *world {
 	w := &world{t: t, clock: &clock{now: time.Date(2026, 1, 2, 3, 4, 5, 990e6, time.UTC)}, sessions: new(store.Sessions), scheduler: s, results: map[string]result{}}
 	var err error
 	w.users, err = store.NewUsers(oauth2pw.User{ID: "u1", Username: "johndoe", PasswordHash: "new:secret$0"})
@@ -185,11 +138,20 @@ func newWorld(t *testing.T, ahead time.Duration, s *scheduler) *world {
 		now := func() time.Time { return w.clock.Now().Add(offset) }
 		ring, err := tokens.New(tokens.Config{Keys: worldKeys(), Issuer: issuer, Audience: audience, Now: now})
 		require.NoError(t, err)
-		w.processes[i], err = oauth2pw.New(oauth2pw.Config{
-			Users: turnUsers{w.users, s}, Sessions: turnSessions{w.sessions, s}, Secrets: []oauth2pw.Secret{secret("first")},
+		c := oauth2pw.Config{
+			Users: w.users, Sessions: w.sessions, Secrets: []oauth2pw.Secret{secret("first")},
 			Hasher: h, Issuer: ring, LoadUser: true, Now: now, InsecureNoThrottle: true, StoreTimeout: -1,
 			DefaultScopes: []string{"me"}, OnEvent: func(context.Context, oauth2pw.Event) {},
-		})
+		}
+		for _, edit := range edits {
+			edit(&c)
+		}
+		turns := new(script)
+		turns.wrap(&c)
+		for _, call := range storeCalls {
+			turns.before(call, s.turn)
+		}
+		w.processes[i], err = oauth2pw.New(c)
 		require.NoError(t, err)
 	}
 	w.mine, w.other = w.form(context.Background(), 0, login).pair, w.form(context.Background(), 0, login).pair
@@ -199,12 +161,8 @@ func newWorld(t *testing.T, ahead time.Duration, s *scheduler) *world {
 
 // form sends a form to the token endpoint of a process.
 func (w *world) form(ctx context.Context, process int, form string) result {
-	r := formRequest(form).WithContext(ctx)
-	r.RemoteAddr = "127.0.0.1:1"
-	rec := httptest.NewRecorder()
-	w.processes[process].TokenHandler().ServeHTTP(rec, r)
-	got := read(w.t, rec.Result())
-	return result{got.StatusCode, pairOf(got)}
+	got := serve(w.t, w.processes[process].TokenHandler(), post(form, during(ctx)))
+	return result{status: got.StatusCode, pair: pairOf(got)}
 }
 
 func (w *world) refresh(ctx context.Context, process int, token string) result {
@@ -214,19 +172,16 @@ func (w *world) refresh(ctx context.Context, process int, token string) result {
 // change changes the password. The middleware in front takes no turns.
 func (w *world) change(ctx context.Context, process int, token, old, new string) result {
 	auth := w.processes[process]
-	r := httptest.NewRequest("POST", "/", nil)
-	r.Header.Set("Authorization", "Bearer "+token)
-	rec := httptest.NewRecorder()
-	auth.RequireBearer()(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	handler := auth.RequireBearer()(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		tokens, err := auth.ChangePassword(r.WithContext(context.WithValue(r.Context(), requestKey{}, ctx.Value(requestKey{}))), old, new)
 		if err != nil {
 			oauth2pw.WriteError(rw, r, err)
 			return
 		}
 		tokens.Write(rw)
-	})).ServeHTTP(rec, r)
-	got := read(w.t, rec.Result())
-	return result{got.StatusCode, pairOf(got)}
+	}))
+	got := serve(w.t, handler, post("", with(bearer(token))))
+	return result{status: got.StatusCode, pair: pairOf(got)}
 }
 
 // use reports whether an access token opens a handler of any process.
@@ -284,16 +239,17 @@ var requests = map[string]func(w *world, ctx context.Context, process int) resul
 	},
 	"end": (*world).end,
 	"disable": func(w *world, ctx context.Context, process int) result {
-		w.scheduler.turn(ctx)
-		require.NoError(w.t, w.users.Update(w.t.Context(), "u1", func(u *oauth2pw.User) error { u.Disabled = true; return nil }))
+		_ = w.scheduler.turn(ctx, "")
+		if err := w.users.Update(context.Background(), "u1", func(u *oauth2pw.User) error { u.Disabled = true; return nil }); err != nil {
+			return result{err: err}
+		}
 		return w.end(ctx, process)
 	},
 }
 
 func (w *world) end(ctx context.Context, process int) result {
 	_, err := w.processes[process].EndAllSessions(ctx, "u1", "logout")
-	require.NoError(w.t, err)
-	return result{status: 200}
+	return result{status: 200, err: err}
 }
 
 // TestInterleavings: whatever the order in which the store calls
@@ -350,7 +306,7 @@ func TestInterleavings(t *testing.T) {
 				s := new(scheduler)
 				n := s.every(most, func() ([]func(context.Context), func([]int)) {
 					w := newWorld(t, clocks.ahead, s)
-					s.step = func() { w.clock.Advance(clocks.tick) }
+					s.tick = func() { w.clock.Advance(clocks.tick) }
 					var run []func(context.Context)
 					for i, name := range set {
 						process := min(i, 1)
@@ -388,6 +344,7 @@ func (w *world) check() {
 	ok := func(name string) bool { return got[name].status == 200 }
 	has := func(name string) bool { _, ran := got[name]; return ran }
 	for name, r := range got {
+		require.NoError(t, r.err, name)
 		require.Contains(t, []int{200, 400, 401, 403, 503}, r.status, name)
 	}
 	changes := 0

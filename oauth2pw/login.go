@@ -94,33 +94,37 @@ func (l *logins) openOnce(ctx context.Context, r *TokenRequest, p *proof) (*Toke
 	scope := strings.Join(granted, " ")
 	s := &Session{UserID: u.ID, ClientID: r.Client.id(), AuthenticatedAt: p.at}
 	if l.sessions.on() {
-		s = l.sessions.new(ctx, r, p, scope)
+		if s, err = l.sessions.new(ctx, r, p, scope); err != nil {
+			return nil, err
+		}
 	}
 	tokens, err := l.tokens(ctx, s, u, scope)
 	if err != nil {
 		return nil, err
 	}
-	open, refusal := true, EventReason("")
+	place := EventReason("")
 	switch {
 	case l.sessions.on():
 		if l.sessions.mayRefresh(r.Client) {
 			tokens.RefreshToken = l.sessions.keys.token(s, s.Generation)
-		} else { // without a refresh token, the session expires with its access token
+		} else { // without a refresh the session expires with its access token
 			s.ExpiresAt, s.IdleExpiresAt = tokens.expires, tokens.expires
 		}
-		open, refusal, err = l.sessions.open(ctx, s, u.SessionsValidFrom, func() (bool, EventReason, error) { return l.recheck(ctx, p) })
+		var opened bool
+		opened, place, err = l.sessions.open(ctx, s, u.SessionsValidFrom, func() (bool, EventReason, error) { return l.recheck(ctx, p) })
+		if !opened || err != nil {
+			return nil, err
+		}
 	case p.holds != nil:
-		var moved bool
-		moved, refusal, err = l.recheck(ctx, p)
-		open = !moved
+		moved, refusal, err := l.recheck(ctx, p)
+		if refusal != "" {
+			return nil, errInvalidGrant.because(EventLoginFailed, refusal, nil)
+		}
+		if moved || err != nil {
+			return nil, err
+		}
 	}
-	switch {
-	case refusal != "":
-		return nil, errInvalidGrant.because(EventLoginFailed, refusal, nil)
-	case err != nil || !open:
-		return nil, err
-	}
-	l.events.emit(ctx, Event{Kind: EventLogin, Grant: r.GrantType, UserID: u.ID, ClientID: s.ClientID, SessionID: s.ID})
+	l.events.emit(ctx, Event{Kind: EventLogin, Reason: place, Grant: r.GrantType, UserID: u.ID, ClientID: s.ClientID, SessionID: s.ID})
 	return tokens, nil
 }
 

@@ -3,6 +3,8 @@ package oauth2pw
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -22,21 +24,47 @@ type passwords struct {
 	foldTold     hourly                                                              // EventNameFolding
 }
 
-// prove is the password grant (RFC 6749, section 4.3). An unknown user, a disabled user and
-// a wrong password get the same answer, after one verification of a password. The user is
-// looked up before the throttle is called, because attempts are counted for the user, in
-// any spelling of the name. A blocked attempt looks the user up too.
+// prove is the password grant (RFC 6749, section 4.3).
 func (w *passwords) prove(ctx context.Context, r *TokenRequest) (*proof, error) {
+	u, outdated, err := w.identify(ctx, r, func(a Attempt, u *User) (verdict, error) { return w.check.ask(ctx, a, u, r) })
+	if err != nil {
+		return nil, err
+	}
+	if w.authenticate != nil {
+		return &proof{user: u, at: r.now, plug: plugAuthenticate}, nil
+	}
+	hash := string(u.PasswordHash)
+	if outdated && w.plugs.updater != nil && !w.keepHashes {
+		hash = w.upgrade(ctx, u, r.Param("password"))
+	}
+	return &proof{
+		user:  u,
+		at:    latest(r.now, u.SessionsValidFrom), // the current password is proved, even if the clock is behind
+		holds: w.sameHash(hash, r.Param("password")),
+	}, nil
+}
+
+const plugAuthenticate = "Config.Authenticate"
+
+// identify returns the user whose name and password a request has. accept has the last word
+// on a correct password.
+//
+// An unknown user, a disabled user and a wrong password get the same answer, after one
+// verification of a password. The user is looked up before the throttle is called, because
+// attempts are counted for the user, in any spelling of the name. A blocked attempt looks
+// the user up too.
+func (w *passwords) identify(ctx context.Context, r *TokenRequest, accept func(Attempt, *User) (verdict, error)) (u *User, outdated bool, err error) {
 	name, password := r.Param("username"), r.Param("password")
 	if w.fold != nil {
 		name = w.fold(name)
 	}
 	if w.authenticate != nil {
-		return w.proveByApp(ctx, r, name, password)
+		u, err = w.identifyByApp(ctx, r, name, password, accept)
+		return u, false, err
 	}
 	u, reason, err := w.find(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	a := Attempt{Kind: AttemptPassword, Name: name}
 	if u != nil {
@@ -44,7 +72,6 @@ func (w *passwords) prove(ctx context.Context, r *TokenRequest) (*proof, error) 
 		r.event.UserID = u.ID
 		w.noteFolding(ctx, u, name)
 	}
-	outdated := false
 	err = w.guard.guess(ctx, w.guard.attempt(ctx, a, password), func() (_ verdict, _ string, err error) {
 		reason, outdated, err = w.verify(ctx, u, reason, password)
 		switch {
@@ -53,42 +80,55 @@ func (w *passwords) prove(ctx context.Context, r *TokenRequest) (*proof, error) 
 		case reason != "":
 			return wrong, "", errInvalidGrant.because(EventLoginFailed, reason, nil)
 		}
-		v, err := w.check.ask(ctx, a, u, r)
+		v, err := accept(a, u)
 		return v, "", err
 	})
-	if err != nil {
-		return nil, err
-	}
-	hash := string(u.PasswordHash)
-	if outdated && w.plugs.updater != nil && !w.keepHashes {
-		hash = w.upgrade(ctx, u, password)
-	}
-	return &proof{
-		user:  u,
-		at:    latest(r.now, u.SessionsValidFrom), // the current password is proved, even if the clock is behind
-		holds: w.sameHash(hash, password),
-	}, nil
+	return u, outdated, err
 }
 
-// proveByApp calls Config.Authenticate. Attempts are counted by name.
-func (w *passwords) proveByApp(ctx context.Context, r *TokenRequest, name, password string) (*proof, error) {
-	const plug = "Config.Authenticate"
-	var u *User
+// identifyByApp calls Config.Authenticate. Attempts are counted by name.
+func (w *passwords) identifyByApp(ctx context.Context, r *TokenRequest, name, password string, accept func(Attempt, *User) (verdict, error)) (u *User, err error) {
 	a := Attempt{Kind: AttemptPassword, Name: name}
-	err := w.guard.guess(ctx, w.guard.attempt(ctx, a, password), func() (v verdict, _ string, err error) {
+	err = w.guard.guess(ctx, w.guard.attempt(ctx, a, password), func() (v verdict, _ string, err error) {
 		if len(password) > maxPassword {
 			return wrong, "", errInvalidGrant.because(EventLoginFailed, ReasonMalformed, nil)
 		}
 		u, err = w.authenticate(ctx, name, password)
-		if v, err = judge(ctx, plug, r, u, err); v == right {
-			v, err = w.check.ask(ctx, a, u, r)
+		if v, err = judge(ctx, plugAuthenticate, r, u, err); v == right {
+			v, err = accept(a, u)
 		}
 		return v, "", err
+	})
+	return u, err
+}
+
+// CheckPassword returns the user of a name and a password, for an endpoint of the app's own:
+// "confirm with your password" in a form without a token, say. CheckPassword is throttled
+// together with logins, and does the same work for every user. It makes no client address
+// known, clears no failure, replaces no hash and does not call Config.CheckLogin.
+//
+// The error is an [*Error], for [Auth.WriteError]: invalid_grant (400), slow_down (429),
+// access_denied (403) for a form from a page of another site (see Config.TrustedOrigins), or
+// a failure.
+func (a *Auth) CheckPassword(r *http.Request, username, password string) (u *User, err error) {
+	ctx := a.proxies.withAddress(r)
+	event := Event{Kind: EventRequestRefused}
+	err = a.answers.told(ctx, &event, func() (err error) {
+		if err := a.proxies.requireSameSite(r); err != nil {
+			return err
+		}
+		request := newRequest(r, a.endpoints.clock.time(), &event)
+		request.param = url.Values{"username": {username}, "password": {password}}.Get
+		u, _, err = a.accounts.passwords.identify(ctx, request, func(Attempt, *User) (verdict, error) { return undecided, nil })
+		if err != nil && event.UserID == "" && username != "" {
+			event.NameTag = a.accounts.events.nameTag(username)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &proof{user: u, at: r.now, plug: plug}, nil
+	return u, nil
 }
 
 // find returns the user of a name, and the reason why no password is correct, or "".

@@ -292,6 +292,15 @@ func (t plugThrottle) begin(ctx context.Context, a Attempt) (openAttempt, time.D
 	return plugAttempt{t, a}, 0, nil
 }
 
+func (t plugThrottle) forget(ctx context.Context, a Attempt) error {
+	ctx, cancel := t.limited(ctx)
+	defer cancel()
+	if err := t.Forget(ctx, a); err != nil {
+		return plugError("Throttle.Forget", err)
+	}
+	return nil
+}
+
 // plugAttempt is an attempt that Config.Throttle has counted.
 type plugAttempt struct {
 	throttle plugThrottle

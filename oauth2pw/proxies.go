@@ -236,6 +236,7 @@ var clientHeaders = []string{headerForwardedFor, headerForwarded, "X-Real-Ip", "
 // withAddress returns the context of a request with the client address.
 func (x *proxies) withAddress(r *http.Request) context.Context {
 	s := newState(r.Context())
+	s.request = r
 	s.address, s.shared = x.clientAddress(r)
 	return s
 }

@@ -59,7 +59,10 @@ func (f *refresher) once(ctx context.Context, r *TokenRequest, t refreshToken) (
 	}
 	next := *s
 	if use != useRepeat {
-		next.Generation = t.generation + 1
+		next.Generation = max(t.generation, s.Generation) + 1
+		if use == useForgive {
+			next.Forgiven = next.Generation
+		}
 		next.RefreshedAt = latest(r.now, s.AuthenticatedAt) // see Session.use
 		next.IdleExpiresAt = f.sessions.idleExpiry(s, r.now)
 	}
@@ -104,7 +107,7 @@ func (f *refresher) use(ctx context.Context, r *TokenRequest, t refreshToken) (*
 	if f.clients.owner(s.ClientID) != r.Client.id() {
 		return nil, "", refreshRefused(ReasonWrongClient) // the token stays unused
 	}
-	switch use := s.use(t.generation, r.now, f.sessions.grace); use {
+	switch use := s.use(t.generation, r.now, f.sessions.grace, f.sessions.forgive); use {
 	case useReuse:
 		return nil, "", f.end(ctx, s, ReasonReuse, errInvalidRefresh.because(EventRefreshReuse, otherPlace(ctx, s, r), nil))
 	case useSuperseded:
@@ -170,6 +173,8 @@ func (f *refresher) report(ctx context.Context, s *Session, r *TokenRequest, use
 	switch use {
 	case useRepeat:
 		e.Kind, e.Reason = EventRefreshRepeat, otherPlace(ctx, s, r)
+	case useForgive:
+		e.Kind, e.Reason, e.Late = EventRefreshForgiven, otherPlace(ctx, s, r), r.now.Sub(s.RefreshedAt)
 	case useAhead:
 		e.Kind = EventStoreRollback // the store has lost an earlier write
 	}

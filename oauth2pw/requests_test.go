@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -21,7 +22,88 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// raw sends bytes over a socket, and returns the answer.
+// TestFormsOverHTTP sends the token endpoint forms, and bodies that look like one.
+func TestFormsOverHTTP(t *testing.T) {
+	a := newApp(t)
+	lax := newApp(t, func(c *oauth2pw.Config) { c.LaxForm = true })
+	multipartBody := "--b\r\nContent-Disposition: form-data; name=\"username\"\r\n\r\njohndoe\r\n--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nsecret\r\n--b--\r\n"
+	for _, test := range []struct {
+		name    string
+		method  string // POST
+		target  string // /token
+		headers []string
+		body    string // login
+		status  int
+		code    string
+		lax     int // the status with LaxForm; 0: the same
+	}{
+		{name: "form", headers: []string{formType}, status: 200},
+		{name: "upper case", headers: []string{"Content-Type: Application/X-WWW-Form-Urlencoded"}, status: 200},
+		{name: "charset", headers: []string{"Content-Type: application/x-www-form-urlencoded;charset=UTF-8"}, status: 200},
+		{name: "tab in front of parameters", headers: []string{"Content-Type: application/x-www-form-urlencoded\t; x=y"}, status: 200},
+		{name: "no content type", status: 400, code: "invalid_request"},
+		{name: "empty content type", headers: []string{"Content-Type: "}, status: 400, code: "invalid_request"},
+		{name: "two content types", headers: []string{formType, formType}, status: 400, code: "invalid_request"},
+		{name: "a list of content types", headers: []string{"Content-Type: application/x-www-form-urlencoded, text/plain"}, status: 400, code: "invalid_request"},
+		{name: "json", headers: []string{"Content-Type: application/json"}, body: `{"grant_type":"password","username":"johndoe","password":"secret"}`, status: 400, code: "invalid_request"},
+		{name: "plain text", headers: []string{"Content-Type: text/plain"}, status: 400, code: "invalid_request"},
+		{name: "long s", headers: []string{"Content-Type: application/x-www-form-urlencoded\xc5\xbf"}, status: 400, code: "invalid_request"},
+		{name: "multipart", headers: []string{"Content-Type: multipart/form-data; boundary=b"}, body: multipartBody, status: 400, code: "invalid_request", lax: 200},
+		{name: "multipart without boundary", headers: []string{"Content-Type: multipart/form-data"}, body: multipartBody, status: 400, code: "invalid_request"},
+		{name: "multipart that is cut off", headers: []string{"Content-Type: multipart/form-data; boundary=b"}, body: multipartBody[:len(multipartBody)-8], status: 400, code: "invalid_request"},
+		{name: "multipart without its end", headers: []string{"Content-Type: multipart/form-data; boundary=b"}, body: strings.Replace(multipartBody, "--b--", "--b", 1), status: 400, code: "invalid_request"},
+		{name: "multipart with two names of a part", headers: []string{"Content-Type: multipart/form-data; boundary=b"}, body: strings.Replace(multipartBody, "\r\n\r\njohndoe", "\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\njohndoe", 1), status: 400, code: "invalid_request"},
+		{name: "no grant type", headers: []string{formType}, body: "username=johndoe&password=secret", status: 400, code: "invalid_request", lax: 200},
+		{name: "empty grant type", headers: []string{formType}, body: "grant_type=&username=johndoe&password=secret", status: 400, code: "invalid_request", lax: 200},
+		{name: "no grant type, no password", headers: []string{formType}, body: "username=johndoe", status: 400, code: "invalid_request"},
+		{name: "no grant type, a refresh token", headers: []string{formType}, body: "refresh_token=x", status: 400, code: "invalid_request"},
+		{name: "another grant type", headers: []string{formType}, body: "grant_type=x&username=johndoe&password=secret", status: 400, code: "unsupported_grant_type"},
+		{name: "gzip", headers: []string{formType, "Content-Encoding: gzip"}, status: 400, code: "invalid_request"},
+		{name: "unknown encoding", headers: []string{formType, "Content-Encoding: x"}, status: 400, code: "invalid_request"},
+		{name: "two encodings", headers: []string{formType, "Content-Encoding: identity", "Content-Encoding: gzip"}, status: 400, code: "invalid_request"},
+		{name: "identity", headers: []string{formType, "Content-Encoding: identity"}, status: 200},
+		{name: "bad escape", headers: []string{formType}, body: login + "&x=%zz", status: 400, code: "invalid_request"},
+		{name: "not UTF-8", headers: []string{formType}, body: login + "&x=%ff", status: 400, code: "invalid_request"},
+		{name: "repeated", headers: []string{formType}, body: login + "&username=johndoe", status: 400, code: "invalid_request"},
+		{name: "in the query", target: "/token?password=secret", headers: []string{formType}, status: 400, code: "invalid_request"},
+		{name: "another query", target: "/token?tenant=a", headers: []string{formType}, status: 200},
+		{name: "GET", method: "GET", headers: []string{formType}, status: 405, code: "invalid_request"},
+		{name: "post", method: "post", headers: []string{formType}, status: 405, code: "invalid_request"},
+		{name: "Bearer", headers: []string{formType, "Authorization: Bearer x"}, status: 200},
+		{name: "bEARER, empty", headers: []string{formType, "Authorization: bEARER"}, status: 200},
+		{name: "Bearer twice", headers: []string{formType, "Authorization: Bearer x", "Authorization: Bearer x"}, status: 400, code: "invalid_request"},
+		{name: "Digest", headers: []string{formType, "Authorization: Digest x"}, status: 401, code: "invalid_client"},
+		{name: "Basic with a long s", headers: []string{formType, "Authorization: Ba\xc5\xbfic YmFja2VuZDpiYWNrZW5kLXNlY3JldA=="}, status: 401, code: "invalid_client"},
+		{name: "Basic with a tab", headers: []string{formType, "Authorization: Basic\tYmFja2VuZDpiYWNrZW5kLXNlY3JldA=="}, status: 401, code: "invalid_client"},
+		{name: "Basic", headers: []string{formType, "Authorization: Basic   YmFja2VuZDpiYWNrZW5kLXNlY3JldA==  "}, status: 200},
+		{name: "cross-site", headers: []string{formType, "sec-fetch-site: cross-site"}, status: 403, code: "access_denied"},
+		{name: "http by a proxy", headers: []string{formType, "X-Forwarded-Proto: HTTP"}, status: 400, code: "invalid_request"},
+		{name: "httpſ by a proxy", headers: []string{formType, "X-Forwarded-Proto: http\xc5\xbf"}, status: 200}, // it says nothing, and the peer is local
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			method, target, body := withDefault(test.method, "POST"), withDefault(test.target, "/token"), withDefault(test.body, login)
+			for app, status := range map[*app]int{a: test.status, lax: withDefault(test.lax, test.status)} {
+				got := app.do(method, target, body, test.headers...)
+				if status == 200 {
+					require.Equal(t, 200, got.StatusCode, got.body)
+					continue
+				}
+				got.isError(t, status, test.code)
+			}
+		})
+	}
+}
+
+func withDefault[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// raw sends the bytes of a request over a connection: those that net/http would write in
+// another way.
 func (a *app) raw(request string) answer {
 	a.Helper()
 	conn, err := net.Dial("tcp", a.server.Listener.Addr().String())
@@ -34,93 +116,23 @@ func (a *app) raw(request string) answer {
 	return read(a.T, resp)
 }
 
-// TestRequestsOnTheWire sends to the token endpoint what no HTTP client sends.
+// TestRequestsOnTheWire sends the token endpoint requests that net/http would write in another
+// way.
 func TestRequestsOnTheWire(t *testing.T) {
 	a := newApp(t)
-	lax := newApp(t, func(c *oauth2pw.Config) { c.LaxForm = true })
-	multipartBody := "--b\r\nContent-Disposition: form-data; name=\"username\"\r\n\r\njohndoe\r\n--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nsecret\r\n--b--\r\n"
-	for _, test := range []struct {
-		name    string
-		method  string // POST
-		target  string // /token
-		headers string // beside Host, Connection and Content-Length
-		body    string // login
-		status  int
-		code    string
-		lax     int // the status with LaxForm; 0: the same
-	}{
-		{name: "form", headers: "Content-Type: application/x-www-form-urlencoded", status: 200},
-		{name: "upper case", headers: "CONTENT-TYPE: Application/X-WWW-Form-Urlencoded", status: 200},
-		{name: "charset", headers: "Content-Type: application/x-www-form-urlencoded;charset=UTF-8", status: 200},
-		{name: "tab in front of parameters", headers: "Content-Type: application/x-www-form-urlencoded\t; x=y", status: 200},
-		{name: "no content type", status: 400, code: "invalid_request"},
-		{name: "empty content type", headers: "Content-Type: ", status: 400, code: "invalid_request"},
-		{name: "two content types", headers: "Content-Type: application/x-www-form-urlencoded\r\nContent-Type: application/x-www-form-urlencoded", status: 400, code: "invalid_request"},
-		{name: "a list of content types", headers: "Content-Type: application/x-www-form-urlencoded, text/plain", status: 400, code: "invalid_request"},
-		{name: "json", headers: "Content-Type: application/json", body: `{"grant_type":"password","username":"johndoe","password":"secret"}`, status: 400, code: "invalid_request"},
-		{name: "plain text", headers: "Content-Type: text/plain", status: 400, code: "invalid_request"},
-		{name: "long s", headers: "Content-Type: application/x-www-form-urlencoded\xc5\xbf", status: 400, code: "invalid_request"},
-		{name: "multipart", headers: "Content-Type: multipart/form-data; boundary=b", body: multipartBody, status: 400, code: "invalid_request", lax: 200},
-		{name: "multipart without boundary", headers: "Content-Type: multipart/form-data", body: multipartBody, status: 400, code: "invalid_request"},
-		{name: "multipart that is cut off", headers: "Content-Type: multipart/form-data; boundary=b", body: multipartBody[:len(multipartBody)-8], status: 400, code: "invalid_request"},
-		{name: "multipart without its end", headers: "Content-Type: multipart/form-data; boundary=b", body: strings.Replace(multipartBody, "--b--", "--b", 1), status: 400, code: "invalid_request"},
-		{name: "multipart with two names of a part", headers: "Content-Type: multipart/form-data; boundary=b", body: strings.Replace(multipartBody, "\r\n\r\njohndoe", "\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\njohndoe", 1), status: 400, code: "invalid_request"},
-		{name: "no grant type", headers: "Content-Type: application/x-www-form-urlencoded", body: "username=johndoe&password=secret", status: 400, code: "invalid_request", lax: 200},
-		{name: "empty grant type", headers: "Content-Type: application/x-www-form-urlencoded", body: "grant_type=&username=johndoe&password=secret", status: 400, code: "invalid_request", lax: 200},
-		{name: "no grant type, no password", headers: "Content-Type: application/x-www-form-urlencoded", body: "username=johndoe", status: 400, code: "invalid_request"},
-		{name: "no grant type, a refresh token", headers: "Content-Type: application/x-www-form-urlencoded", body: "refresh_token=x", status: 400, code: "invalid_request"},
-		{name: "another grant type", headers: "Content-Type: application/x-www-form-urlencoded", body: "grant_type=x&username=johndoe&password=secret", status: 400, code: "unsupported_grant_type"},
-		{name: "gzip", headers: "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: gzip", status: 400, code: "invalid_request"},
-		{name: "unknown encoding", headers: "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: x", status: 400, code: "invalid_request"},
-		{name: "two encodings", headers: "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: identity\r\nContent-Encoding: gzip", status: 400, code: "invalid_request"},
-		{name: "identity", headers: "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: identity", status: 200},
-		{name: "bad escape", headers: "Content-Type: application/x-www-form-urlencoded", body: login + "&x=%zz", status: 400, code: "invalid_request"},
-		{name: "not UTF-8", headers: "Content-Type: application/x-www-form-urlencoded", body: login + "&x=%ff", status: 400, code: "invalid_request"},
-		{name: "repeated", headers: "Content-Type: application/x-www-form-urlencoded", body: login + "&username=johndoe", status: 400, code: "invalid_request"},
-		{name: "in the query", target: "/token?password=secret", headers: "Content-Type: application/x-www-form-urlencoded", status: 400, code: "invalid_request"},
-		{name: "another query", target: "/token?tenant=a", headers: "Content-Type: application/x-www-form-urlencoded", status: 200},
-		{name: "GET", method: "GET", headers: "Content-Type: application/x-www-form-urlencoded", status: 405, code: "invalid_request"},
-		{name: "post", method: "post", headers: "Content-Type: application/x-www-form-urlencoded", status: 405, code: "invalid_request"},
-		{name: "Bearer", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: Bearer x", status: 200},
-		{name: "bEARER, empty", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: bEARER", status: 200},
-		{name: "Bearer twice", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: Bearer x\r\nAuthorization: Bearer x", status: 400, code: "invalid_request"},
-		{name: "Digest", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: Digest x", status: 401, code: "invalid_client"},
-		{name: "Basic with a long s", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: Ba\xc5\xbfic YmFja2VuZDpiYWNrZW5kLXNlY3JldA==", status: 401, code: "invalid_client"},
-		{name: "Basic with a tab", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: Basic\tYmFja2VuZDpiYWNrZW5kLXNlY3JldA==", status: 401, code: "invalid_client"},
-		{name: "Basic", headers: "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: Basic   YmFja2VuZDpiYWNrZW5kLXNlY3JldA==  ", status: 200},
-		{name: "cross-site", headers: "Content-Type: application/x-www-form-urlencoded\r\nsec-fetch-site: cross-site", status: 403, code: "access_denied"},
-		{name: "http by a proxy", headers: "Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-Proto: HTTP", status: 400, code: "invalid_request"},
-		{name: "httpſ by a proxy", headers: "Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-Proto: http\xc5\xbf", status: 200}, // it says nothing, and the peer is local
+	const head = "POST /token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+	whole := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(login), login)
+	for _, test := range []struct{ name, request string }{
+		{name: "a header name in upper case", request: head + "CONTENT-TYPE: Application/X-WWW-Form-Urlencoded\r\n" + whole},
+		{name: "a header name in lower case", request: head + "content-type:application/x-www-form-urlencoded\r\n" + whole},
+		{name: "white space around a value", request: head + formType + "\r\nAuthorization:  \tBasic   YmFja2VuZDpiYWNrZW5kLXNlY3JldA==  \t\r\n" + whole},
+		{name: "a chunked body", request: head + formType + fmt.Sprintf("\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", 10, login[:10], len(login)-10, login[10:])},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			for app, status := range map[*app]int{a: test.status, lax: max(test.lax, test.status*min(1, max(0, 1-test.lax)))} {
-				method, target, body := test.method, test.target, test.body
-				if method == "" {
-					method = "POST"
-				}
-				if target == "" {
-					target = "/token"
-				}
-				if body == "" {
-					body = login
-				}
-				headers := test.headers
-				if headers != "" {
-					headers += "\r\n"
-				}
-				got := app.raw(fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n%s\r\n%s", method, target, len(body), headers, body))
-				if status == 200 {
-					require.Equal(t, 200, got.StatusCode, got.body)
-					continue
-				}
-				got.isError(t, status, test.code)
-			}
+			got := a.raw(test.request)
+			require.Equal(t, 200, got.StatusCode, got.body)
 		})
 	}
-	t.Run("chunked", func(t *testing.T) {
-		got := a.raw(fmt.Sprintf("POST /token HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(login), login))
-		require.Equal(t, 200, got.StatusCode, got.body)
-	})
 }
 
 // TestLaxForm: what FastAPI's form takes, at the token endpoint and by
@@ -129,7 +141,7 @@ func TestRequestsOnTheWire(t *testing.T) {
 // Conformance 3, 5.
 func TestLaxForm(t *testing.T) {
 	type field struct{ name, value string }
-	encode := func(edit func(w *multipart.Writer), fields ...field) (body, contentType string) {
+	encode := func(t *testing.T, edit func(w *multipart.Writer), fields ...field) (body, contentType string) {
 		var b bytes.Buffer
 		w := multipart.NewWriter(&b)
 		for _, f := range fields {
@@ -165,11 +177,11 @@ func TestLaxForm(t *testing.T) {
 					test.fields[i] = field{fmt.Sprint("x", i), "y"}
 				}
 			}
-			body, contentType := encode(test.edit, test.fields...)
+			body, contentType := encode(t, test.edit, test.fields...)
 			a := newApp(t, func(c *oauth2pw.Config) { c.LaxForm = true })
 			got := a.do("POST", "/token", body, "Content-Type: "+contentType)
 			request := func() *http.Request {
-				r := httptest.NewRequest("POST", "/token", strings.NewReader(body))
+				r := post(body)
 				r.Header.Set("Content-Type", contentType)
 				return r
 			}
@@ -232,13 +244,12 @@ func TestFormReadByOthers(t *testing.T) {
 //
 // Conformance 130.
 func TestContextPrintsNoToken(t *testing.T) {
-	a := newApp(t)
+	a := newApp(t, func(c *oauth2pw.Config) { c.LoadUser = false }) // a store refuses a context that has ended
 	token := a.token("")
 	var ctx context.Context
 	handler := a.auth.RequireBearer("me")(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ctx = r.Context() }))
-	r := httptest.NewRequest("GET", "/", nil)
-	r.Header.Set("Authorization", "Bearer "+token)
-	handler.ServeHTTP(httptest.NewRecorder(), r)
+	r := get("/", with(bearer(token)))
+	require.Equal(t, 200, serve(t, handler, r).StatusCode)
 	derived, cancel := context.WithTimeout(context.WithValue(ctx, requestKey{}, 1), time.Hour)
 	defer cancel()
 	r = r.WithContext(ctx)
@@ -251,19 +262,12 @@ func TestContextPrintsNoToken(t *testing.T) {
 		require.NotContains(t, text, token[len(token)-20:])
 	}
 	require.Contains(t, fmt.Sprint(ctx), "oauth2pw")
-	// And its Err says what ended it. Without LoadUser the middleware calls no store: a store would refuse.
-	a = newApp(t, func(c *oauth2pw.Config) { c.LoadUser = false })
+	// And its Err says what ended it.
 	timed, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
 	<-timed.Done()
-	a.auth.RequireBearer("me")(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ctx = r.Context() })).ServeHTTP(httptest.NewRecorder(), bearerRequest(token).WithContext(timed))
+	require.Equal(t, 200, serve(t, handler, get("/", with(bearer(token)), during(timed))).StatusCode)
 	require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
-}
-
-func bearerRequest(token string) *http.Request {
-	r := httptest.NewRequest("GET", "/", nil)
-	r.Header.Set("Authorization", "Bearer "+token)
-	return r
 }
 
 // TestRetryAfter: whole seconds, rounded up, whatever the wait.
@@ -272,7 +276,7 @@ func TestRetryAfter(t *testing.T) {
 		1: "1", time.Second: "1", time.Second + 1: "2", math.MaxInt64: "9223372037", 0: "", -1: "",
 	} {
 		w := httptest.NewRecorder()
-		oauth2pw.WriteError(w, formRequest(""), &oauth2pw.Error{Code: "slow_down", RetryAfter: wait})
+		oauth2pw.WriteError(w, post(""), &oauth2pw.Error{Code: "slow_down", RetryAfter: wait})
 		require.Equal(t, want, w.Header().Get("Retry-After"))
 	}
 }
@@ -286,36 +290,37 @@ func TestDefaultEvents(t *testing.T) {
 	defer slog.SetDefault(before)
 	take := func() string { defer logged.Reset(); return logged.String() }
 
-	f := &faulty{err: fmt.Errorf("no such table: users")}
-	a := newApp(t, func(c *oauth2pw.Config) { f.UserStore, c.OnEvent = c.Users, nil; c.Users = f })
-	a.post(login)
-	a.post(wrong("johndoe", 1))
+	s := new(script)
+	a := newApp(t, func(c *oauth2pw.Config) { c.OnEvent = nil }, s.wrap)
+	require.Equal(t, 200, a.post(login).StatusCode)
+	a.post(wrong("johndoe", 1)).isError(t, 400, "invalid_grant")
 	require.Empty(t, take(), "what is everyday")
-	f.name = "UserByName"
+	noTable := fails(errors.New("no such table: users"))
+	s.before("UserStore.UserByName", noTable)
 	a.post(login).isError(t, 503, "temporarily_unavailable")
 	text := take()
 	require.Contains(t, text, "level=ERROR")
 	require.Contains(t, text, "UserStore.UserByName")
 	require.Contains(t, text, "no such table: users")
-	f.name = ""
+	s.end()
 	for range 3 { // a wiring hint, once an hour
-		r := formRequest(login)
-		r.RemoteAddr = "172.17.0.1:1" // Docker's bridge
-		a.serve(r).isError(t, 400, "invalid_request")
+		docker := peer("172.17.0.1:1") // its bridge
+		a.serve(post(login, docker)).isError(t, 400, "invalid_request")
 	}
 	text = take()
 	require.Equal(t, 1, strings.Count(text, "\n"), text)
 	require.Contains(t, text, "172.17.0.1")
 	require.Contains(t, text, "Config.TrustedProxies")
 	require.Contains(t, text, "Config.InsecureAllowHTTP")
-	a.post(login, "X-Forwarded-For: 192.0.2.1")
+	require.Equal(t, 200, a.post(login, "X-Forwarded-For: 192.0.2.1").StatusCode)
 	require.Contains(t, take(), "Config.TrustedProxies")
 	form := url.Values{"grant_type": {"password"}, "username": {"johndoe"}, "password": {"secret"}}
 	require.Equal(t, 200, a.post(form.Encode()).StatusCode)
 	require.Empty(t, take())
 
-	quiet := newApp(t, quiet, func(c *oauth2pw.Config) { c.Users = f })
-	f.name = "UserByName"
-	quiet.post(login)
+	s = new(script)
+	a = newApp(t, quiet, s.wrap)
+	s.before("UserStore.UserByName", noTable)
+	a.post(login).isError(t, 503, "temporarily_unavailable")
 	require.Empty(t, take(), "an empty function is for silence")
 }

@@ -3,6 +3,7 @@ package oauth2pw
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/netip"
 )
 
@@ -10,6 +11,7 @@ import (
 // allocation for both.
 type requestState struct {
 	context.Context
+	request   *http.Request // nil: there is none
 	address   netip.Addr
 	shared    *sharedAddress // nil: the address is of one client
 	principal Principal

@@ -151,8 +151,8 @@ func (p *scopePolicy) allowed(u *User, client *Client, scopes []string) []string
 	})
 }
 
-func filter(list []string, keep func(string) bool) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !keep(s) })
+func filter[T any](list []T, keep func(T) bool) []T {
+	return slices.DeleteFunc(slices.Clone(list), func(v T) bool { return !keep(v) })
 }
 
 var errScopeNotAllowed = (&Error{Code: "invalid_scope", Description: "A scope is unknown or not allowed."}).

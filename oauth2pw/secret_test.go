@@ -31,12 +31,13 @@ func TestOpenSecrets(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.ErrorContains(t, err, file)
 	var wg sync.WaitGroup
-	opened := make([][]oauth2pw.Secret, 8)
+	opened, errs := make([][]oauth2pw.Secret, 8), make([]error, 8)
 	for i := range opened {
-		wg.Go(func() { opened[i], _ = oauth2pw.OpenSecrets(file) })
+		wg.Go(func() { opened[i], errs[i] = oauth2pw.OpenSecrets(file) })
 	}
 	wg.Wait()
-	for _, secrets := range opened {
+	for i, secrets := range opened {
+		require.NoError(t, errs[i])
 		require.Len(t, secrets, 1)
 		require.Len(t, string(secrets[0]), 32)
 		require.Equal(t, string(opened[0][0]), string(secrets[0]))

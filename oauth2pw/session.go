@@ -120,6 +120,7 @@ const (
 	useNext       refreshUse = "next"       // the next refresh
 	useAhead      refreshUse = "ahead"      // the next refresh, after the store has lost writes
 	useRepeat     refreshUse = "repeat"     // the same successor again
+	useForgive    refreshUse = "forgive"    // another successor, once: the last one is unused, so its answer may be lost
 	useSuperseded refreshUse = "superseded" // only refused: the password was changed or proved again since
 	useEarly      refreshUse = "early"      // only refused: the token was replaced in the future, because a clock was set back
 	useReuse      refreshUse = "reuse"      // refused, and the session ends
@@ -127,16 +128,19 @@ const (
 
 // use decides by the generation of a genuine refresh token. A token with an older
 // generation than the session is replaced, so somebody has a copy: the token is reuse at
-// any age, with two exceptions within the grace period:
+// any age, with three exceptions:
 //
-//   - The last replaced token is a repeat, because its answer may have been lost, or
-//     another tab has sent the token.
+//   - Within the grace period the last replaced token is a repeat, because its answer may
+//     have been lost, or another tab has sent the token.
+//   - After the grace period, within forgive, the last replaced token is forgiven once. The
+//     successor that nobody has used is replaced, too: of two holders of copies, one has a
+//     token whose next use is reuse.
 //   - A change of the password adds 2 generations. Within the grace period after the change
 //     an older token is only refused, because another tab may have been about to refresh.
 //
 // The clocks of two processes may differ by the grace period, or by leastSkew if that is
 // longer. A token that was replaced further in the future is early: a clock was set back.
-func (s *Session) use(generation uint64, now time.Time, grace time.Duration) refreshUse {
+func (s *Session) use(generation uint64, now time.Time, grace, forgive time.Duration) refreshUse {
 	switch {
 	case generation == s.Generation:
 		return useNext
@@ -157,8 +161,14 @@ func (s *Session) use(generation uint64, now time.Time, grace time.Duration) ref
 	switch {
 	case s.AuthenticatedAt.After(s.RefreshedAt): // the last step was a change of the password
 		return within(s.RefreshedAt, useSuperseded)
-	case generation == s.Generation-1:
-		return within(s.RefreshedAt, useRepeat)
+	case generation == s.lastReplaced():
+		if use := within(s.RefreshedAt, useRepeat); use != useReuse {
+			return use
+		}
+		if now.Sub(s.RefreshedAt) < forgive && s.Generation != s.Forgiven {
+			return useForgive
+		}
+		return useReuse
 	case s.AuthenticatedAt.After(s.CreatedAt) && s.AuthenticatedAt.Equal(s.AuthenticatedAt.Truncate(time.Second)):
 		// Refreshes have followed a change of the password. The generation does not show
 		// whether the token is older than the change: every such token is only refused.
@@ -167,6 +177,15 @@ func (s *Session) use(generation uint64, now time.Time, grace time.Duration) ref
 		}
 	}
 	return useReuse
+}
+
+// lastReplaced returns the generation of the last replaced token that was used. A
+// forgiveness skips one generation: that of the unused successor.
+func (s *Session) lastReplaced() uint64 {
+	if s.Generation == s.Forgiven {
+		return s.Generation - 2
+	}
+	return s.Generation - 1
 }
 
 // leastSkew is the least allowed difference of clocks, because RefreshedAt of a refresh in

@@ -2,6 +2,8 @@ package oauth2pw_test
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"net/url"
 	"strings"
 	"testing"
@@ -58,6 +60,7 @@ func (a *sessionApp) again(edits ...func(*oauth2pw.Config)) *sessionApp {
 // pair is what a login or a refresh answered.
 type pair struct{ access, refresh, scope string }
 
+// pairOf reads an answer. A missing member is empty.
 func pairOf(got answer) pair {
 	text := func(name string) string { s, _ := got.json[name].(string); return s }
 	return pair{text("access_token"), text("refresh_token"), text("scope")}
@@ -66,25 +69,33 @@ func pairOf(got answer) pair {
 // login logs johndoe in. more are parameters of the form.
 func (a *sessionApp) login(more ...string) pair {
 	a.Helper()
-	got := a.post(strings.Join(append([]string{login}, more...), "&"))
-	require.Equal(a, 200, got.StatusCode, got.body)
-	p := pairOf(got)
+	p := a.granted(a.post(strings.Join(append([]string{login}, more...), "&")))
 	require.NotEmpty(a, p.access)
 	return p
+}
+
+// granted requires that an answer is a success, and reads it.
+func (a *sessionApp) granted(got answer) pair {
+	a.Helper()
+	require.NotNil(a, got.Response, "the request was not made")
+	require.Equal(a, 200, got.StatusCode, got.body)
+	return pairOf(got)
 }
 
 // refresh sends a refresh token.
 func (a *sessionApp) refresh(token string, more ...string) answer {
 	a.Helper()
-	return a.post(strings.Join(append([]string{"grant_type=refresh_token&refresh_token=" + url.QueryEscape(token)}, more...), "&"))
+	return a.post(strings.Join(append([]string{refreshForm(token)}, more...), "&"))
+}
+
+func refreshForm(token string) string {
+	return "grant_type=refresh_token&refresh_token=" + url.QueryEscape(token)
 }
 
 // refreshed sends a refresh token that must be good.
 func (a *sessionApp) refreshed(token string, more ...string) pair {
 	a.Helper()
-	got := a.refresh(token, more...)
-	require.Equal(a, 200, got.StatusCode, got.body)
-	return pairOf(got)
+	return a.granted(a.refresh(token, more...))
 }
 
 // lives requires that the session of a pair lives, or does not: both tokens.
@@ -100,8 +111,15 @@ func (a *sessionApp) lives(p pair, want bool, more ...string) pair {
 		got.isError(a.T, 400, "invalid_grant")
 		return pair{}
 	}
-	require.Equal(a, 200, got.StatusCode, got.body)
-	return pairOf(got)
+	return a.granted(got)
+}
+
+// live returns how many sessions of a user live.
+func (a *sessionApp) live(userID string) int {
+	a.Helper()
+	list, err := a.sessions.List(a.Context(), userID, a.clock.Now())
+	require.NoError(a, err)
+	return len(list)
 }
 
 // session returns the one session of a user in the store.
@@ -138,9 +156,7 @@ func (a *sessionApp) saw(kind oauth2pw.EventKind, reason oauth2pw.EventReason) o
 // changed changes johndoe's password, which must work, and returns the new tokens.
 func (a *sessionApp) changed(p pair, old, new string) pair {
 	a.Helper()
-	got := a.change(p.access, old, new)
-	require.Equal(a, 200, got.StatusCode, got.body)
-	return pairOf(got)
+	return a.granted(a.change(p.access, old, new))
 }
 
 // tokenFor returns an access token of a session of any user, there or not.
@@ -159,15 +175,17 @@ func (a *sessionApp) tokenFor(userID string) string {
 	return token
 }
 
-func (a *sessionApp) revoke(form string, headers ...string) answer {
-	a.Helper()
-	return a.do("POST", "/revoke", form, append([]string{formType}, headers...)...)
-}
-
-func (a *sessionApp) introspect(token string, headers ...string) answer {
-	a.Helper()
-	if headers == nil {
-		headers = []string{basic("backend", "backend-secret")}
+// sessionID returns the sid of an access token.
+func sessionID(t *testing.T, access string) string {
+	t.Helper()
+	parts := strings.Split(access, ".")
+	require.Len(t, parts, 3, "an access token")
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	require.NoError(t, err)
+	var claims struct {
+		SessionID string `json:"sid"`
 	}
-	return a.do("POST", "/introspect", "token="+url.QueryEscape(token), append([]string{formType}, headers...)...)
+	require.NoError(t, json.Unmarshal(payload, &claims))
+	require.NotEmpty(t, claims.SessionID)
+	return claims.SessionID
 }

@@ -35,9 +35,11 @@ type sessions struct {
 	keys      refreshKeys
 	idle, age time.Duration
 	grace     time.Duration
+	forgive   time.Duration
 	limit     int // the highest number of live sessions of a user
 	stateless bool
 	live      *liveMemory
+	choose    func(ctx context.Context, u *User, r *TokenRequest, s *Session) error // Config.OpenSession
 }
 
 func newSessions(c *Config, plugs *plugs, clients *clients, secrets serverSecrets, events *reporter) (*sessions, error) {
@@ -45,14 +47,14 @@ func newSessions(c *Config, plugs *plugs, clients *clients, secrets serverSecret
 		plugs: plugs, clients: clients, events: events, clock: events.clock,
 		idle: withDefault(c.RefreshIdle, defaultRefreshIdle), age: withDefault(c.RefreshMax, defaultRefreshMax),
 		grace: max(withDefault(c.RefreshGrace, defaultRefreshGrace), 0), limit: withDefault(c.MaxSessions, defaultMaxSessions),
-		stateless: c.StatelessTokens,
+		stateless: c.StatelessTokens, forgive: c.RefreshForgive, choose: c.OpenSession,
 	}
 	if c.Sessions == nil {
 		if c.SessionCache != 0 || c.StatelessTokens {
 			return nil, errors.New("oauth2pw: Config.SessionCache and StatelessTokens need Config.Sessions")
 		}
-		if c.RefreshIdle != 0 || c.RefreshMax != 0 || c.RefreshGrace != 0 || c.MaxSessions != 0 || c.DisableRefresh {
-			return nil, errors.New("oauth2pw: Config.RefreshIdle, RefreshMax, RefreshGrace, MaxSessions and DisableRefresh need Config.Sessions")
+		if c.RefreshIdle != 0 || c.RefreshMax != 0 || c.RefreshGrace != 0 || c.RefreshForgive != 0 || c.MaxSessions != 0 || c.DisableRefresh || c.OpenSession != nil {
+			return nil, errors.New("oauth2pw: Config.RefreshIdle, RefreshMax, RefreshGrace, RefreshForgive, MaxSessions, DisableRefresh and OpenSession need Config.Sessions")
 		}
 		return s, nil
 	}
@@ -73,6 +75,8 @@ func newSessions(c *Config, plugs *plugs, clients *clients, secrets serverSecret
 		return nil, errors.New("oauth2pw: Config.RefreshGrace is under a millisecond: write 30*time.Second; negative is for none")
 	case s.grace > maxRefreshGrace:
 		return nil, errors.New("oauth2pw: Config.RefreshGrace is over two minutes")
+	case s.forgive != 0 && (s.grace == 0 || s.forgive <= s.grace || s.forgive > s.idle):
+		return nil, errors.New("oauth2pw: Config.RefreshForgive must be longer than Config.RefreshGrace, which must be on, and at most Config.RefreshIdle")
 	case c.SessionCache != 0 && c.SessionCache < time.Millisecond:
 		return nil, errors.New("oauth2pw: Config.SessionCache is under a millisecond: write 10*time.Second")
 	case c.SessionCache != 0 && c.StatelessTokens:
@@ -88,7 +92,7 @@ func newSessions(c *Config, plugs *plugs, clients *clients, secrets serverSecret
 func (x *sessions) on() bool { return x.plugs.sessions != nil }
 
 // new returns the session of a login, which is not stored yet.
-func (x *sessions) new(ctx context.Context, r *TokenRequest, p *proof, scope string) *Session {
+func (x *sessions) new(ctx context.Context, r *TokenRequest, p *proof, scope string) (*Session, error) {
 	var id, salt [16]byte
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
 	_, _ = rand.Read(salt[:])
@@ -98,13 +102,40 @@ func (x *sessions) new(ctx context.Context, r *TokenRequest, p *proof, scope str
 		CreatedAt: r.now, AuthenticatedAt: p.at, RefreshedAt: latest(r.now, p.at), ExpiresAt: r.now.Add(x.age),
 		Address: ClientAddress(ctx), UserAgent: cleanUserAgent(r.userAgent),
 	}
+	if x.choose != nil {
+		if err := x.askApp(ctx, r, p.user, s); err != nil {
+			return nil, err
+		}
+	}
 	s.IdleExpiresAt = x.idleExpiry(s, r.now)
-	return s
+	return s, nil
+}
+
+// askApp lets Config.OpenSession choose Idle, ExpiresAt and Label of a new session.
+func (x *sessions) askApp(ctx context.Context, r *TokenRequest, u *User, s *Session) error {
+	const plug = "Config.OpenSession"
+	chosen := *s
+	chosen.Idle = x.idle
+	if err := x.choose(ctx, u, r, &chosen); err != nil {
+		return plugError(plug, err)
+	}
+	expires := chosen.ExpiresAt.UTC().Truncate(time.Microsecond)
+	switch {
+	case !expires.After(r.now):
+		return plugError(plug, errors.New("Session.ExpiresAt is not in the future"))
+	case chosen.Idle < time.Second:
+		return plugError(plug, errors.New("Session.Idle is under a second"))
+	}
+	if expires.Before(s.ExpiresAt) {
+		s.ExpiresAt = expires
+	}
+	s.Idle, s.Label = min(chosen.Idle, x.idle).Truncate(time.Microsecond), cleanUserAgent(chosen.Label)
+	return nil
 }
 
 // idleExpiry returns the idle expiry of a session that is used now.
 func (x *sessions) idleExpiry(s *Session, now time.Time) time.Time {
-	if t := now.Add(x.idle); t.Before(s.ExpiresAt) {
+	if t := now.Add(min(withDefault(s.Idle, x.idle), x.idle)); t.Before(s.ExpiresAt) {
 		return t
 	}
 	return s.ExpiresAt
@@ -113,42 +144,69 @@ func (x *sessions) idleExpiry(s *Session, now time.Time) time.Time {
 // mayRefresh reports whether the sessions of a client have refresh tokens.
 func (x *sessions) mayRefresh(c *Client) bool { return x.refreshes && c.mayUse(grantRefresh) }
 
-// open stores the session of a login, and calls recheck, which reads the user again. The
-// result is false if the login is refused, fails, or must begin again. A login that fails
-// from here on leaves no live session.
-func (x *sessions) open(ctx context.Context, s *Session, validFrom time.Time, recheck func() (moved bool, refusal EventReason, err error)) (open bool, refusal EventReason, err error) {
+// open stores the session of a login, and calls recheck, which reads the user again. opened
+// is false if the login is refused, fails, or must begin again. A login that fails from here
+// on leaves no live session. place compares the login with the other live sessions.
+func (x *sessions) open(ctx context.Context, s *Session, validFrom time.Time, recheck func() (moved bool, refusal EventReason, err error)) (opened bool, place EventReason, err error) {
+	reason := ReasonAbandoned
 	defer func() {
-		if !open {
+		if !opened {
 			// If Create failed, the session may be stored or not. The error of endOne
 			// changes nothing, because nobody has the tokens of the session.
-			_ = x.endOne(ctx, s, withDefault(refusal, ReasonAbandoned))
+			_ = x.endOne(ctx, s, reason)
 		}
 	}()
 	if err := x.plugs.createSession(ctx, s); err != nil {
 		return false, "", err
 	}
 	moved, refusal, err := recheck()
-	if moved || refusal != "" || err != nil {
-		return false, refusal, err
+	if refusal != "" {
+		reason = refusal
+		return false, "", errInvalidGrant.because(EventLoginFailed, refusal, nil)
 	}
-	if err := x.enforceLimit(ctx, s, validFrom); err != nil {
+	if moved || err != nil {
 		return false, "", err
 	}
-	return true, "", nil
+	list, err := x.plugs.listSessions(ctx, s.UserID, s.CreatedAt)
+	if err != nil {
+		return false, "", err
+	}
+	if err := x.enforceLimit(ctx, list, s, validFrom); err != nil {
+		return false, "", err
+	}
+	return true, newPlace(list, s, validFrom), nil
+}
+
+// newPlace compares the place of a login with the other live sessions of the user.
+func newPlace(list []*Session, newest *Session, validFrom time.Time) EventReason {
+	others, address, agent := false, false, false
+	for _, s := range list {
+		if s.ID == newest.ID || s.AuthenticatedAt.Before(validFrom) {
+			continue
+		}
+		others = true
+		address = address || s.Address == newest.Address
+		agent = agent || s.UserAgent == newest.UserAgent
+	}
+	switch {
+	case !others || address && agent:
+		return ""
+	case address:
+		return ReasonNewUserAgent
+	case agent:
+		return ReasonNewAddress
+	}
+	return ReasonNewPlace
 }
 
 // enforceLimit ends the sessions of a user above the limit, except the new session: first
 // the sessions without a refresh, whose access tokens have expired or will expire soon;
 // then the sessions that are idle longest. In each group the oldest session ends first.
-func (x *sessions) enforceLimit(ctx context.Context, newest *Session, validFrom time.Time) error {
-	list, err := x.plugs.listSessions(ctx, newest.UserID, newest.CreatedAt)
-	if err != nil {
-		return err
-	}
+func (x *sessions) enforceLimit(ctx context.Context, list []*Session, newest *Session, validFrom time.Time) error {
 	if len(list) <= x.limit {
 		return nil
 	}
-	list = slices.DeleteFunc(list, func(s *Session) bool { return s.AuthenticatedAt.Before(validFrom) }) // refused already
+	list = filter(list, func(s *Session) bool { return !s.AuthenticatedAt.Before(validFrom) }) // the others are refused already
 	tooMany := len(list) - x.limit
 	if tooMany <= 0 {
 		return nil
@@ -229,6 +287,30 @@ func (x *sessions) check(ctx context.Context, p Principal) error {
 	}
 	x.live.remember(epoch, s, x.clock.time())
 	return nil
+}
+
+// Sessions returns the live sessions of a user, the newest login first, for a page of
+// devices. A session from before the last change of the password is left out. An unknown
+// user has none.
+//
+// The error is a store failure, or says that userID is empty.
+func (a *Auth) Sessions(ctx context.Context, userID string) ([]*Session, error) {
+	x := a.sessions
+	switch {
+	case !x.on():
+		return nil, errors.New("oauth2pw: Sessions needs Config.Sessions")
+	case userID == "":
+		return nil, errors.New("oauth2pw: Sessions: the userID is empty")
+	}
+	u, err := x.plugs.userByID(ctx, userID)
+	if err != nil || u == nil {
+		return nil, err
+	}
+	list, err := x.plugs.listSessions(ctx, userID, x.clock.time())
+	if err != nil {
+		return nil, err
+	}
+	return filter(list, func(s *Session) bool { return !s.AuthenticatedAt.Before(u.SessionsValidFrom) }), nil
 }
 
 // EndSession ends one session of a user, and reports whether the session has ended by this

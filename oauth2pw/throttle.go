@@ -90,6 +90,8 @@ type throttle interface {
 	// begin is Throttle.Begin. open is nil if the attempt is blocked, and if its result
 	// changes nothing.
 	begin(ctx context.Context, a Attempt) (open openAttempt, wait time.Duration, err error)
+	// forget is Throttle.Forget.
+	forget(ctx context.Context, a Attempt) error
 }
 
 // openAttempt is a counted attempt whose result is not known yet. A failed attempt needs no

@@ -2,15 +2,10 @@ package oauth2pw_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"net/netip"
-	"strconv"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,410 +15,6 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store"
 )
-
-// from sends a token request over TLS from an address.
-func (a *app) from(address, form string, headers ...string) answer {
-	a.Helper()
-	return a.fromTo("/token", address, form, headers...)
-}
-
-func (a *app) fromTo(target, address, form string, headers ...string) answer {
-	a.Helper()
-	r := httptest.NewRequest("POST", target, strings.NewReader(form))
-	r.TLS = new(tls.ConnectionState)
-	r.RemoteAddr = netip.AddrPortFrom(netip.MustParseAddr(address), 40000).String()
-	for _, h := range append([]string{formType}, headers...) {
-		name, value, _ := strings.Cut(h, ": ")
-		r.Header.Add(name, value)
-	}
-	return a.serve(r)
-}
-
-func wrong(name string, i int) string {
-	return fmt.Sprintf("grant_type=password&username=%s&password=wrong%d", name, i)
-}
-
-func right(name string) string {
-	return "grant_type=password&username=" + name + "&password=secret"
-}
-
-// isThrottled requires a 429 and returns its Retry-After.
-func (a answer) isThrottled(t *testing.T) time.Duration {
-	t.Helper()
-	a.isError(t, 429, "slow_down")
-	seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
-	require.NoError(t, err)
-	require.Positive(t, seconds)
-	return time.Duration(seconds) * time.Second
-}
-
-const home, away = "192.0.2.1", "203.0.113.9"
-
-// TestConformanceThrottle: the built-in throttle with its default numbers.
-func TestConformanceThrottle(t *testing.T) {
-	t.Run("123_too many failures, right and wrong told apart by nothing", func(t *testing.T) {
-		a := newApp(t)
-		for i := range 10 {
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-			a.clock.Advance(time.Second)
-		}
-		a.hasher.take()
-		a.takeEvents()
-		got, gotWrong := a.from(home, right("johndoe")), a.from(home, wrong("johndoe", 11))
-		require.Equal(t, 15*time.Minute-10*time.Second, got.isThrottled(t))
-		require.Equal(t, got.body, gotWrong.body)
-		require.Equal(t, got.Header, gotWrong.Header)
-		require.Zero(t, a.hasher.take(), "no hash is computed")
-		for _, e := range a.takeEvents() {
-			require.Equal(t, oauth2pw.EventThrottled, e.Kind)
-			require.Equal(t, oauth2pw.EventReason("password"), e.Reason)
-			require.Equal(t, netip.MustParseAddr(home), e.Address)
-			require.Equal(t, "u1", e.UserID)
-		}
-		require.Equal(t, 200, a.from(away, right("johndoe")).StatusCode, "another address")
-		require.Equal(t, 400, a.from(home, wrong("alice", 0)).StatusCode, "another account")
-	})
-	t.Run("132_Retry-After is true", func(t *testing.T) {
-		for _, limits := range [][]oauth2pw.Config{{{}}, {{ThrottleLimit: 3, ThrottleWindow: 2 * time.Second}}} {
-			a := newApp(t, func(c *oauth2pw.Config) {
-				c.ThrottleLimit, c.ThrottleWindow = limits[0].ThrottleLimit, limits[0].ThrottleWindow
-			})
-			for i := 0; a.from(home, wrong("johndoe", i)).StatusCode != 429; i++ {
-				a.clock.Advance(100 * time.Millisecond)
-			}
-			wait := a.from(home, right("johndoe")).isThrottled(t)
-			a.clock.Advance(wait - 2*time.Second)
-			a.from(home, right("johndoe")).isThrottled(t)
-			a.clock.Advance(2 * time.Second)
-			require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
-		}
-	})
-	t.Run("132_at t-1, t and t+1", func(t *testing.T) {
-		for offset, status := range map[time.Duration]int{-1: 429, 0: 200, 1: 200} {
-			a := newApp(t)
-			for i := range 10 {
-				a.from(home, wrong("johndoe", i))
-			}
-			a.clock.Advance(15*time.Minute + offset)
-			require.Equal(t, status, a.from(home, right("johndoe")).StatusCode, offset)
-		}
-	})
-	t.Run("124_unknown and disabled users count the same", func(t *testing.T) {
-		a := newApp(t)
-		for _, name := range []string{"johndoe", "nobody", "alice", "broken", "nopassword"} {
-			for i := range 10 {
-				a.from(home, wrong(name, i)).isError(t, 400, "invalid_grant")
-			}
-			a.from(home, wrong(name, 10)).isThrottled(t)
-		}
-		a.from(home, strings.ToUpper(wrong("x", 0))) // not a grant: not counted
-	})
-	t.Run("124_whatever the length of the password", func(t *testing.T) {
-		for _, name := range []string{"johndoe", "nobody"} {
-			a := newApp(t)
-			for range 10 {
-				a.from(home, wrong(name, 0)+strings.Repeat("x", 1025)).isError(t, 400, "invalid_grant")
-				a.clock.Advance(15 * time.Minute)
-			}
-			a = newApp(t)
-			for i := range 10 {
-				a.from(home, wrong(name, i)).isError(t, 400, "invalid_grant")
-			}
-			a.from(home, wrong(name, 0)+strings.Repeat("x", 1025)).isThrottled(t)
-		}
-	})
-	t.Run("124_one address", func(t *testing.T) {
-		a := newApp(t)
-		for i := range 100 {
-			a.from(home, wrong(fmt.Sprint("user", i), 0)).isError(t, 400, "invalid_grant")
-		}
-		require.Equal(t, 15*time.Minute, a.from(home, right("johndoe")).isThrottled(t), "to whom it is not known")
-		require.Equal(t, 200, a.from(away, right("johndoe")).StatusCode)
-	})
-	t.Run("127_IPv6 by /64 and /48", func(t *testing.T) {
-		a := newApp(t)
-		for i := range 10 {
-			a.from(fmt.Sprintf("2001:db8:1:1::%x", i), wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-		}
-		a.from("2001:db8:1:1:ffff::", right("johndoe")).isThrottled(t)
-		require.Equal(t, 200, a.from("2001:db8:1:2::", right("johndoe")).StatusCode)
-		for i := range 990 {
-			a.from(fmt.Sprintf("2001:db8:1:%x::", i+16), wrong(fmt.Sprint("user", i), i)).isError(t, 400, "invalid_grant")
-		}
-		a.from("2001:db8:1:ffff::", right("johndoe")).isThrottled(t)
-		require.Equal(t, 200, a.from("2001:db8:2::", right("johndoe")).StatusCode)
-		for i := range 100 {
-			a.from("2001:db8:9::1", wrong(fmt.Sprint("one", i), i)).isError(t, 400, "invalid_grant")
-		}
-		a.from("2001:db8:9::2", right("johndoe")).isThrottled(t)
-		require.Equal(t, 200, a.from("2001:db8:9:1::", right("johndoe")).StatusCode, "another /64")
-		// An IPv4 in an IPv6 is the IPv4.
-		for i := range 10 {
-			a.from([]string{"::ffff:198.51.100.1", "198.51.100.1"}[i%2], wrong("old", i))
-		}
-		a.from("198.51.100.1", wrong("old", 10)).isThrottled(t)
-	})
-	t.Run("125_strangers do not lock a user out", func(t *testing.T) {
-		a := newApp(t)
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
-		for i := range 30 {
-			a.from(fmt.Sprintf("203.0.113.%d", i), wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-		}
-		require.Equal(t, time.Hour, a.from(away+"9", right("johndoe")).isThrottled(t), "a stranger")
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode, "the user")
-		for i := range 10 { // and at home the limit of the address holds
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-		}
-		a.from(home, right("johndoe")).isThrottled(t)
-		a.clock.Advance(time.Hour) // it ends by itself
-		require.Equal(t, 200, a.from(away+"9", right("johndoe")).StatusCode)
-	})
-	t.Run("125_for 30 days, and 8 addresses", func(t *testing.T) {
-		for days, status := range map[time.Duration]int{30*24*time.Hour - 1: 200, 30 * 24 * time.Hour: 429} {
-			a := newApp(t)
-			a.from(home, right("johndoe"))
-			a.clock.Advance(days)
-			a.attackAccount("johndoe")
-			require.Equal(t, status, a.from(home, right("johndoe")).StatusCode)
-		}
-		a := newApp(t)
-		for i := range 9 {
-			a.from(fmt.Sprintf("192.0.2.%d", i), right("johndoe"))
-			a.clock.Advance(time.Second)
-		}
-		a.from("192.0.2.1", right("johndoe")) // 1 is the last one again
-		a.from("192.0.2.200", right("johndoe"))
-		a.attackAccount("johndoe")
-		for i, status := range map[int]int{0: 429, 1: 200, 2: 429, 3: 200, 8: 200, 200: 200} {
-			require.Equal(t, status, a.from(fmt.Sprintf("192.0.2.%d", i), right("johndoe")).StatusCode, i)
-		}
-	})
-	t.Run("125_an office of 200", func(t *testing.T) {
-		a := newApp(t)
-		users := a.addUsers("x", 200)
-		for _, name := range users {
-			require.Equal(t, 200, a.from(home, right(name)).StatusCode)
-		}
-		for _, name := range users {
-			a.attackAccount(name)
-			a.clock.Advance(time.Minute)
-			require.Equal(t, 200, a.from(home, right(name)).StatusCode)
-		}
-	})
-	t.Run("126_the same wrong password", func(t *testing.T) {
-		a := newApp(t)
-		left := func() (n int) { // how many more may fail
-			for i := 0; a.from(home, wrong("johndoe", 1000+i)).StatusCode != 429; i++ {
-				n++
-			}
-			a.clock.Advance(time.Hour)
-			return n
-		}
-		repeat := func(times int) {
-			for range times {
-				a.from(home, wrong("johndoe", 0)).isError(t, 400, "invalid_grant")
-			}
-		}
-		repeat(2)
-		require.Equal(t, 9, left(), "twice counts once")
-		repeat(31)
-		require.Equal(t, 9, left(), "and 30 repeats")
-		repeat(32)
-		require.Equal(t, 8, left(), "one more counts")
-		for i := range 5 { // of all secrets together
-			for range 7 {
-				a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-			}
-		}
-		require.Equal(t, 5, left())
-		for i := range 3 {
-			for range 12 {
-				a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-			}
-		}
-		require.Equal(t, 4, left(), "33 repeats are three too many")
-		repeat(1)
-		a.clock.Advance(15*time.Minute - 1)
-		repeat(1)
-		a.clock.Advance(1)
-		repeat(1)
-		require.Equal(t, 9, left(), "once in a window")
-		repeat(1)
-		a.hasher.take()
-		repeat(1)
-		require.Equal(t, 1, a.hasher.take(), "it is hashed like any other")
-		a.from(away, wrong("johndoe", 0))
-		require.Equal(t, 9, left(), "another address is another pair")
-
-		// Each repeat counts for the address.
-		a = newApp(t)
-		for i := range 4 {
-			for range 25 {
-				a.from(home, wrong(fmt.Sprint("user", i), 0)).isError(t, 400, "invalid_grant")
-			}
-		}
-		a.from(home, wrong("another", 0)).isThrottled(t)
-	})
-	t.Run("128_success clears the pair, and nothing else", func(t *testing.T) {
-		a := newApp(t)
-		for i := range 9 {
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-		}
-		for range 3 {
-			require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
-			for i := range 9 {
-				a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-			}
-		}
-		for i := range 91 { // 9 count for the address still, and what came from home does not
-			a.from(home, wrong(fmt.Sprint("user", i), 0)).isError(t, 400, "invalid_grant")
-		}
-		a.from(home, wrong("other", 0)).isThrottled(t)
-
-		a = newApp(t) // what strangers have used up of the account stays
-		for i := range 30 {
-			a.from(fmt.Sprintf("203.0.113.%d", i/10), wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-			if i == 8 {
-				require.Equal(t, 200, a.from("203.0.113.0", right("johndoe")).StatusCode)
-			}
-			if i == 9 {
-				a.clock.Advance(15 * time.Minute)
-			}
-		}
-		require.Equal(t, 200, a.from("203.0.113.0", right("johndoe")).StatusCode)
-	})
-	t.Run("what is right does not count", func(t *testing.T) {
-		a := newApp(t)
-		for range 300 {
-			require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
-		}
-		for range 300 { // a right password that is refused for its scope
-			a.from(home, right("johndoe")+"&scope=admin").isError(t, 400, "invalid_scope")
-		}
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
-		for i := range 300 { // each from an address of its own
-			require.Equal(t, 200, a.from(fmt.Sprintf("198.51.%d.%d", i/250, i%250), right("johndoe")).StatusCode)
-		}
-	})
-	t.Run("many right ones at once", func(t *testing.T) {
-		h := &gatedHasher{gate: make(chan struct{}, 1000)}
-		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
-		h.gate <- struct{}{}
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
-		var wg sync.WaitGroup
-		for range 200 {
-			wg.Go(func() { assert.Equal(t, 200, a.from(home, right("johndoe")).StatusCode) })
-		}
-		require.Eventually(t, func() bool { return h.calls.Load() == 201 }, time.Minute, time.Millisecond, "all are being checked")
-		close(h.gate)
-		wg.Wait()
-		for i := range 10 { // what is wrong counts as ever
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-		}
-		a.from(home, right("johndoe")).isThrottled(t)
-	})
-	t.Run("127_a spoofed header buys nothing", func(t *testing.T) {
-		for _, trusted := range []string{"", "10.0.0.0/8"} {
-			a := newApp(t, func(c *oauth2pw.Config) {
-				if trusted != "" {
-					c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(trusted)}
-				}
-			})
-			header := func(i int) string {
-				if trusted == "" {
-					return fmt.Sprintf("X-Forwarded-For: 198.51.100.%d", i)
-				}
-				return fmt.Sprintf("X-Forwarded-For: 198.51.100.%d, %s", i, home) // the proxy wrote the last
-			}
-			peer := home
-			if trusted != "" {
-				peer = "10.1.2.3"
-			}
-			for i := range 10 {
-				a.from(peer, wrong("johndoe", i), header(i)).isError(t, 400, "invalid_grant")
-			}
-			a.from(peer, right("johndoe"), header(99)).isThrottled(t)
-			require.Equal(t, trusted != "", a.from(peer, right("johndoe"), "X-Forwarded-For: "+away).StatusCode == 200)
-		}
-	})
-	t.Run("a proxy that nobody configured", func(t *testing.T) {
-		for _, header := range []string{"X-Forwarded-For: ", "X-Real-IP: ", "Forwarded: for="} {
-			a := newApp(t)
-			proxy := "192.0.2.250" // all clients seem to be it
-			require.Equal(t, 200, a.from(proxy, right("johndoe"), header+"198.51.100.1").StatusCode)
-			events := a.takeEvents()
-			require.Equal(t, oauth2pw.EventUnknownProxy, events[0].Kind)
-			require.Equal(t, netip.MustParseAddr(proxy), events[0].Address)
-			a.attackAccount("johndoe")
-			a.from(proxy, right("johndoe"), header+"203.0.113.66").isThrottled(t) // an attacker has no known address
-			for _, e := range a.takeEvents() {
-				require.NotEqual(t, oauth2pw.EventUnknownProxy, e.Kind, "once")
-			}
-			a.clock.Advance(time.Hour)
-			a.from(proxy, right("johndoe"), header+"198.51.100.1")
-			require.Equal(t, oauth2pw.EventUnknownProxy, a.takeEvents()[0].Kind, "and again after an hour")
-			a.clock.Advance(-24 * time.Hour)
-			a.from(proxy, right("johndoe"), header+"198.51.100.1")
-			require.Equal(t, oauth2pw.EventUnknownProxy, a.takeEvents()[0].Kind, "a clock that is set back silences nothing")
-		}
-		// A hop that cannot be read: who is behind it nobody knows.
-		g := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
-		require.Equal(t, 200, g.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: unknown").StatusCode)
-		unreadable := g.takeEvents()[0]
-		require.Equal(t, oauth2pw.EventProxyHeader, unreadable.Kind, "the proxy is known")
-		require.Equal(t, oauth2pw.ReasonUnreadableHop, unreadable.Reason)
-		g.attackAccount("johndoe")
-		g.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: unknown").isThrottled(t)
-		// A proxy in front of the trusted one.
-		a := newApp(t, func(c *oauth2pw.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
-		require.Equal(t, 200, a.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1, 192.0.2.250").StatusCode)
-		require.Equal(t, oauth2pw.EventUnknownProxy, a.takeEvents()[0].Kind)
-		a.attackAccount("johndoe")
-		a.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 203.0.113.66, 192.0.2.250").isThrottled(t)
-		// A trusted proxy that names its clients in another header.
-		b := newApp(t, func(c *oauth2pw.Config) {
-			c.TrustedProxies, c.ProxyHeader = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, "X-Real-IP"
-		})
-		require.Equal(t, 200, b.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1").StatusCode)
-		e := b.takeEvents()[0]
-		require.Equal(t, oauth2pw.EventProxyHeader, e.Kind)
-		require.Equal(t, oauth2pw.ReasonOtherHeader, e.Reason)
-		require.ErrorContains(t, e.Err, "Config.ProxyHeader")
-		b.attackAccount("johndoe")
-		b.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1").isThrottled(t)
-		b.clock.Advance(2 * time.Hour)
-		b.takeEvents()
-		require.Equal(t, 200, b.from("10.1.2.3", right("johndoe"), "X-Forwarded-For: 198.51.100.1", "X-Real-IP: 198.51.100.1").StatusCode)
-		require.Equal(t, oauth2pw.EventLogin, b.takeEvents()[0].Kind, "both are fine")
-	})
-	t.Run("off", func(t *testing.T) {
-		a := newApp(t, func(c *oauth2pw.Config) { c.InsecureNoThrottle = true })
-		for i := range 200 {
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-		}
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
-	})
-}
-
-// addUsers adds users whose password is "secret", and returns their names.
-func (a *app) addUsers(prefix string, n int) []string {
-	a.Helper()
-	names := make([]string, n)
-	for i := range n {
-		names[i] = fmt.Sprint(prefix, i)
-		require.NoError(a, a.users.Add(a.Context(), oauth2pw.User{ID: "id-" + names[i], Username: names[i], PasswordHash: "new:secret"}))
-	}
-	return names
-}
-
-// attackAccount fails at an account from many addresses until strangers are blocked.
-func (a *app) attackAccount(name string) {
-	a.Helper()
-	for i := range 30 {
-		a.from(fmt.Sprintf("203.0.113.%d", i), wrong(name, i)).isError(a.T, 400, "invalid_grant")
-	}
-	a.from("203.0.113.31", wrong(name, 31)).isThrottled(a.T)
-}
 
 // TestThrottleClients: client secrets, per client and address.
 //
@@ -435,40 +26,40 @@ func TestThrottleClients(t *testing.T) {
 	} {
 		a := newApp(t)
 		for i := range 10 {
-			a.fromTo(target, home, form+backend(fmt.Sprint("wrong", i))).isError(t, map[bool]int{true: 401, false: 400}[target == "/introspect"], "invalid_client")
+			a.serve(post(form+backend(fmt.Sprint("wrong", i)), to(target), from(home))).isError(t, map[bool]int{true: 401, false: 400}[target == "/introspect"], "invalid_client")
 		}
-		got, gotWrong := a.fromTo(target, home, form+backend("backend-secret")), a.fromTo(target, home, form+backend("wrong"))
+		got, gotWrong := a.serve(post(form+backend("backend-secret"), to(target), from(home))), a.serve(post(form+backend("wrong"), to(target), from(home)))
 		got.isThrottled(t)
 		require.Equal(t, got.body, gotWrong.body)
 		require.Equal(t, got.Header, gotWrong.Header)
 		require.Zero(t, a.hasher.take())
-		require.Equal(t, 200, a.fromTo(target, away, form+backend("backend-secret")).StatusCode, "never per client alone")
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode, "nor for passwords")
-		a.fromTo(target, home, form, basic("backend", "backend-secret")).isThrottled(t)
-		a.fromTo(target, home, form, basic("b%61ckend", "wrong")).isThrottled(t) // another spelling of the id
+		require.Equal(t, 200, a.serve(post(form+backend("backend-secret"), to(target), from(away))).StatusCode, "never per client alone")
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode, "nor for passwords")
+		a.serve(post(form, to(target), from(home), with(basic("backend", "backend-secret")))).isThrottled(t)
+		a.serve(post(form, to(target), from(home), with(basic("b%61ckend", "wrong")))).isThrottled(t) // another spelling of the id
 		a.clock.Advance(15 * time.Minute)
-		require.Equal(t, 200, a.fromTo(target, home, form+backend("backend-secret")).StatusCode)
+		require.Equal(t, 200, a.serve(post(form+backend("backend-secret"), to(target), from(home))).StatusCode)
 	}
 
 	c := newApp(t)
 	for i := range 10 { // the client "a+b", in both spellings of its id
 		id := []string{"a+b", "a%2Bb"}[i%2]
-		c.from(home, login, basic(id, fmt.Sprint("wrong", i))).isError(t, 401, "invalid_client")
+		c.serve(post(login, from(home), with(basic(id, fmt.Sprint("wrong", i))))).isError(t, 401, "invalid_client")
 	}
-	c.from(home, login, basic("a+b", "wrong")).isThrottled(t)
-	c.from(home, login, basic("a%2Bb", "wrong")).isThrottled(t)
+	c.serve(post(login, from(home), with(basic("a+b", "wrong")))).isThrottled(t)
+	c.serve(post(login, from(home), with(basic("a%2Bb", "wrong")))).isThrottled(t)
 
 	a := newApp(t)
 	for i := range 300 { // clients that do not exist count for themselves alone
-		a.from(home, login+fmt.Sprintf("&client_id=c%d&client_secret=x", i)).isError(t, 400, "invalid_client")
+		a.serve(post(login+fmt.Sprintf("&client_id=c%d&client_secret=x", i), from(home))).isError(t, 400, "invalid_client")
 	}
 	for i := range 9 {
-		a.from(home, login+fmt.Sprint("&client_id=c1&client_secret=", i)).isError(t, 400, "invalid_client")
+		a.serve(post(login+fmt.Sprint("&client_id=c1&client_secret=", i), from(home))).isError(t, 400, "invalid_client")
 	}
-	a.from(home, login+"&client_id=c1&client_secret=10").isThrottled(t)
-	require.Equal(t, 200, a.from(home, login+backend("backend-secret")).StatusCode)
-	require.Equal(t, 200, a.from(home, login+"&client_id=webapp").StatusCode, "a public client guesses nothing")
-	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+	a.serve(post(login+"&client_id=c1&client_secret=10", from(home))).isThrottled(t)
+	require.Equal(t, 200, a.serve(post(login+backend("backend-secret"), from(home))).StatusCode)
+	require.Equal(t, 200, a.serve(post(login+"&client_id=webapp", from(home))).StatusCode, "a public client guesses nothing")
+	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 
 	// A busy client, and its calls in parallel: none of them waits or counts.
 	b := newApp(t)
@@ -476,39 +67,39 @@ func TestThrottleClients(t *testing.T) {
 	for range 50 {
 		wg.Go(func() {
 			for range 20 {
-				got := b.fromTo("/introspect", home, "token=x", basic("backend", "backend-secret"))
+				got := b.serve(post("token=x", to("/introspect"), from(home), with(basic("backend", "backend-secret"))))
 				assert.Equal(t, `{"active":false}`, got.body)
 			}
 		})
 	}
 	wg.Wait()
 	for i := range 9 { // success clears (client, address)
-		b.from(home, login+backend(fmt.Sprint("wrong", i))).isError(t, 400, "invalid_client")
-		b.from(home, login+backend(fmt.Sprint("wrong", i))).isError(t, 400, "invalid_client") // the same once more is free
+		b.serve(post(login+backend(fmt.Sprint("wrong", i)), from(home))).isError(t, 400, "invalid_client")
+		b.serve(post(login+backend(fmt.Sprint("wrong", i)), from(home))).isError(t, 400, "invalid_client") // the same once more is free
 	}
-	require.Equal(t, 200, b.from(home, login+backend("backend-secret")).StatusCode)
+	require.Equal(t, 200, b.serve(post(login+backend("backend-secret"), from(home))).StatusCode)
 	for i := range 10 {
-		b.from(home, login+backend(fmt.Sprint("wrong again", i))).isError(t, 400, "invalid_client")
+		b.serve(post(login+backend(fmt.Sprint("wrong again", i)), from(home))).isError(t, 400, "invalid_client")
 	}
-	b.from(home, login+backend("wrong")).isThrottled(t)
+	b.serve(post(login+backend("wrong"), from(home))).isThrottled(t)
 	for i := range 40 { // and strangers block no client elsewhere
-		b.from(fmt.Sprintf("203.0.113.%d", i), login+backend("wrong")).isError(t, 400, "invalid_client")
+		b.serve(post(login+backend("wrong"), from(fmt.Sprintf("203.0.113.%d", i)))).isError(t, 400, "invalid_client")
 	}
-	require.Equal(t, 200, b.from(away, login+backend("backend-secret")).StatusCode)
+	require.Equal(t, 200, b.serve(post(login+backend("backend-secret"), from(away))).StatusCode)
 }
 
 // TestConformance149: bogus refresh tokens, of every kind, block no right
 // one, nor a password.
 func TestConformance149(t *testing.T) {
 	a := newSessionApp(t)
-	good := a.from(home, right("johndoe")).json["refresh_token"].(string)
+	good := a.granted(a.serve(post(right("johndoe"), from(home)))).refresh
 	bogus := []string{"x", "rt1.garbage", good[:30] + swap(good[30]) + good[31:], good[:10] + swap(good[10]) + good[11:], good[:len(good)-5] + "AAAAA"}
 	for i := range 1000 {
-		a.from(home, "grant_type=refresh_token&refresh_token="+bogus[i%len(bogus)]).isError(t, 400, "invalid_grant")
+		a.serve(post("grant_type=refresh_token&refresh_token="+bogus[i%len(bogus)], from(home))).isError(t, 400, "invalid_grant")
 	}
-	got := a.from(home, "grant_type=refresh_token&refresh_token="+good)
+	got := a.serve(post("grant_type=refresh_token&refresh_token="+good, from(home)))
 	require.Equal(t, 200, got.StatusCode, got.body)
-	require.Equal(t, 200, a.from(home, right("alice")[:0]+right("johndoe")).StatusCode)
+	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 }
 
 func swap(c byte) string {
@@ -523,273 +114,124 @@ func swap(c byte) string {
 func TestThrottleChangePassword(t *testing.T) {
 	a := newSessionApp(t, func(c *oauth2pw.Config) { c.LoadUser = false })
 	change := func(token, address, old string) answer {
-		return a.fromTo("/password", address, changeForm(old, "a new password"), "Authorization: Bearer "+token)
+		return a.serve(post(changeForm(old, "a new password"), to("/password"), from(address), with(bearer(token))))
 	}
 	john := a.login().access
 	for i := range 5 {
 		change(john, home, fmt.Sprint("wrong", i)).isError(t, 403, "invalid_grant")
-		a.from(home, wrong("johndoe", 10+i)).isError(t, 400, "invalid_grant")
+		a.serve(post(wrong("johndoe", 10+i), from(home))).isError(t, 400, "invalid_grant")
 	}
 	a.hasher.take()
 	require.Equal(t, 15*time.Minute, change(john, home, "secret").isThrottled(t))
 	require.Zero(t, a.hasher.take())
-	a.from(home, right("johndoe")).isThrottled(t)
+	a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 	require.Equal(t, 200, change(john, away, "secret").StatusCode)
 	gone := a.tokenFor("nobody") // a user who is gone
 	for i := range 10 {
 		change(gone, home, fmt.Sprint("wrong", i)).isError(t, 403, "invalid_grant")
 	}
 	change(gone, home, "x").isThrottled(t)
-	require.NoError(t, a.users.Update(t.Context(), "u3", func(u *oauth2pw.User) error { u.Username = "renamed"; return nil }))
+	require.NoError(t, a.users.Update(context.Background(), "u3", func(u *oauth2pw.User) error { u.Username = "renamed"; return nil }))
 	old := a.tokenFor("u3")
 	for i := range 5 { // whatever the name is by now
 		change(old, "198.51.100.7", fmt.Sprint("wrong", i)).isError(t, 403, "invalid_grant")
-		a.from("198.51.100.7", wrong("renamed", 10+i)).isError(t, 400, "invalid_grant")
+		a.serve(post(wrong("renamed", 10+i), from("198.51.100.7"))).isError(t, 400, "invalid_grant")
 	}
-	a.from("198.51.100.7", wrong("renamed", 99)).isThrottled(t)
+	a.serve(post(wrong("renamed", 99), from("198.51.100.7"))).isThrottled(t)
 }
 
-// grantApp has a grant "otp": the account is in the parameter whose, and counts where
-// counted is set; the code right-code is right.
-func grantApp(t *testing.T, edits ...func(*oauth2pw.Config)) *app {
-	return newApp(t, append(edits, func(c *oauth2pw.Config) {
-		c.Grants = map[string]oauth2pw.GrantFunc{
-			"otp": func(ctx context.Context, r *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
-				if r.Param("counted") != "" {
-					if err := r.Guess(ctx, r.Param("whose")); err != nil && r.Param("stubborn") == "" {
-						return nil, err
-					}
-				}
-				switch r.Param("otp") {
-				case "down":
-					return nil, errors.New("down")
-				case "more":
-					return nil, &oauth2pw.Error{Code: "mfa_required", Description: "Send the code too."}
-				case "wrong":
-					return nil, &oauth2pw.Error{Code: "invalid_grant", Description: "The code is wrong."}
-				case "panic":
-					panic("otp")
-				case "right-code":
-					return &oauth2pw.User{ID: r.Param("who")}, nil
-				}
-				return nil, oauth2pw.ErrNotFound
-			},
-		}
-	})...)
-}
-
-// TestThrottleGrants: a grant of the app's own counts for the address, and for a user
-// where it says so; only invalid_grant is a wrong guess.
-func TestThrottleGrants(t *testing.T) {
-	const otp = "grant_type=otp&username=johndoe&who=u1&otp="
-	t.Run("for the address", func(t *testing.T) {
-		a := grantApp(t)
-		for range 150 {
-			require.Equal(t, 200, a.from(home, otp+"right-code").StatusCode)
-			a.from(home, otp+"down").isError(t, 503, "temporarily_unavailable")
-			a.from(home, otp+"more").isError(t, 400, "mfa_required")
-			a.from(home, otp+"right-code&scope=admin").isError(t, 400, "invalid_scope")
-		}
-		for i := range 100 {
-			a.from(home, otp+[]string{"x", "wrong"}[i%2]).isError(t, 400, "invalid_grant")
-		}
-		a.from(home, otp+"right-code").isThrottled(t)
-		require.Equal(t, 200, a.from(away, otp+"right-code").StatusCode)
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode, "passwords count apart")
-		for i := range 10 {
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-		}
-		a.from(home, right("johndoe")).isThrottled(t)
-	})
-	t.Run("144_a parameter says nothing", func(t *testing.T) {
-		a := grantApp(t)
-		for i := range 9 {
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-		}
-		require.Equal(t, 200, a.from(home, "grant_type=otp&otp=right-code&username=johndoe&who=u3").StatusCode, "somebody else logs in")
-		a.from(home, wrong("johndoe", 9)).isError(t, 400, "invalid_grant")
-		a.from(home, right("johndoe")).isThrottled(t)
-		b := grantApp(t)
-		require.Equal(t, 200, b.from(home, "grant_type=otp&otp=right-code&username=johndoe&who=u3").StatusCode)
-		b.attackAccount("johndoe")
-		b.from(home, right("johndoe")).isThrottled(t) // and the address is not known to johndoe
-	})
-	t.Run("it makes the address known to who logs in", func(t *testing.T) {
-		a := grantApp(t)
-		require.Equal(t, 200, a.from(home, otp+"right-code").StatusCode)
-		a.attackAccount("johndoe")
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
-	})
-	t.Run("for a user", func(t *testing.T) {
-		guess := otp + "right-code&counted=1&whose=u1"
-		a := grantApp(t)
-		for i := range 5 {
-			a.from(home, strings.Replace(guess, "right-code", fmt.Sprint(i), 1)).isError(t, 400, "invalid_grant")
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
-		}
-		a.from(home, guess).isThrottled(t)
-		a.from(home, right("johndoe")).isThrottled(t)
-		a.from(home, guess+"&stubborn=1").isThrottled(t) // whatever it has found
-		a.from(home, otp+"x&counted=1&whose=u1&stubborn=1").isThrottled(t)
-		const phone = "198.51.100.7"
-		require.Equal(t, 200, a.from(phone, guess).StatusCode, "and the address is known from now on")
-		a.clock.Advance(time.Hour)
-		a.attackAccount("johndoe")
-		require.Equal(t, 200, a.from(phone, right("johndoe")).StatusCode)
-	})
-	t.Run("what is no guess", func(t *testing.T) {
-		a := grantApp(t)
-		for range 20 {
-			a.from(home, otp+"more&counted=1&whose=u1").isError(t, 400, "mfa_required")
-			a.from(home, otp+"down&counted=1&whose=u1").isError(t, 503, "temporarily_unavailable")
-			require.Equal(t, 200, a.from(home, otp+"right-code&counted=1&whose=u1").StatusCode)
-			a.from(home, otp+"x&counted=1&whose=").isError(t, 400, "invalid_grant") // nobody's
-		}
-		require.Equal(t, 200, a.from(home, otp+"right-code&counted=1&whose=u1").StatusCode)
-	})
-	t.Run("no free repeats", func(t *testing.T) {
-		a := grantApp(t)
-		for range 10 {
-			a.from(home, otp+"000000&counted=1&whose=u1").isError(t, 400, "invalid_grant")
-		}
-		a.from(home, otp+"right-code&counted=1&whose=u1").isThrottled(t)
-	})
-	t.Run("a code that opens somebody else", func(t *testing.T) {
-		a := grantApp(t)
-		for range 10 {
-			require.Equal(t, 200, a.from(home, "grant_type=otp&otp=right-code&who=u3&counted=1&whose=u1").StatusCode)
-		}
-		a.from(home, otp+"right-code&counted=1&whose=u1").isThrottled(t) // it was no right guess at this one
-	})
-	t.Run("a panic counts", func(t *testing.T) {
-		a := grantApp(t)
-		for range 10 {
-			a.from(home, otp+"panic&counted=1&whose=u1").isError(t, 500, "server_error")
-		}
-		a.from(home, otp+"right-code&counted=1&whose=u1").isThrottled(t)
-	})
-	t.Run("outside of a grant", func(t *testing.T) {
-		require.NoError(t, new(oauth2pw.TokenRequest).Guess(t.Context(), "u1"))
-	})
-}
-
-// gatedHasher computes when it is told to.
-type gatedHasher struct {
-	plainHasher
-	gate  chan struct{}
-	calls atomic.Int32
-	err   error
-}
-
-func (h *gatedHasher) Verify(ctx context.Context, hash, password string) (ok, outdated bool, err error) {
-	h.calls.Add(1)
-	<-h.gate
-	if h.err != nil {
-		return false, false, h.err
+// TestThrottleOff: with Config.InsecureNoThrottle nothing counts.
+func TestThrottleOff(t *testing.T) {
+	a := newApp(t, func(c *oauth2pw.Config) { c.InsecureNoThrottle = true })
+	for i := range 200 {
+		a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 	}
-	return h.plainHasher.Verify(ctx, hash, password)
+	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 }
 
 // TestThrottleBurst: 300 wrong passwords at once compute 10 hashes.
 func TestThrottleBurst(t *testing.T) {
-	h := &gatedHasher{gate: make(chan struct{})}
-	a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
-	var refused, blocked atomic.Int32
-	var wg sync.WaitGroup
-	for i := range 300 {
-		wg.Go(func() {
-			switch a.from(home, wrong("johndoe", i)).StatusCode {
-			case 400:
-				refused.Add(1)
-			case 429:
-				if blocked.Add(1) == 290 {
-					close(h.gate) // all others have been answered: none waits for a hash
-				}
-			}
-		})
+	s := new(script)
+	a := newApp(t, s.wrap)
+	forms := make([]string, 300)
+	for i := range forms {
+		forms[i] = wrong("johndoe", i)
 	}
-	wg.Wait()
-	require.EqualValues(t, 10, h.calls.Load())
-	require.EqualValues(t, 10, refused.Load())
-	require.EqualValues(t, 290, blocked.Load())
+	answers, hashed := a.atOnce(s, forms)
+	require.Equal(t, 10, hashed)
+	require.Equal(t, map[int]int{400: 10, 429: 290}, statuses(answers))
+	require.Zero(t, s.take("PasswordHasher.Verify"), "none afterwards")
 }
 
 // TestThrottleCancel: a full queue or a store that is down uses up no attempt; a
 // client that hangs up while its password is hashed does.
 func TestThrottleCancel(t *testing.T) {
-	open := make(chan struct{})
-	close(open)
 	t.Run("busy", func(t *testing.T) {
-		h := &gatedHasher{gate: open, err: fmt.Errorf("full: %w", oauth2pw.ErrBusy)}
-		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
+		s := new(script)
+		a := newApp(t, s.wrap)
+		s.before("PasswordHasher.Verify", fails(fmt.Errorf("full: %w", oauth2pw.ErrBusy)))
 		for i := range 50 { // new ones and repeated ones
-			a.from(home, wrong("johndoe", i/3)).isError(t, 503, "temporarily_unavailable")
+			a.serve(post(wrong("johndoe", i/3), from(home))).isError(t, 503, "temporarily_unavailable")
 		}
 		var wg sync.WaitGroup
-		for i := range 8 {
-			wg.Go(func() { a.from(home, wrong("johndoe", i%3)) })
+		answers := make([]answer, 8)
+		for i := range answers {
+			wg.Go(func() { answers[i] = a.serve(post(wrong("johndoe", i%3), from(home))) })
 		}
 		wg.Wait()
-		h.err = nil
+		require.Equal(t, map[int]int{503: 8}, statuses(answers))
+		s.end()
 		for i := range 10 {
-			a.from(home, wrong("johndoe", 100+i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", 100+i), from(home))).isError(t, 400, "invalid_grant")
 		}
-		a.from(home, wrong("johndoe", 200)).isThrottled(t)
+		a.serve(post(wrong("johndoe", 200), from(home))).isThrottled(t)
 	})
 	t.Run("a repeat that is taken back may come again", func(t *testing.T) {
-		h := &gatedHasher{gate: open}
-		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h; c.ThrottleLimit = 2 })
-		a.from(home, wrong("johndoe", 0)).isError(t, 400, "invalid_grant")
-		h.err = oauth2pw.ErrBusy
-		a.from(home, wrong("johndoe", 0)).isError(t, 503, "temporarily_unavailable")
-		h.err = nil
-		a.from(home, wrong("johndoe", 0)).isError(t, 400, "invalid_grant")
-		a.from(home, wrong("johndoe", 1)).isError(t, 400, "invalid_grant")
-		a.from(home, wrong("johndoe", 2)).isThrottled(t)
+		s := new(script)
+		a := newApp(t, func(c *oauth2pw.Config) { c.ThrottleLimit = 2 }, s.wrap)
+		a.serve(post(wrong("johndoe", 0), from(home))).isError(t, 400, "invalid_grant")
+		s.before("PasswordHasher.Verify", fails(oauth2pw.ErrBusy))
+		a.serve(post(wrong("johndoe", 0), from(home))).isError(t, 503, "temporarily_unavailable")
+		s.end()
+		a.serve(post(wrong("johndoe", 0), from(home))).isError(t, 400, "invalid_grant")
+		a.serve(post(wrong("johndoe", 1), from(home))).isError(t, 400, "invalid_grant")
+		a.serve(post(wrong("johndoe", 2), from(home))).isThrottled(t)
 	})
 	t.Run("repeats that are taken back free nothing", func(t *testing.T) {
-		h := &gatedHasher{gate: open}
-		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
+		s := new(script)
+		a := newApp(t, s.wrap)
 		for i := range 10 {
-			a.from(home, wrong("johndoe", i)).isError(t, 400, "invalid_grant")
+			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 400, "invalid_grant")
 			if i < 9 {
-				h.err = oauth2pw.ErrBusy
+				s.before("PasswordHasher.Verify", fails(oauth2pw.ErrBusy))
 				for range 3 {
-					a.from(home, wrong("johndoe", i)).isError(t, 503, "temporarily_unavailable")
+					a.serve(post(wrong("johndoe", i), from(home))).isError(t, 503, "temporarily_unavailable")
 				}
-				h.err = nil
+				s.end()
 			}
 		}
-		a.from(home, wrong("johndoe", 10)).isThrottled(t)
+		a.serve(post(wrong("johndoe", 10), from(home))).isThrottled(t)
 	})
 	t.Run("store down", func(t *testing.T) {
-		f := &faulty{err: errors.New("the database is gone")}
-		a := newApp(t, func(c *oauth2pw.Config) { f.UserStore = c.Users; c.Users = f })
-		f.name = "UserByName"
+		s := new(script)
+		a := newApp(t, s.wrap)
+		s.before("UserStore.UserByName", fails(errors.New("the database is gone")))
 		for i := range 50 {
-			a.from(home, wrong("johndoe", i)).isError(t, 503, "temporarily_unavailable")
+			a.serve(post(wrong("johndoe", i), from(home))).isError(t, 503, "temporarily_unavailable")
 		}
-		f.name = ""
-		require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
+		s.end()
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
 	})
 	t.Run("hang up", func(t *testing.T) {
-		h := &gatedHasher{gate: make(chan struct{})}
-		a := newApp(t, func(c *oauth2pw.Config) { c.Hasher = h })
-		var wg sync.WaitGroup
+		s := new(script)
+		a := newApp(t, s.wrap)
 		for i := range 10 {
-			ctx, cancel := context.WithCancel(t.Context())
-			wg.Go(func() {
-				r := httptest.NewRequest("POST", "/token", strings.NewReader(wrong("johndoe", i))).WithContext(ctx)
-				r.TLS, r.RemoteAddr = new(tls.ConnectionState), home+":1"
-				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-				a.serve(r)
-			})
-			require.Eventually(t, func() bool { return int(h.calls.Load()) == i+1 }, time.Minute, time.Millisecond)
-			cancel()
+			ctx, hangUp := context.WithCancel(t.Context())
+			s.before("PasswordHasher.Verify", once(hangUp))
+			a.serve(post(wrong("johndoe", i), from(home), during(ctx))).isError(t, 400, "invalid_grant")
+			require.Error(t, ctx.Err())
 		}
-		close(h.gate)
-		wg.Wait()
-		a.from(home, right("johndoe")).isThrottled(t)
+		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 	})
 	t.Run("an Authenticate that ends with the client", func(t *testing.T) {
 		a := newApp(t, func(c *oauth2pw.Config) {
@@ -799,93 +241,81 @@ func TestThrottleCancel(t *testing.T) {
 		for i := range 10 {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			r := httptest.NewRequest("POST", "/token", strings.NewReader(wrong("johndoe", i))).WithContext(ctx)
-			r.TLS, r.RemoteAddr = new(tls.ConnectionState), home+":1"
-			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			a.serve(r).isError(t, 503, "temporarily_unavailable")
+			a.serve(post(wrong("johndoe", i), from(home), during(ctx))).isError(t, 503, "temporarily_unavailable")
 		}
-		a.from(home, right("johndoe")).isThrottled(t)
+		a.serve(post(right("johndoe"), from(home))).isThrottled(t)
 	})
 }
 
-// brokenThrottle fails where it is told to.
-type brokenThrottle struct {
-	oauth2pw.Throttle
-	begin, after error
-	ended        error // that of the context of Succeed
-	seen         []oauth2pw.Attempt
-}
-
-func (b *brokenThrottle) Begin(_ context.Context, a oauth2pw.Attempt) (time.Duration, error) {
-	b.seen = append(b.seen, a)
-	return 0, b.begin
-}
-func (b *brokenThrottle) Succeed(ctx context.Context, _ oauth2pw.Attempt) error {
-	b.ended = ctx.Err()
-	if errors.Is(b.after, errPanics) {
-		panic("secret")
-	}
-	return b.after
-}
-
-var errPanics = errors.New("panics")
-
-func (b *brokenThrottle) Cancel(context.Context, oauth2pw.Attempt) error { return b.after }
-
-func (b *brokenThrottle) Forget(context.Context, oauth2pw.Attempt) error { return b.after }
-
-// TestThrottlePlug: a throttle that fails lets nobody in, and one that cannot take
-// back keeps nobody out.
-func TestThrottlePlug(t *testing.T) {
-	b := &brokenThrottle{begin: errors.New("the network is down")}
-	a := newApp(t, func(c *oauth2pw.Config) { c.Throttle = b; c.Realm = "tenant" })
+// TestThrottlePlugFails: if Begin fails, nobody logs in; if Succeed fails, the login works.
+func TestThrottlePlugFails(t *testing.T) {
+	s := new(script)
+	a := newApp(t, func(c *oauth2pw.Config) { c.Throttle = new(recorder) }, s.wrap)
+	down := errors.New("the network is down")
+	s.before("Throttle.Begin", fails(down))
 	for _, form := range []string{right("johndoe"), wrong("johndoe", 1), right("johndoe") + "&client_id=backend&client_secret=backend-secret"} {
-		a.from(home, form).isError(t, 503, "temporarily_unavailable")
-		events := a.takeEvents()
-		require.Equal(t, oauth2pw.EventUnavailable, events[0].Kind)
-		require.Equal(t, "Throttle.Begin", events[0].Plug)
+		a.serve(post(form, from(home))).isError(t, 503, "temporarily_unavailable")
+		e := a.event()
+		require.Equal(t, oauth2pw.EventUnavailable, e.Kind)
+		require.Equal(t, "Throttle.Begin", e.Plug)
 	}
 	require.Zero(t, a.hasher.take())
+
+	s.end()
+	s.after("Throttle.Succeed", fails(down))
+	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
+	require.Equal(t, "Throttle.Succeed", a.event().Plug)
+
+	s.end()
+	s.before("Throttle.Succeed", panics("secret"))
+	a.serve(post(right("johndoe"), from(home))).isError(t, 500, "server_error")
+	e := a.event()
+	require.Equal(t, oauth2pw.EventPanic, e.Kind)
+	require.NotContains(t, e.Err.Error(), "secret")
+
+	s.end()
+	require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode, "the server goes on")
+}
+
+// TestThrottlePlugAttempts: an Attempt has all that a throttle needs, and no secret.
+func TestThrottlePlugAttempts(t *testing.T) {
+	r := new(recorder)
+	a := newApp(t, func(c *oauth2pw.Config) { c.Throttle, c.Realm = r, "tenant" })
+	attempt := func(form string, status int) oauth2pw.Attempt {
+		t.Helper()
+		require.Equal(t, status, a.serve(post(form, from(home))).StatusCode)
+		seen := r.take()
+		require.NotEmpty(t, seen)
+		return seen[0]
+	}
+	first := attempt(right("johndoe"), 200)
 	require.Equal(t, oauth2pw.Attempt{
-		Kind: oauth2pw.AttemptPassword, Realm: "tenant", UserID: "u1", Address: netip.MustParseAddr(home), Tag: b.seen[0].Tag, HasTag: true,
-	}, b.seen[0])
-	require.NotEqual(t, b.seen[0].Tag, b.seen[1].Tag)
-	a.from(home, "grant_type=password&username=old&password=secret") // an ID as long
-	require.NotEqual(t, b.seen[0].Tag, b.seen[len(b.seen)-1].Tag, "equal passwords of two accounts show nothing")
-	b.seen = b.seen[:len(b.seen)-1]
-	a.takeEvents()
-	require.Equal(t, oauth2pw.AttemptClient, b.seen[2].Kind)
-	require.Equal(t, "backend", b.seen[2].ClientID)
-	require.True(t, b.seen[2].Right)
+		Kind: oauth2pw.AttemptPassword, Realm: "tenant", UserID: "u1", Address: netip.MustParseAddr(home), Tag: first.Tag, HasTag: true,
+	}, first)
+	require.NotEqual(t, first.Tag, attempt(wrong("johndoe", 1), 400).Tag)
+	require.NotEqual(t, first.Tag, attempt(right("old"), 200).Tag, "equal passwords of two accounts show nothing") // an ID as long
+	client := attempt(right("johndoe")+"&client_id=backend&client_secret=backend-secret", 200)
+	require.Equal(t, oauth2pw.AttemptClient, client.Kind)
+	require.Equal(t, "backend", client.ClientID)
+	require.True(t, client.Right)
+}
 
-	b.begin, b.after = nil, errors.New("the network is down")
-	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode)
-	require.Equal(t, "Throttle.Succeed", a.takeEvents()[0].Plug)
-
-	// The client hangs up during its hash: what was right is taken back all the same.
-	ctx, cancel := context.WithCancel(t.Context())
-	hangUp := newApp(t, func(c *oauth2pw.Config) {
-		c.Throttle = b
-		c.Hasher = nil
-		c.Authenticate = func(context.Context, string, string) (*oauth2pw.User, error) {
-			cancel()
-			return &oauth2pw.User{ID: "u1"}, nil
-		}
+// TestThrottlePlugAfterHangUp: a client disconnects while its password is verified. A correct
+// password is uncounted all the same.
+func TestThrottlePlugAfterHangUp(t *testing.T) {
+	ctx, hangUp := context.WithCancel(t.Context())
+	s := new(script)
+	a := newApp(t, func(c *oauth2pw.Config) { c.Throttle = new(recorder) }, s.wrap)
+	s.before("PasswordHasher.Verify", once(hangUp))
+	var atSucceed error
+	s.before("Throttle.Succeed", func(ctx context.Context, _ string) error {
+		atSucceed = ctx.Err()
+		return nil
 	})
-	r := httptest.NewRequest("POST", "/token", strings.NewReader(right("johndoe"))).WithContext(ctx)
-	r.TLS = new(tls.ConnectionState)
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	b.ended = errPanics
-	hangUp.serve(r)
-	require.NoError(t, b.ended)
-
-	b.after = errPanics
-	a.from(home, right("johndoe")).isError(t, 500, "server_error")
-	events := a.takeEvents()
-	require.Equal(t, oauth2pw.EventPanic, events[0].Kind)
-	require.NotContains(t, events[0].Err.Error(), "secret")
-	b.after = nil
-	require.Equal(t, 200, a.from(home, right("johndoe")).StatusCode, "the server goes on")
+	a.serve(post(right("johndoe"), from(home), during(ctx))) // nobody reads the answer
+	require.Error(t, ctx.Err())
+	require.Equal(t, 1, s.take("Throttle.Succeed"))
+	require.NoError(t, atSucceed)
 }
 
 // TestThrottleConfig: settings that New refuses.
@@ -898,9 +328,9 @@ func TestThrottleConfig(t *testing.T) {
 		"under a second":             func(c *oauth2pw.Config) { c.ThrottleWindow = 15 },
 		"at most 100000":             func(c *oauth2pw.Config) { c.ThrottleLimit = 100_001 },
 		"at most a week":             func(c *oauth2pw.Config) { c.ThrottleWindow = 8 * 24 * time.Hour },
-		"Config.Throttle is a nil *": func(c *oauth2pw.Config) { c.Throttle = (*brokenThrottle)(nil) },
-		"InsecureNoThrottle":         func(c *oauth2pw.Config) { c.Throttle = new(brokenThrottle); c.InsecureNoThrottle = true },
-		"has its own":                func(c *oauth2pw.Config) { c.Throttle = new(brokenThrottle); c.ThrottleLimit = 5 },
+		"Config.Throttle is a nil *": func(c *oauth2pw.Config) { c.Throttle = (*recorder)(nil) },
+		"InsecureNoThrottle":         func(c *oauth2pw.Config) { c.Throttle = new(recorder); c.InsecureNoThrottle = true },
+		"has its own":                func(c *oauth2pw.Config) { c.Throttle = new(recorder); c.ThrottleLimit = 5 },
 	} {
 		users, err := store.NewUsers()
 		require.NoError(t, err)
@@ -909,4 +339,71 @@ func TestThrottleConfig(t *testing.T) {
 		_, err = oauth2pw.New(c)
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// TestThrottleClock: a clock that is set back or forward blocks nobody, and lets nobody
+// guess more than it must.
+func TestThrottleClock(t *testing.T) {
+	for _, jump := range []time.Duration{-100 * 24 * time.Hour, -time.Hour, -time.Minute, time.Hour, 100 * 24 * time.Hour, 200 * 365 * 24 * time.Hour} {
+		a := newApp(t)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode)
+		for i := range 10 {
+			a.serve(post(wrong("johndoe", i), from(away))).isError(t, 400, "invalid_grant")
+		}
+		a.serve(post(right("johndoe"), from(away))).isThrottled(t)
+		a.clock.Advance(jump)
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(home))).StatusCode, jump)
+		if jump < 0 {
+			wait := a.serve(post(right("johndoe"), from(away))).isThrottled(t)
+			require.LessOrEqual(t, wait, 15*time.Minute)
+			a.clock.Advance(15*time.Minute - 1)
+			a.serve(post(right("johndoe"), from(away))).isThrottled(t)
+			a.clock.Advance(1)
+		}
+		require.Equal(t, 200, a.serve(post(right("johndoe"), from(away))).StatusCode, jump)
+		for i := range 10 {
+			a.serve(post(wrong("johndoe", 10+i), from("198.51.100.4"))).isError(t, 400, "invalid_grant")
+		}
+		a.serve(post(right("johndoe"), from("198.51.100.4"))).isThrottled(t)
+	}
+}
+
+// TestClockBehindAChange: a process whose clock is behind that of the one that has changed
+// the password lets its owner in, and counts nothing for it.
+func TestClockBehindAChange(t *testing.T) {
+	a := newSessionApp(t)
+	_, err := a.users.UpdatePasswordHash(t.Context(), "u1", "new:secret", "new:changed", a.clock.Now().Add(3*time.Minute))
+	require.NoError(t, err)
+	for range 20 {
+		got := a.serve(post("grant_type=password&username=johndoe&password=changed", from(home)))
+		require.Equal(t, 200, got.StatusCode, got.body)
+		n := a.sessionOf(pairOf(got))
+		require.False(t, n.AuthenticatedAt.After(n.RefreshedAt), "which says that the last step was a change")
+		a.refreshed(pairOf(got).refresh)
+	}
+	for _, e := range a.takeEvents() {
+		require.NotEqual(t, oauth2pw.EventSessionEnded, e.Kind, "at the first try")
+	}
+	a.serve(post(right("johndoe"), from(home))).isError(t, 400, "invalid_grant")
+	tokens, err := a.auth.Login(post(""), "u1", "")
+	require.NoError(t, err)
+	_, err = a.auth.Verify(t.Context(), string(tokens.AccessToken))
+	require.NoError(t, err)
+	// A custom grant may have checked a secret from before the change: it is refused, and
+	// does not count.
+	b := newApp(t, func(c *oauth2pw.Config) {
+		c.ThrottleLimit = 1
+		c.Grants = map[string]oauth2pw.GrantFunc{
+			"x": func(ctx context.Context, r *oauth2pw.TokenRequest) (*oauth2pw.User, error) {
+				if err := r.Guess(ctx, "u1"); err != nil {
+					return nil, err
+				}
+				return &oauth2pw.User{ID: "u1", SessionsValidFrom: c.Now().Add(time.Minute)}, nil
+			},
+		}
+	})
+	for range 30 {
+		b.serve(post("grant_type=x", from(home))).isError(t, 400, "invalid_grant")
+	}
+	require.Equal(t, 200, b.serve(post(right("johndoe"), from(home))).StatusCode)
 }

@@ -253,7 +253,7 @@ func (o *openCount) cancel(context.Context) error {
 
 // forget clears the counters of an account over all places, and of the account at one
 // place. Known places stay known.
-func (t *memoryThrottle) forget(a Attempt) {
+func (t *memoryThrottle) forget(_ context.Context, a Attempt) error {
 	k := t.keys(a)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -261,6 +261,7 @@ func (t *memoryThrottle) forget(a Attempt) {
 	away.accounts.Clear(k.account)
 	t.clearPair(&t.home, k)
 	t.clearPair(away, k)
+	return nil
 }
 
 func (t *memoryThrottle) clearPair(set *accountCounters, k attemptKeys) {

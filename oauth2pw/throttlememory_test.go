@@ -287,7 +287,7 @@ func TestThrottleModel(t *testing.T) {
 				a.HasTag, a.Tag = true, uint32(random.IntN(6))
 			}
 			if random.IntN(100) == 0 {
-				throttle.forget(a)
+				throttle.forget(context.Background(), a)
 				model.forget(a)
 				continue
 			}
@@ -427,24 +427,25 @@ func TestThrottleApart(t *testing.T) {
 	tiny := func() *attempts.Counter { return attempts.NewCounter(3, window, 1, 2) } // one key, then all share
 	throttle.users = accountCounters{tiny(), attempts.NewGuesses(9, window, 1), tiny()}
 	throttle.clients.pairs = tiny()
-	ctx, address := context.Background(), netip.MustParseAddr("192.0.2.1")
+	address := netip.MustParseAddr("192.0.2.1")
+	begin := func(a Attempt) (wait time.Duration) {
+		_, wait, err := throttle.begin(context.Background(), a)
+		require.NoError(t, err)
+		return wait
+	}
 	for i := range 50 {
-		_, _, _ = throttle.begin(ctx, Attempt{Kind: AttemptPassword, Name: fmt.Sprint(i), Address: address})
-		_, _, _ = throttle.begin(ctx, Attempt{Kind: AttemptClient, Name: fmt.Sprint(i), Address: address})
+		begin(Attempt{Kind: AttemptPassword, Name: fmt.Sprint(i), Address: address})
+		begin(Attempt{Kind: AttemptClient, Name: fmt.Sprint(i), Address: address})
 	}
 	for i := range 3 {
-		_, wait, _ := throttle.begin(ctx, Attempt{Kind: AttemptPassword, UserID: "u", Address: netip.MustParseAddr("192.0.2.2")})
-		require.Zero(t, wait, i)
-		_, wait, _ = throttle.begin(ctx, Attempt{Kind: AttemptClient, ClientID: "c", Address: address})
-		require.Zero(t, wait, i)
+		require.Zero(t, begin(Attempt{Kind: AttemptPassword, UserID: "u", Address: netip.MustParseAddr("192.0.2.2")}), i)
+		require.Zero(t, begin(Attempt{Kind: AttemptClient, ClientID: "c", Address: address}), i)
 	}
 	for i := range 50 { // in the sketch, which has two cells
-		_, _, _ = throttle.begin(ctx, Attempt{Kind: AttemptClient, ClientID: fmt.Sprint(i), Address: address})
+		begin(Attempt{Kind: AttemptClient, ClientID: fmt.Sprint(i), Address: address})
 	}
-	_, wait, _ := throttle.begin(ctx, Attempt{Kind: AttemptClient, ClientID: "another", Address: address, Right: true})
-	require.Zero(t, wait)
-	_, wait, _ = throttle.begin(ctx, Attempt{Kind: AttemptClient, ClientID: "c", Address: address, Right: true})
-	require.Positive(t, wait)
+	require.Zero(t, begin(Attempt{Kind: AttemptClient, ClientID: "another", Address: address, Right: true}))
+	require.Positive(t, begin(Attempt{Kind: AttemptClient, ClientID: "c", Address: address, Right: true}))
 }
 
 func BenchmarkThrottle(b *testing.B) {

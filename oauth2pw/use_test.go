@@ -58,7 +58,7 @@ func TestSessionUse(t *testing.T) {
 		{refreshed, 4, -time.Second, 500 * time.Millisecond, useRepeat}, // a refresh in the second after a change
 		{changed, 3, -time.Second, 500 * time.Millisecond, useSuperseded},
 	} {
-		got := test.session.use(test.generation, now.Add(test.age), test.grace)
+		got := test.session.use(test.generation, now.Add(test.age), test.grace, 0)
 		require.Equal(t, test.want, got, "%+v", test)
 	}
 }

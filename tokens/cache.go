@@ -19,11 +19,11 @@ const (
 	ways = 4
 )
 
-// cache remembers verified tokens, a bounded number of them. It belongs to one set of keys
-// of one verifier, and is dropped with that set. A nil cache remembers nothing.
+// cache remembers a bounded number of verified tokens. A cache belongs to one set of keys of
+// one verifier, and is dropped with this set. A nil cache remembers nothing.
 //
 // A token has a few places, chosen by its hash. Reading and writing take no lock. The hash
-// has a random seed, so an attacker cannot choose tokens that share their places.
+// has a random seed, so that an attacker cannot choose tokens that share their places.
 type cache struct {
 	seed   maphash.Seed
 	places []atomic.Pointer[verified]
@@ -43,8 +43,8 @@ func newCache(size int) *cache {
 	return &cache{maphash.MakeSeed(), make([]atomic.Pointer[verified], size)}
 }
 
-// get returns the principal of a token that was verified, or nil. The caller compares its
-// times at every hit.
+// get returns the principal of a remembered token, or nil. The caller checks the times of the
+// principal at every hit.
 func (c *cache) get(token string) *oauth2pw.Principal {
 	if c == nil || len(token) > maxCached {
 		return nil
@@ -61,10 +61,10 @@ func (c *cache) put(token string, p oauth2pw.Principal, now time.Time) {
 	c.store(&verified{maphash.String(c.seed, token), strings.Clone(token), p}, now)
 }
 
-// find compares the whole token, because two tokens may have one hash. The comparison need
-// not take constant time: it runs only after the hashes are equal, and the seed is secret.
-// A forged token, near to a real one or not, is compared once in 2^64 tries, so its author
-// learns nothing from the time.
+// find compares the whole token, because two tokens may have one hash. The comparison does not
+// need constant time, because it runs only if the hashes are equal, and the seed is secret. A
+// forged token is compared once in 2^64 tries, however similar to a real token: the time
+// reveals nothing.
 func (c *cache) find(hash uint64, token string) *oauth2pw.Principal {
 	for way := range uint64(ways) {
 		if v := c.place(hash, way).Load(); v != nil && v.hash == hash && v.token == token {
@@ -74,8 +74,8 @@ func (c *cache) find(hash uint64, token string) *oauth2pw.Principal {
 	return nil
 }
 
-// store takes a place that is free, has the same token, or has an expired one; else it
-// replaces another token.
+// store writes v into a place that is free, or has the same token, or an expired token. If
+// there is no such place, v replaces another token.
 func (c *cache) store(v *verified, now time.Time) {
 	for way := range uint64(ways) {
 		at := c.place(v.hash, way)

@@ -55,16 +55,16 @@ func claimOf(name string) claimSet {
 	return 0
 }
 
-// claimRules are the rules for one kind of token: its own, another issuer's, an old one. The
-// rules for types, duplicates, depth and times are the same for every kind. sub and exp are
-// always required, and a token with cnf is always refused (RFC 7800: it is bound to a key, so
-// it is no bearer token).
+// claimRules are the rules for one kind of token: of a Ring, of another issuer, or of an old
+// app. The rules for types, duplicates, depth and times are the same for every kind. sub and
+// exp are always required. A token with cnf is always refused, because the token is bound to a
+// key and is not a bearer token (RFC 7800).
 type claimRules struct {
-	issuer   string // the required iss; "": the token has none
-	audience string // the required aud, alone or in a list; "": the token has none
+	issuer   string // the required iss; "": the token has no iss
+	audience string // the required aud, a string or in a list; "": the token has no aud
 
-	refused claimSet // a token with one of these is refused
-	ignored claimSet // the token may use these for something else
+	refused claimSet // a token with one of these claims is refused
+	ignored claimSet // the token may use these claims for something else
 
 	// exact refuses values that a Ring never writes, although RFC 7519 allows them: aud and the
 	// scopes must be strings, times must be integers, and iat is required.
@@ -89,8 +89,8 @@ type claimReader struct {
 	authenticated              int64
 }
 
-// read reads and checks the claims of a payload. The error is ErrExpired if nothing else is
-// wrong with them.
+// read reads and checks the claims of a payload. The error is ErrExpired if the claims have no
+// other fault.
 func (r *claimRules) read(payload string, now time.Time) (oauth2pw.Principal, error) {
 	c := claimReader{claimRules: r}
 	if err := eachMember(payload, c.member); err != nil {
@@ -163,7 +163,8 @@ func (c *claimReader) registered(claim claimSet, value string) (err error) {
 	return err
 }
 
-// audienceClaim reads aud: a string, or a list of them unless exact (RFC 7519, section 4.1.3).
+// audienceClaim reads aud: a string, or a list of strings unless exact (RFC 7519, section
+// 4.1.3).
 func (c *claimReader) audienceClaim(value string) (one string, list []string, err error) {
 	if c.exact || !strings.HasPrefix(value, "[") {
 		one, err = jsonString(value)
@@ -199,7 +200,7 @@ func (c *claimReader) time(value string) (n int64, err error) {
 	return n, err
 }
 
-// check checks the values, except the times that checkTimes compares at every use.
+// check checks the values, except the times, which checkTimes checks at every use.
 func (c *claimReader) check(now time.Time) error {
 	switch {
 	case c.p.Issuer != c.issuer:

@@ -9,9 +9,9 @@ import (
 )
 
 // ErrExpired is the error of every verifier for a token that has expired and has no other
-// fault: its signature, issuer, audience and type are right. It wraps
-// oauth2pw.ErrInvalidToken. A Remote returns it only if it has the key of the token: it
-// fetches no keys for an expired one.
+// fault: the signature, issuer, audience and type are correct. ErrExpired wraps
+// oauth2pw.ErrInvalidToken. A Remote returns ErrExpired only if it has the key of the token
+// already, because it fetches no keys for an expired token.
 var ErrExpired = fmt.Errorf("tokens: the token has expired: %w", oauth2pw.ErrInvalidToken)
 
 // refused returns the error of a verifier for a refused token.

@@ -48,8 +48,8 @@ func newFetcher(c RemoteConfig) *fetcher {
 	return f
 }
 
-// dial connects to an address. The check is at the connection itself, because a name may
-// resolve to another address the next time.
+// dial connects to an address. The address is checked at the connection itself, because a name
+// may resolve to another address the next time.
 func (f *fetcher) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -67,9 +67,10 @@ func (f *fetcher) dial(ctx context.Context, network, address string) (net.Conn, 
 	return d.DialContext(ctx, network, address)
 }
 
-// checkAddress refuses a private address, unless host is the issuer's own and resolves to it
-// (own). For the host of an http issuer it refuses every address outside of loopback: a name
-// such as localhost may resolve to one.
+// checkAddress refuses a private address, unless host is the issuer's own host and the address
+// is in own, the addresses of that host. For the host of an http issuer, checkAddress refuses
+// every address outside of loopback, because a name such as localhost may resolve to another
+// address.
 func (f *fetcher) checkAddress(host string, own []netip.Addr, a netip.Addr) error {
 	a = a.Unmap().WithZone("")
 	isOwn := strings.EqualFold(host, f.host)
@@ -84,14 +85,14 @@ func (f *fetcher) checkAddress(host string, own []netip.Addr, a netip.Addr) erro
 
 type ownKey struct{}
 
-// keys fetches the JWK set. Without a jwksURL the metadata names its place.
+// keys fetches the JWK set. Without a jwksURL, the metadata has the URL of the JWK set.
 func (f *fetcher) keys(ctx context.Context) ([]*keyMaterial, error) {
 	issuer, err := url.Parse(f.issuer)
 	if err != nil {
 		return nil, err
 	}
-	// An issuer at a private address may have its keys there too, on the same host. Another
-	// host name at the same address may be another service.
+	// The keys of an issuer at a private address may be at this address too, under the same
+	// host name. Another host name at the same address may be another service.
 	own, err := net.DefaultResolver.LookupNetIP(ctx, "ip", issuer.Hostname())
 	if err != nil {
 		return nil, err
@@ -182,8 +183,8 @@ func (f *fetcher) parseDocument(data []byte) (jwksURL string, err error) {
 	return jwksURL, nil
 }
 
-// plainHostOf returns the host of an issuer that is http and on loopback, "" for any other
-// issuer. Its metadata and keys may be fetched without TLS, from this host alone.
+// plainHostOf returns the host of an http issuer on loopback, "" for any other issuer. From
+// this host, and no other, metadata and keys are fetched without TLS.
 func plainHostOf(issuer string) string {
 	u, err := url.Parse(issuer)
 	if err != nil || u.Scheme != "http" || !isLoopback(u.Hostname()) {
@@ -198,7 +199,7 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
 }
 
-// checkFetchURL refuses every URL that is neither https nor, on plainHost, http.
+// checkFetchURL accepts an https URL, or an http URL on plainHost.
 func checkFetchURL(name, s, plainHost string) error {
 	u, err := url.Parse(s)
 	switch {
@@ -212,5 +213,5 @@ func checkFetchURL(name, s, plainHost string) error {
 	if err != nil {
 		return fmt.Errorf(want, name)
 	}
-	return fmt.Errorf(want+", not %q", name, u.Redacted()) // it may hold a password
+	return fmt.Errorf(want+", not %q", name, u.Redacted()) // u may have a password
 }

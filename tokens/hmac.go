@@ -24,8 +24,8 @@ func hmacAlgorithms(secret []byte) (fits []string, err error) {
 	return fits, err
 }
 
-// newHMAC returns the functions of an HMAC key. They reuse hashes that have already read the
-// key, because reading it is most of the work for a short token.
+// newHMAC returns the functions of an HMAC key. The functions reuse hashes that have already
+// read the key: to read the key is most of the work for a short token.
 func newHMAC(alg string, secret []byte) (sign func([]byte) ([]byte, error), verify func(data, signature []byte) error) {
 	type state struct {
 		hash.Hash

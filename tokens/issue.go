@@ -15,12 +15,12 @@ import (
 )
 
 // ClaimsFunc returns further claims for a token, as a JSON object: at most 246. [WithClaims]
-// makes one from a function with a typed result. It is called concurrently.
+// makes a ClaimsFunc from a function with a typed result. A ClaimsFunc is called concurrently.
 type ClaimsFunc func(ctx context.Context, p oauth2pw.Principal) (json.RawMessage, error)
 
 // WithClaims makes a ClaimsFunc from a function that returns a struct or a map with string
-// keys. p.User is the user's record. If a name is that of a claim of the token itself, in any
-// case, Issue returns an error and no token.
+// keys. p.User is the user's record. If a name equals that of a claim of the token itself, in
+// any case of letters, Issue returns an error and no token.
 func WithClaims[T any](f func(ctx context.Context, p oauth2pw.Principal) (T, error)) ClaimsFunc {
 	return func(ctx context.Context, p oauth2pw.Principal) (json.RawMessage, error) {
 		v, err := f(ctx, p)
@@ -31,11 +31,17 @@ func WithClaims[T any](f func(ctx context.Context, p oauth2pw.Principal) (T, err
 	}
 }
 
-// Issue makes a token of p; see oauth2pw.TokenIssuer. It signs nothing that the ring's own
-// Verify refuses. The error names the fault: p.Subject is empty, a field is not UTF-8,
-// p.ClientID is not printable ASCII (RFC 6749, appendix A.1), p.Scope is not scopes between
-// single spaces (section 3.3), a time is outside of 1970 to 9999, p.ExpiresAt is past,
-// Config.Claims failed, or the token is over 16 KiB.
+// Issue makes a token of p; see oauth2pw.TokenIssuer. The ring's own Verify accepts every
+// token of Issue. The error names the fault:
+//
+//   - p.Subject is empty
+//   - a field is not UTF-8
+//   - p.ClientID is not printable ASCII (RFC 6749, appendix A.1)
+//   - p.Scope is not scopes between single spaces (RFC 6749, section 3.3)
+//   - a time is outside of 1970 to 9999
+//   - p.ExpiresAt is past
+//   - Config.Claims failed
+//   - the token is over 16 KiB
 func (r *Ring) Issue(ctx context.Context, p oauth2pw.Principal) (string, oauth2pw.Principal, error) {
 	p, err := r.stamp(p)
 	if err != nil {
@@ -59,7 +65,7 @@ func (r *Ring) Issue(ctx context.Context, p oauth2pw.Principal) (string, oauth2p
 	return token, p, nil
 }
 
-// stamp checks the fields of p and sets those of the issuer.
+// stamp checks the fields of p and sets the fields of the issuer.
 func (r *Ring) stamp(p oauth2pw.Principal) (oauth2pw.Principal, error) {
 	switch {
 	case p.Subject == "":
@@ -96,7 +102,7 @@ func (r *Ring) stamp(p oauth2pw.Principal) (oauth2pw.Principal, error) {
 	return p, nil
 }
 
-// validTime reports whether a verifier accepts a time. Zero would be a missing one.
+// validTime reports whether a verifier accepts a time. Zero means a missing time.
 func validTime(t time.Time) bool { return 0 < t.Unix() && t.Unix() <= maxTime }
 
 // validScope reports whether s is empty or a scope (RFC 6749, section 3.3): scope tokens
@@ -159,10 +165,11 @@ var reserved = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "auth_time", "client_id", "scope", "sid", "cnf", "act",
 }
 
-// maxExtraClaims leaves room for the members of claims: a verifier accepts maxMembers.
+// maxExtraClaims leaves room for the members of claims, because a verifier accepts at most
+// maxMembers.
 const maxExtraClaims = maxMembers - 10
 
-// plain reports whether encoding/json keeps s as it is.
+// plain reports whether encoding/json keeps s unchanged.
 func plain(s string) bool { return utf8.ValidString(s) }
 
 func encodeClaims(p oauth2pw.Principal) ([]byte, error) {
@@ -177,8 +184,8 @@ func encodeClaims(p oauth2pw.Principal) ([]byte, error) {
 	return json.Marshal(c)
 }
 
-// addClaims appends the members of the object extra to the object payload. It decodes, compares
-// and encodes each name again: otherwise a crafted name could contain a second member.
+// addClaims appends the members of the object extra to the object payload. Each name is
+// decoded, compared and encoded again: otherwise a crafted name could contain a second member.
 func addClaims(payload []byte, extra json.RawMessage) ([]byte, error) {
 	out := bytes.NewBuffer(payload[:len(payload)-1])
 	left := maxExtraClaims

@@ -16,12 +16,12 @@ import (
 // the result of [InsecureLegacyHS256], whose tokens name no issuer.
 type IssuerVerifier interface {
 	oauth2pw.TokenVerifier
-	Issuer() string // the iss of the tokens; "": they have none
+	Issuer() string // the iss of the tokens; "": the tokens have no iss
 }
 
-// ByIssuer returns a verifier that passes each token to the verifier of its iss. Nothing else
-// is read of a token before. The error names two verifiers of one issuer, a nil verifier, or a
-// verifier that was not made by its constructor.
+// ByIssuer returns a verifier that passes each token to the verifier of its iss, and reads
+// nothing else of the token before. The error names two verifiers of one issuer, a nil
+// verifier, or a verifier that was not made by its constructor.
 func ByIssuer(verifiers ...IssuerVerifier) (oauth2pw.TokenVerifier, error) {
 	b := make(byIssuer, len(verifiers))
 	for i, v := range verifiers {
@@ -58,7 +58,7 @@ func (b byIssuer) Verify(ctx context.Context, token string) (oauth2pw.Principal,
 	return v.Verify(ctx, token)
 }
 
-// issuerOf returns the iss of a token that is not verified yet, "" if there is none.
+// issuerOf returns the iss of a token that is not verified yet, "" if the token has no iss.
 func issuerOf(token string) (issuer string, err error) {
 	if len(token) > maxToken {
 		return "", errTooLong
@@ -75,7 +75,7 @@ func issuerOf(token string) (issuer string, err error) {
 	err = eachMember(payload, func(name, value string) (err error) {
 		if name == "iss" {
 			if issuer, err = jsonString(value); err == nil && issuer == "" {
-				err = errors.New("an empty issuer") // "" means none
+				err = errors.New("an empty issuer") // "" means a missing iss
 			}
 		}
 		return err

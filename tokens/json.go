@@ -10,13 +10,13 @@ import (
 	"unicode/utf8"
 )
 
-// This scanner reads the claims of a token at every request. It refuses everything that
-// encoding/json refuses, and duplicate names too. It allocates nothing for a string without
-// escapes. FuzzJSON compares it with encoding/json.
+// This scanner reads the claims of a token at every request. The scanner refuses everything
+// that encoding/json refuses, and also duplicate names. A string without escapes takes no
+// allocation. FuzzJSON compares the scanner with encoding/json.
 
 const (
-	maxMembers = 256 // of an object
-	maxDepth   = 32  // of the objects and arrays inside it
+	maxMembers = 256 // members of an object
+	maxDepth   = 32  // levels of objects and arrays inside of this object
 )
 
 var (
@@ -26,8 +26,8 @@ var (
 	errTooDeep   = errors.New("nested too deeply")
 )
 
-// eachMember calls f for each member of the JSON object in text, with its decoded name and the
-// text of its value, which is well-formed. f reads the value or leaves it. Duplicate names,
+// eachMember calls f for each member of the JSON object in text, with the decoded name and the
+// text of the value. The value is well-formed; f may ignore the value. Duplicate names,
 // another value than an object, and trailing data are errors.
 func eachMember(text string, f func(name, value string) error) error {
 	if !utf8.ValidString(text) {
@@ -66,7 +66,7 @@ func eachMember(text string, f func(name, value string) error) error {
 	return nil
 }
 
-// nextMember reads the member at i, and returns where it ends.
+// nextMember reads the member at i, and returns the end of the member.
 func nextMember(text string, i int) (name, value string, end int, err error) {
 	if end, err = skipString(text, i); err != nil {
 		return "", "", 0, err
@@ -91,7 +91,7 @@ func skipSpace(text string, i int) int {
 	return i
 }
 
-// skipValue returns where the value at i ends.
+// skipValue returns the end of the value at i.
 func skipValue(text string, i, depth int) (int, error) {
 	if i == len(text) {
 		return 0, errJSON
@@ -112,7 +112,7 @@ func skipValue(text string, i, depth int) (int, error) {
 	return 0, errJSON
 }
 
-// skipNested returns where the object or array at i ends.
+// skipNested returns the end of the object or array at i.
 func skipNested(text string, i, depth int) (end int, err error) {
 	if depth == 0 {
 		return 0, errTooDeep
@@ -151,7 +151,7 @@ func skipNested(text string, i, depth int) (end int, err error) {
 	}
 }
 
-// skipString returns where the string at i ends. It checks the escapes too.
+// skipString returns the end of the string at i, and checks the escapes.
 func skipString(text string, i int) (int, error) {
 	if i == len(text) || text[i] != '"' {
 		return 0, errJSON
@@ -184,7 +184,7 @@ func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
-// skipNumber returns where the number at i ends (RFC 8259, section 6).
+// skipNumber returns the end of the number at i (RFC 8259, section 6).
 func skipNumber(text string, i int) (int, error) {
 	digits := func() bool {
 		start := i

@@ -22,8 +22,8 @@ func keysOf(data []byte) (keys []json.RawMessage, isSet bool, err error) {
 	return keys, isSet, err
 }
 
-// parseForeignKeys reads the JWK set of another issuer. It leaves out weak keys and every key
-// that is not a public one for signatures. If no key is left, the error has the reasons.
+// parseForeignKeys reads the JWK set of another issuer, without weak keys, and without keys
+// that are not public keys for signatures. If no key is left, the error has the reasons.
 func parseForeignKeys(data []byte) ([]*keyMaterial, error) {
 	set, isSet, err := keysOf(data)
 	if err != nil || !isSet {
@@ -49,7 +49,7 @@ func parseForeignKeys(data []byte) ([]*keyMaterial, error) {
 	return keys, nil
 }
 
-// jwkMembers are the string members of a JWK, by their exact names: encoding/json would read
+// jwkMembers are the string members of a JWK, by their exact names. encoding/json would read
 // "X" as "x", and jwx does not.
 type jwkMembers map[string]string
 

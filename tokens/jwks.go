@@ -6,10 +6,10 @@ import (
 	"strconv"
 )
 
-// JWKSHandler returns a handler of GET. It answers with the public keys of the ring as a JWK
-// set (RFC 7517, section 5), which is empty for HMAC keys. Its usual place is
+// JWKSHandler returns a handler of GET. The answer is the JWK set (RFC 7517, section 5) of the
+// public keys of the ring, which is empty for HMAC keys. The usual path is
 // /.well-known/jwks.json. Clients may keep the answer for five minutes: publish a key at least
-// as long before it signs.
+// five minutes before the key signs.
 func (r *Ring) JWKSHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		h := w.Header()

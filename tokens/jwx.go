@@ -1,6 +1,6 @@
 package tokens
 
-// This is the only file that imports jwx: another major version of it changes this file alone.
+// This is the only file that imports jwx: another major version of jwx changes no other file.
 
 import (
 	"crypto"
@@ -25,7 +25,7 @@ type keyMaterial struct {
 	alg, kid string
 	sign     func(data []byte) ([]byte, error) // nil: the key is public
 	verify   func(data, signature []byte) error
-	jwk      json.RawMessage // the public key; nil: it is an HMAC key
+	jwk      json.RawMessage // the public key; nil: the key is an HMAC key
 	raw      func() any      // the key itself; fmt cannot print it from a closure
 }
 
@@ -70,8 +70,8 @@ func parseJWK(data []byte) (m *keyMaterial, err error) {
 	return materialOf(raw, key.Algorithm().String(), key.KeyID())
 }
 
-// checkHalves refuses a private key whose public half is that of another key: jwx does not
-// compare them.
+// checkHalves refuses a private key with the public half of another key: jwx does not compare
+// the halves.
 func checkHalves(raw any) error {
 	switch private := raw.(type) {
 	case *ecdsa.PrivateKey:
@@ -91,8 +91,8 @@ func checkHalves(raw any) error {
 	return nil
 }
 
-// materialOf makes a key of a key of the standard library. alg must fit the key; "" is the
-// first of its kind.
+// materialOf makes a key from a key of the standard library. alg must fit the key; "" is the
+// first algorithm of its kind.
 func materialOf(raw any, alg, kid string) (*keyMaterial, error) {
 	fits, private, public, err := algorithmsOf(raw)
 	if err != nil {
@@ -169,8 +169,8 @@ func newVerify(alg string, public any) (func(data, signature []byte) error, erro
 
 var pssHashes = map[string]crypto.Hash{"PS256": crypto.SHA256, "PS384": crypto.SHA384, "PS512": crypto.SHA512}
 
-// algorithmsOf returns the algorithms that a key can have, the usual one first, and its halves;
-// private is nil for a public key.
+// algorithmsOf returns the algorithms that a key can have, with the usual algorithm first, and
+// the halves of the key; private is nil for a public key.
 func algorithmsOf(raw any) (fits []string, private, public any, err error) {
 	switch key := raw.(type) {
 	case []byte:

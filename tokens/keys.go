@@ -8,12 +8,12 @@ import (
 	"github.com/oauth2pw/passwordflow/internal/keyfile"
 )
 
-// Key is a key with its algorithm. The zero value is none.
+// Key is a key with its algorithm. Every constructor refuses the zero value.
 type Key struct{ material *keyMaterial }
 
 // ParseKeys reads keys from a JWK, a JWK set (RFC 7517) or PEM (PKCS #1, PKCS #8, SEC 1, and
-// public keys). It refuses the whole file if any key is too short, for another use or of an
-// unknown kind. A public key verifies and cannot sign.
+// public keys). ParseKeys refuses the whole file if any key is too short, for another use or of
+// an unknown kind. A public key verifies and cannot sign.
 func ParseKeys(data []byte) ([]Key, error) {
 	materials, err := parseKeys(data)
 	if err != nil {
@@ -26,7 +26,7 @@ func ParseKeys(data []byte) ([]Key, error) {
 	return keys, nil
 }
 
-// NewKey makes a key for an algorithm and returns it with its JWK, which is secret. "" is
+// NewKey makes a key for an algorithm, and returns the key and its JWK, which is secret. "" is
 // EdDSA. An RSA key has 3,072 bits.
 func NewKey(alg string) (Key, []byte, error) {
 	if alg == "" {
@@ -43,8 +43,8 @@ func NewKey(alg string) (Key, []byte, error) {
 	return keys[0], jwk, nil
 }
 
-// WithAlgorithm returns the key with another algorithm of its kind: PS256, for example, for an
-// RSA key from PEM, which names no algorithm.
+// WithAlgorithm returns the key with another algorithm of its kind. Example: PS256 for an RSA
+// key from PEM, because PEM names no algorithm.
 func (k Key) WithAlgorithm(alg string) (Key, error) {
 	if k.material == nil {
 		return Key{}, errors.New("tokens: the zero Key has no algorithm")
@@ -75,8 +75,8 @@ func (k Key) Algorithm() string {
 // ReadKeys reads keys from a file; see [ParseKeys].
 func ReadKeys(file string) ([]Key, error) { return keyfile.Read("tokens", file, ParseKeys) }
 
-// OpenKeys reads keys from a file. If there is no such file, it first makes one with a new
-// Ed25519 key, mode 0600. Processes that start at the same time read the same key.
+// OpenKeys reads keys from a file. If the file does not exist, OpenKeys first makes the file
+// with a new Ed25519 key, mode 0600. Processes that start at the same time read the same key.
 func OpenKeys(file string) ([]Key, error) {
 	return keyfile.Open("tokens", file, ParseKeys, func() ([]byte, error) {
 		_, jwk, err := NewKey("")
@@ -92,7 +92,7 @@ func parseKeys(data []byte) ([]*keyMaterial, error) {
 	}
 	set, isSet, err := keysOf(data)
 	if err != nil {
-		return nil, errors.New("no key: neither PEM nor a JSON object") // the cause would quote it
+		return nil, errors.New("no key: neither PEM nor a JSON object") // the cause would quote the key
 	}
 	if !isSet {
 		m, err := parseJWK(data)

@@ -11,8 +11,8 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// keySet is a set of keys that verify the tokens of one Ring, with the cache of these tokens.
-// It does not change.
+// keySet is an immutable set of keys that verify the tokens of one Ring, with the cache of
+// these tokens.
 type keySet struct {
 	keys     []*ringKey
 	byHeader map[string]*ringKey
@@ -111,11 +111,11 @@ func (s *keySet) check(rules *claimRules, token string, now time.Time) (oauth2pw
 	return p, nil
 }
 
-// maxExplained is the length of the longest encoded header that is read to explain it.
+// maxExplained is the length of the longest encoded header that explain reads, in bytes.
 const maxExplained = 1 << 10
 
-// explain names, for the operator, the fault of an encoded header that no key has. It decides
-// nothing: the token is already refused.
+// explain names, for the operator, the fault of an encoded header that no key has. The token
+// is refused already, with any result of explain.
 func (s *keySet) explain(encoded string) error {
 	const text = "not a header of this issuer"
 	if len(encoded) > maxExplained {

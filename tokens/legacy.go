@@ -10,28 +10,29 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// LegacyConfig has the settings of InsecureLegacyHS256. All but Now are required.
+// LegacyConfig has the settings of InsecureLegacyHS256. All except Now are required.
 type LegacyConfig struct {
 	// Secret is the key of the old app: FastAPI's SECRET_KEY, as text. At least 32 bytes.
 	Secret oauth2pw.Secret
-	// Issuer is the Issuer of the principals: the one of the app's own tokens, so their users
-	// are looked up.
+	// Issuer is the Issuer of the principals. Give the issuer of the app's own tokens: only
+	// then the users of old tokens are looked up (oauth2pw.Config.LoadUser).
 	Issuer string
 	// Subject maps the sub of a token, a username in FastAPI's tutorial, to oauth2pw.User.ID.
-	// An error that wraps oauth2pw.ErrNotFound means that there is no such user; any other, that
-	// Subject failed (503). It is called concurrently.
+	// An error that wraps oauth2pw.ErrNotFound, or an empty ID, means that no user has this
+	// sub; any other error means that Subject failed (503). Subject is called concurrently.
 	Subject func(ctx context.Context, sub string) (userID string, err error)
-	// Until is the end: from then on no old token is accepted. Choose the day when the last of
-	// them expires.
+	// Until is the time from which no old token is accepted. Choose the day when the last old
+	// token expires.
 	Until time.Time
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
 // InsecureLegacyHS256 verifies, until a date, the tokens of an app after FastAPI's tutorial, so
-// a move to this library logs nobody out. The tokens are HS256, typ "JWT", with sub and exp,
-// without kid, iss and aud. They are insecure because they name neither an issuer nor an
-// audience: use the secret for nothing else. [ByIssuer] joins the result and the app's Ring.
+// that a move to this library logs nobody out. The tokens are HS256, typ "JWT", with sub and
+// exp, without kid, iss and aud. Such tokens are insecure, because they name no issuer and no
+// audience: use the secret only for these tokens. [ByIssuer] joins the result and the app's
+// Ring.
 func InsecureLegacyHS256(c LegacyConfig) (IssuerVerifier, error) {
 	switch {
 	case len(c.Secret) < 32:
@@ -50,7 +51,7 @@ func InsecureLegacyHS256(c LegacyConfig) (IssuerVerifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tokens: LegacyConfig.Secret: %w", err)
 	}
-	c.Secret = "" // the key has it now, and fmt cannot print it there
+	c.Secret = "" // only the key has the secret from now on; fmt does not print the key
 	return &legacy{c, m}, nil
 }
 
@@ -60,7 +61,7 @@ type legacy struct {
 }
 
 // legacyClaims are the rules for the tokens of FastAPI's tutorial. The old app may use the
-// ignored claims for anything: they name no client and no session of this library.
+// ignored claims for anything: these claims name no client and no session of this library.
 var legacyClaims = &claimRules{
 	refused:     issClaim | audClaim | nbfClaim,
 	ignored:     jtiClaim | authTimeClaim | clientIDClaim | sidClaim,
@@ -68,7 +69,7 @@ var legacyClaims = &claimRules{
 	scope:       func(theirs []string) string { return strings.Join(theirs, " ") },
 }
 
-// Issuer returns "": the tokens name none.
+// Issuer returns "", because the tokens have no iss.
 func (l *legacy) Issuer() string { return "" }
 
 func (l *legacy) Verify(ctx context.Context, token string) (oauth2pw.Principal, error) {

@@ -16,7 +16,7 @@ func parsePEM(data []byte) ([]*keyMaterial, error) {
 			return nil, errors.New("the PEM is malformed")
 		}
 		data = bytes.TrimSpace(data)
-		if block.Type == "EC PARAMETERS" { // openssl writes it before an EC key
+		if block.Type == "EC PARAMETERS" { // openssl writes this block before an EC key
 			continue
 		}
 		raw, err := parseDER(block)
@@ -55,7 +55,7 @@ func parseDER(block *pem.Block) (raw any, err error) {
 		return nil, fmt.Errorf("the PEM holds a %q, and no key", block.Type)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the PEM block %q holds no key of its kind, or a weak one", block.Type) // the cause may quote it
+		return nil, fmt.Errorf("the PEM block %q holds no key of its kind, or a weak one", block.Type) // the cause may quote the key
 	}
 	return raw, nil
 }

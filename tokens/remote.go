@@ -20,42 +20,42 @@ type RemoteConfig struct {
 	// Issuer is the iss of the tokens, byte for byte: an https URL, or an http URL on loopback
 	// (localhost, 127.0.0.0/8, ::1) for development.
 	Issuer string
-	// JWKSURL is the place of the issuer's keys: an https URL, or an http URL on the host of an
-	// http issuer. Empty: the jwks_uri of its metadata, at .well-known/openid-configuration
-	// below the issuer or else at the place of RFC 8414.
+	// JWKSURL is the URL of the issuer's keys: an https URL, or an http URL on the host of an
+	// http issuer. Empty: the jwks_uri of the issuer's metadata, at
+	// .well-known/openid-configuration below the issuer or else at the place of RFC 8414.
 	JWKSURL string
-	// Audience is required in the aud of a token, alone or in a list.
+	// Audience is required in the aud of a token, as a string or in a list.
 	Audience string
 	// Algorithms are the allowed algorithms of tokens. Nil: RS256, PS256, ES256 and EdDSA. HMAC
 	// is an error.
 	Algorithms []string
 	// Types are the allowed typ headers, in any case, with or without "application/". Nil:
 	// "at+jwt" (RFC 9068), which refuses ID tokens. Some providers write "JWT" or no typ: then
-	// name "JWT" or "", and make sure that their ID tokens have another audience.
+	// set "JWT" or "", and make sure that the ID tokens have another audience.
 	Types []string
-	// Scopes maps each scope of the issuer to a scope of the app; see SameScopes. A scope that
-	// it does not name is dropped. Nil: nothing is granted.
+	// Scopes maps each scope of the issuer to a scope of the app; see SameScopes. Any other
+	// scope is dropped. Nil: no scopes.
 	Scopes map[string]string
 	// ScopeClaims are the claims with scopes: a string with spaces between, or an array. Nil:
 	// "scope" and "scp". Some providers use "permissions" or "roles".
 	ScopeClaims []string
-	// RootCAs are the authorities for the issuer's certificate. Nil: those of the system.
+	// RootCAs are the authorities for the issuer's certificate. Nil: the system's authorities.
 	RootCAs *x509.CertPool
-	// MaxStale is the largest age of the last good keys, used while no new ones can be fetched.
-	// At least a second. Zero: 24 hours.
+	// MaxStale is the largest age of fetched keys. The keys are used until this age if every
+	// new fetch fails. At least a second. Zero: 24 hours.
 	MaxStale time.Duration
 	// Cache is the largest number of verified tokens that the Remote remembers. Tokens over
 	// 4 KiB are never remembered: 4096 take less than 45 MiB. Zero: 4096; negative: none.
 	Cache int
-	// OnError gets the error of each failed fetch, in another goroutine than the request's. Nil:
-	// the errors are dropped.
+	// OnError gets the error of each failed fetch, in a goroutine of its own, outside of any
+	// request. Nil: the errors are dropped.
 	OnError func(err error)
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// SameScopes returns RemoteConfig.Scopes for an issuer that names scopes as the app does: each
-// of these means itself, and every other scope is dropped.
+// SameScopes returns RemoteConfig.Scopes for an issuer that names scopes as the app does: these
+// scopes are kept, and every other scope is dropped.
 func SameScopes(scopes ...string) map[string]string {
 	same := make(map[string]string, len(scopes))
 	for _, s := range scopes {
@@ -66,22 +66,24 @@ func SameScopes(scopes ...string) map[string]string {
 
 // Remote verifies the tokens of another issuer by its published keys.
 //
-// Keys are fetched at the first token, and again in the background when they are older than
-// five minutes. A token with an unknown kid causes a fetch too, if it has no other fault. There
-// is one fetch at a time and at most one in 30 seconds. While the issuer does not answer, the
-// last good keys are used for MaxStale. Without any keys, and for an unknown kid, Verify then
-// fails (503) and does not refuse the token.
+// Keys are fetched at the first token, and again in the background after five minutes. A token
+// with an unknown kid causes a fetch too, if the token has no other fault. There is one fetch
+// at a time and at most one in 30 seconds; as long as no fetch has succeeded, the next one may
+// start 1, 2, 4 and so on up to 30 seconds after the last. While the issuer does not answer,
+// the last fetched keys are used until MaxStale. Without any keys, and for an unknown kid,
+// Verify then fails (503) and does not refuse the token.
 //
 // Only https URLs are fetched, without redirects and proxies, within 5 seconds and 512 KiB.
-// Private and loopback addresses are not fetched. The issuer's own host name is exempt: it may
-// be at a private address, and on loopback it may be http. A set has 100 keys at most; HMAC
-// keys, keys with another use than "sig" and RSA keys under 2,048 bits are left out.
+// Private and loopback addresses are not fetched. The issuer's own host name is exempt: this
+// host may have a private address, and on loopback the URL may be http. A set has 100 keys at
+// most. HMAC keys, keys with another use than "sig", and RSA keys under 2,048 or over 8,192
+// bits are left out.
 type Remote struct {
 	c     RemoteConfig
 	types []string
 	rules *claimRules
 	fetch func(ctx context.Context) ([]*keyMaterial, error)
-	limit time.Duration               // of one fetch
+	limit time.Duration               // the time limit of one fetch
 	state atomic.Pointer[remoteState] // nil: no keys yet
 
 	mu       sync.Mutex
@@ -98,8 +100,8 @@ const (
 	remoteStale    = 24 * time.Hour
 )
 
-// NewRemote returns a verifier of another issuer's tokens. It fetches nothing yet. The error
-// names the setting that is wrong.
+// NewRemote returns a verifier of another issuer's tokens, and fetches nothing yet. The error
+// names the invalid setting.
 func NewRemote(c RemoteConfig) (*Remote, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -165,7 +167,7 @@ func (c *RemoteConfig) setDefaults() {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	// A change of the app's own copies must not change the rules.
+	// Later changes of the app's slices and maps must not change the rules.
 	c.Algorithms, c.Types, c.ScopeClaims, c.Scopes = slices.Clone(c.Algorithms), slices.Clone(c.Types), slices.Clone(c.ScopeClaims), maps.Clone(c.Scopes)
 }
 
@@ -183,8 +185,9 @@ func (r *Remote) Check() error {
 }
 
 // Verify checks a token of the issuer; see oauth2pw.TokenVerifier. An error that wraps
-// oauth2pw.ErrInvalidToken names the fault of the token; it is ErrExpired if the expiry is the
-// only one. Any other error means that the keys could not be fetched.
+// oauth2pw.ErrInvalidToken names the fault of the token; the error is ErrExpired if the token
+// has expired and has no other fault. Any other error means that the keys could not be
+// fetched.
 func (r *Remote) Verify(ctx context.Context, token string) (oauth2pw.Principal, error) {
 	p, err := r.verify(ctx, token)
 	if err == nil {
@@ -245,8 +248,8 @@ func (r *Remote) readHeader(encoded string) (header, error) {
 	return h, err
 }
 
-// expired returns the error for a token whose only fault so far is its expiry: ErrExpired if
-// its signature is right. It fetches no keys.
+// expired returns the error for an expired token without another fault so far: ErrExpired if
+// the signature is correct. expired fetches no keys.
 func (r *Remote) expired(h header, token string, dot int, now time.Time) error {
 	state := r.state.Load()
 	if state == nil || now.Sub(state.fetched) >= r.c.MaxStale {
@@ -264,7 +267,7 @@ func (r *Remote) expired(h header, token string, dot int, now time.Time) error {
 
 var errExpiredUnchecked = errors.New("expired, and without a key at hand to check its signature")
 
-// readClaims reads and checks the claims of a token. Its signature is not checked yet.
+// readClaims reads and checks the claims of a token, before the signature is checked.
 func (r *Remote) readClaims(token string, dot int, now time.Time) (oauth2pw.Principal, error) {
 	encoded, _, _ := strings.Cut(token[dot+1:], ".")
 	payload, err := decodeText(encoded)
@@ -274,7 +277,7 @@ func (r *Remote) readClaims(token string, dot int, now time.Time) (oauth2pw.Prin
 	return r.rules.read(payload, now)
 }
 
-// ourScopes maps the scopes of a token to those of the app, without duplicates.
+// ourScopes maps the scopes of a token to scopes of the app, without duplicates.
 func (r *Remote) ourScopes(theirs []string) string {
 	var ours []string
 	for _, s := range theirs {

@@ -14,8 +14,8 @@ type remoteState struct {
 	cache   *cache
 }
 
-// Refresh fetches the keys now, unless a fetch was tried within 30 seconds. It is optional: an
-// app may call it at its start to see whether the issuer answers.
+// Refresh fetches the keys now, unless the last fetch was too recent: see [Remote]. The call is
+// optional. An app may call Refresh at its start to check that the issuer answers.
 func (r *Remote) Refresh(ctx context.Context) error {
 	return r.refresh(ctx, true)
 }
@@ -25,7 +25,8 @@ type unavailableError struct{ cause error }
 
 func (e unavailableError) Error() string { return e.cause.Error() }
 
-// key returns the key of a token with good claims. It fetches the keys if that is allowed.
+// key returns the key of a token with valid claims, and fetches the keys if necessary and
+// allowed.
 func (r *Remote) key(ctx context.Context, h header) (*remoteState, *keyMaterial, error) {
 	now := r.c.Now()
 	state := r.state.Load()
@@ -46,7 +47,7 @@ func (r *Remote) key(ctx context.Context, h header) (*remoteState, *keyMaterial,
 			return nil, nil, unavailableError{err}
 		}
 		if key = state.find(h); key == nil && err != nil {
-			return nil, nil, unavailableError{err} // the issuer may have it
+			return nil, nil, unavailableError{err} // the issuer may have the key
 		}
 		if key == nil {
 			return nil, nil, errUnknownKey
@@ -74,9 +75,9 @@ func (s *remoteState) find(h header) (found *keyMaterial) {
 	return found
 }
 
-// refresh starts a fetch under a context of its own, unless one is running or the last one was
-// too recent. With wait it returns when the running fetch or ctx ends, with the error of the
-// last fetch.
+// refresh starts a fetch under a context of its own, unless a fetch is running or the last
+// fetch was too recent. With wait, refresh returns when the running fetch or ctx ends, with the
+// error of the last fetch.
 func (r *Remote) refresh(ctx context.Context, wait bool) error {
 	r.mu.Lock()
 	if r.flight == nil {
@@ -105,8 +106,8 @@ func (r *Remote) refresh(ctx context.Context, wait bool) error {
 	}
 }
 
-// pause returns the shortest time between two fetches. While there are no keys it is shorter, a
-// second, two, four and so on, so an issuer that answers again is found soon. The lock is held.
+// pause returns the shortest time between two fetches. Without keys the time is shorter, 1, 2,
+// 4 and so on seconds, so that an issuer that answers again is found soon. The lock is held.
 func (r *Remote) pause() time.Duration {
 	if r.state.Load() != nil || r.failures == 0 {
 		return remoteInterval
@@ -114,7 +115,7 @@ func (r *Remote) pause() time.Duration {
 	return min(time.Second<<min(r.failures-1, 10), remoteInterval)
 }
 
-// fetchKeys calls fetch and recovers: its goroutine has no other recover.
+// fetchKeys calls fetch and recovers, because no other function of its goroutine does.
 func (r *Remote) fetchKeys(ctx context.Context) (keys []*keyMaterial, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -124,7 +125,7 @@ func (r *Remote) fetchKeys(ctx context.Context) (keys []*keyMaterial, err error)
 	return r.fetch(ctx)
 }
 
-// fly is one fetch.
+// fly runs one fetch.
 func (r *Remote) fly() {
 	ctx, cancel := context.WithTimeout(context.Background(), r.limit)
 	defer cancel()

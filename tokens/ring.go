@@ -12,16 +12,16 @@ import (
 
 // Config has the settings of a Ring. Keys, Issuer and Audience are required.
 type Config struct {
-	// Keys verify, and the first of them signs; see ParseKeys and OpenKeys. The others may be
+	// Keys verify, and the first key signs; see ParseKeys and OpenKeys. The other keys may be
 	// public.
 	Keys []Key
 	// Issuer is the iss of the tokens: the URL of the service that issues them.
 	Issuer string
-	// Audience is the aud of the tokens: the name or URL of the service that takes them.
+	// Audience is the aud of the tokens: the name or URL of the service that accepts them.
 	Audience string
 	// TTL is the lifetime of a token, in whole seconds. Zero: 15 minutes.
 	TTL time.Duration
-	// Claims adds claims of the app's own; see WithClaims. Nil: none.
+	// Claims adds claims of the app's own; see WithClaims. Nil: no further claims.
 	Claims ClaimsFunc
 	// Cache is the largest number of verified tokens that the ring remembers. Tokens over
 	// 4 KiB are never remembered: 4096 take less than 45 MiB. Zero: 4096; negative: none.
@@ -37,15 +37,15 @@ type Ring struct {
 	state atomic.Pointer[ringState]
 }
 
-// ringState changes with the keys, all at once.
+// ringState is immutable: SetKeys replaces it whole.
 type ringState struct {
 	keys       *keySet
 	signer     *ringKey
 	publicKeys []byte // the JWK set
 }
 
-// Open returns a Ring with the keys of a file, which [OpenKeys] makes if there is none. Tokens
-// live 15 minutes.
+// Open returns a Ring with the keys of a file, which [OpenKeys] makes if it does not exist.
+// Tokens are valid for 15 minutes.
 func Open(file, issuer, audience string) (*Ring, error) {
 	keys, err := OpenKeys(file)
 	if err != nil {
@@ -54,7 +54,7 @@ func Open(file, issuer, audience string) (*Ring, error) {
 	return New(Config{Keys: keys, Issuer: issuer, Audience: audience})
 }
 
-// New returns a Ring. The error names the setting that is wrong.
+// New returns a Ring. The error names the invalid setting.
 func New(c Config) (*Ring, error) {
 	if err := checkNames("Config", c.Issuer, c.Audience); err != nil {
 		return nil, err
@@ -91,9 +91,9 @@ func checkNames(config, issuer, audience string) error {
 	return nil
 }
 
-// SetKeys replaces the keys: all of them verify, and the first signs, from the next request
-// on. It may be called while serving. The error names the wrong key; the ring is unchanged
-// then.
+// SetKeys replaces the keys from the next request on: all keys verify, and the first key signs.
+// SetKeys may be called while serving. After an error, which names the invalid key, the ring is
+// unchanged.
 func (r *Ring) SetKeys(keys ...Key) error {
 	set, err := newKeySet("Config", keys, r.c.Cache)
 	if err != nil {
@@ -115,7 +115,7 @@ func (r *Ring) SetKeys(keys ...Key) error {
 func (r *Ring) Issuer() string { return r.c.Issuer }
 
 // Verify checks a token of this ring. The error wraps oauth2pw.ErrInvalidToken and names the
-// fault; it is ErrExpired if the expiry is the only one.
+// fault; the error is ErrExpired if the token has expired and has no other fault.
 func (r *Ring) Verify(_ context.Context, token string) (oauth2pw.Principal, error) {
 	return r.state.Load().keys.verify(r.rules, token, r.c.Now())
 }

@@ -27,16 +27,16 @@ type VerifierConfig struct {
 	Now func() time.Time
 }
 
-// Verifier verifies the tokens of a Ring in another process, by public keys alone. It is as
-// strict as the Ring, signs nothing and fetches nothing: when the Ring changes its keys,
-// SetKeys must follow. A [Remote] fetches them.
+// Verifier verifies the tokens of a Ring in another process, with public keys only. A Verifier
+// is as strict as the Ring, signs nothing and fetches nothing: after a change of the Ring's
+// keys call SetKeys here too. A [Remote] fetches the keys instead.
 type Verifier struct {
 	c     VerifierConfig // without the keys
 	rules *claimRules
 	keys  atomic.Pointer[keySet]
 }
 
-// NewVerifier returns a Verifier. The error names the setting that is wrong.
+// NewVerifier returns a Verifier. The error names the invalid setting.
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	if err := checkNames("VerifierConfig", c.Issuer, c.Audience); err != nil {
 		return nil, err
@@ -56,8 +56,8 @@ func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	return v, nil
 }
 
-// SetKeys replaces the keys from the next request on. It may be called while serving. The
-// error names the wrong key; the Verifier is unchanged then.
+// SetKeys replaces the keys from the next request on, and may be called while serving. After
+// an error, which names the invalid key, the Verifier is unchanged.
 func (v *Verifier) SetKeys(keys ...Key) error {
 	set, err := newKeySet("VerifierConfig", keys, v.c.Cache)
 	if err != nil {
@@ -79,7 +79,7 @@ func (v *Verifier) SetKeys(keys ...Key) error {
 func (v *Verifier) Issuer() string { return v.c.Issuer }
 
 // Verify checks a token of the Ring. The error wraps oauth2pw.ErrInvalidToken and names the
-// fault; it is ErrExpired if the expiry is the only one.
+// fault; the error is ErrExpired if the token has expired and has no other fault.
 func (v *Verifier) Verify(_ context.Context, token string) (oauth2pw.Principal, error) {
 	return v.keys.Load().verify(v.rules, token, v.c.Now())
 }

@@ -1,4 +1,4 @@
-// Addtoapp is an app that had a table of users and a handler, and gained a login.
+// Addtoapp adds a login to an app that already has a table of users and a handler.
 package main
 
 import (

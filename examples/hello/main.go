@@ -24,7 +24,7 @@ func main() {
 
 func routes() (http.Handler, error) {
 	passwords := hasher.Default()
-	hash, err := passwords.Hash(context.Background(), "secret") // your table of users holds it
+	hash, err := passwords.Hash(context.Background(), "secret") // as in your table of users
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +41,7 @@ func routes() (http.Handler, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/token", auth.TokenHandler()) // every method: it answers preflights and wrong methods
+	mux.Handle("/token", auth.TokenHandler()) // for every method: the handler answers preflights and wrong methods
 	mux.Handle("GET /hello", auth.RequireBearer("me")(http.HandlerFunc(hello)))
 	return mux, nil
 }

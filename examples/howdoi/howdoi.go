@@ -23,12 +23,8 @@ func ownTable(db *sql.DB) (oauth2pw.UserStore, error) {
 	return users, err
 }
 
-func signUp(ctx context.Context, users *sqlstore.Users, passwords *hasher.Hasher, id, name, password string) (err error) {
-	err = hasher.Policy{}.Check(ctx, nil, password)
-	if err != nil {
-		return err
-	}
-	hash, err := passwords.Hash(ctx, password)
+func signUp(ctx context.Context, auth *oauth2pw.Auth, users *sqlstore.Users, r *http.Request, id, name, password string) (err error) {
+	hash, err := auth.HashNewPassword(r, nil, password)
 	if err != nil {
 		return err
 	}
@@ -62,12 +58,36 @@ func changePassword(auth *oauth2pw.Auth, r *http.Request, old, new string) (answ
 	return answer, err
 }
 
-func reset(ctx context.Context, auth *oauth2pw.Auth, users *sqlstore.Users, id, oldHash, hash string) (int, error) {
-	replaced, err := users.UpdatePasswordHash(ctx, id, oldHash, hash, time.Now())
-	if err != nil || !replaced {
-		return 0, err
+func link(ctx context.Context, auth *oauth2pw.Auth, id string) (oauth2pw.Secret, error) {
+	ticket, err := auth.NewTicket(ctx, oauth2pw.Ticket{UserID: id, Purpose: oauth2pw.PurposeReset, ExpiresAt: time.Now().Add(time.Hour)})
+	return ticket, err
+}
+
+func reset(auth *oauth2pw.Auth, r *http.Request, token, new string) (err error) {
+	err = auth.ResetPassword(r, token, new)
+	return err
+}
+
+func verify(ctx context.Context, auth *oauth2pw.Auth, token string) (address string, id string, err error) {
+	ticket, user, err := auth.RedeemTicket(ctx, token, "verify")
+	if err != nil {
+		return "", "", err
 	}
-	return auth.EndAllSessions(ctx, id, "password_reset")
+	return ticket.Data, user.ID, nil
+}
+
+func again(auth *oauth2pw.Auth, r *http.Request, password string) (answer *oauth2pw.Tokens, err error) {
+	answer, err = auth.Reauthenticate(r, password)
+	return answer, err
+}
+
+func devices(ctx context.Context, auth *oauth2pw.Auth, p oauth2pw.Principal) ([]*oauth2pw.Session, error) {
+	list, err := auth.Sessions(ctx, p.Subject)
+	return list, err
+}
+
+func dangerous(auth *oauth2pw.Auth) func(http.Handler) http.Handler {
+	return auth.RequireRecent(5 * time.Minute)
 }
 
 func inATest(ctx context.Context, r *http.Request) *http.Request {
@@ -80,7 +100,10 @@ func allowOrigins(mux *http.ServeMux, origins []string) (handler http.Handler) {
 	return handler
 }
 
-func configure(c *oauth2pw.Config, byCode oauth2pw.GrantFunc) {
+func configure(c *oauth2pw.Config, byCode oauth2pw.GrantFunc, checkCode func(context.Context, *oauth2pw.User, *oauth2pw.TokenRequest) error) {
+	c.CheckLogin = checkCode
+	c.CheckNewPassword = hasher.Policy{}.Check
+	c.RefreshForgive = 48 * time.Hour
 	c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	c.InsecureAllowHTTP = true
 	c.Grants = map[string]oauth2pw.GrantFunc{"code": byCode}

@@ -1,13 +1,13 @@
-// Importusers reads users with the password hashes of another system into the
-// tables of sqlstore, so that nobody has to reset a password: a login replaces each
-// hash by a new one.
+// Importusers reads users with the password hashes of another system into the tables of
+// sqlstore:
 //
 //	go run ./examples/importusers users.db <users.csv
 //
-// The CSV has a line for each user: id, username, hash, and optionally the scopes
-// with spaces between. A line that cannot be imported is named on stderr, and the
-// others are imported all the same; the exit status is 1 then. It may be run again:
-// a user who is there already is such a line.
+// No user has to reset a password: a login replaces each old hash by a new hash.
+//
+// The CSV has a line for each user: id, username, hash, and optionally the scopes with
+// spaces between. A bad line is reported on stderr, and the other lines are imported; the
+// exit status is then 1. The program may run again: the line of an existing user is bad.
 package main
 
 import (
@@ -49,8 +49,8 @@ const (
 	patience = 2 * time.Second
 )
 
-// importUsers imports all users that it can. It tells log each line that it cannot
-// and, if it takes long, how far it is.
+// importUsers imports all valid lines. Each bad line is written to log, and from time to time
+// the number of imported users.
 func importUsers(ctx context.Context, db *sql.DB, from io.Reader, log io.Writer) error {
 	h := hasher.Default()
 	st, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.SQLite})

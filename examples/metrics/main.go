@@ -1,5 +1,5 @@
-// Metrics is an app whose logins Prometheus watches. The files beside it are for the
-// operator: rules.yml says what to alert on, and grafana.json is a dashboard.
+// Metrics is an app with metrics of its logins for Prometheus. The files beside this program
+// are for the operator: rules.yml has alert rules, and grafana.json is a dashboard.
 //
 //	go run ./metrics -addr 127.0.0.1:8000 -metrics 127.0.0.1:9464
 package main
@@ -48,7 +48,7 @@ func main() {
 	log.Fatal(<-stopped)
 }
 
-// newApp returns the app, and what Prometheus reads.
+// newApp returns the app, and the handler that Prometheus reads.
 func newApp(ctx context.Context, h *hasher.Hasher) (app, watch http.Handler, err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -9,8 +9,8 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// metrics counts what happens. Its labels are words of the library and ids of
-// clients, and never what a stranger sends: their number is bounded.
+// metrics counts events. The labels are words of the library and ids of clients, never text
+// from a request: the number of labels is bounded.
 type metrics struct {
 	logins    *prometheus.CounterVec
 	refreshes *prometheus.CounterVec
@@ -50,7 +50,7 @@ func newMetrics(registry *prometheus.Registry, h *hasher.Hasher) *metrics {
 			Help: "Hours in which many clients may have shared an address, because of a proxy."}),
 	}
 	registry.MustRegister(m.proxies)
-	// What is alerted on begins at zero, so that its first increase is one.
+	// The counters of the alert rules begin at zero, so that the first event is an increase.
 	m.refreshes.WithLabelValues(string(oauth2pw.EventRefreshReuse))
 	m.refreshes.WithLabelValues(string(oauth2pw.EventStoreRollback))
 	return m

@@ -29,7 +29,7 @@ func (a *app) listSessions(w http.ResponseWriter, r *http.Request) {
 	sessions := make([]session, 0, len(list))
 	for _, s := range list {
 		if s.AuthenticatedAt.Before(p.User.SessionsValidFrom) {
-			continue // dead by a change of the password, and not ended yet
+			continue // older than a change of the password, and not marked ended yet
 		}
 		expires := s.ExpiresAt
 		if s.IdleExpiresAt.Before(expires) {
@@ -71,8 +71,8 @@ func (a *app) endSession(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// changePassword changes the caller's password. The answer has new tokens: every one from
-// before is dead, the caller's too, and so are the other sessions.
+// changePassword changes the caller's password, and ends the other sessions. The answer has
+// new tokens: every older token is refused, the caller's too.
 func (a *app) changePassword(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Old *string `json:"old_password"`

@@ -20,8 +20,8 @@ import (
 
 const memoryDB = ":memory:"
 
-// usersTable is the app's own table, with columns that the library knows nothing
-// of. An id is never used twice.
+// usersTable is the app's own table, with further columns that the library does not use. An
+// id is never used twice.
 const usersTable = `CREATE TABLE IF NOT EXISTS users (
 	id            INTEGER PRIMARY KEY AUTOINCREMENT,
 	username      TEXT NOT NULL UNIQUE,
@@ -33,18 +33,18 @@ const usersTable = `CREATE TABLE IF NOT EXISTS users (
 	sessions_from INTEGER
 )`
 
-// userTable tells the library where to look.
+// userTable names the columns that the library uses.
 var userTable = sqlstore.UserTable{
 	Table: "users", ID: "id", Username: "username", PasswordHash: "password_hash",
 	Disabled: "disabled", Scopes: "scopes", SessionsValidFrom: "sessions_from",
 }
 
-// openDB opens a SQLite file, or a database in memory, and makes sure that it
-// works.
+// openDB opens a SQLite file, or a database in memory, and reads from it once, so that an
+// unusable file is an error at the start.
 func openDB(ctx context.Context, file string) (*sql.DB, error) {
 	dsn := memoryDB
 	if file != memoryDB {
-		// The file holds password hashes: nobody else reads it.
+		// Mode 0600, because the file has password hashes.
 		f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("the database: %w", err)
@@ -126,7 +126,7 @@ var demo = []struct {
 	{"alice", "Alice Wonderson", "secret2", true},
 }
 
-// demoUsers says how the demo users can log in, as far as they are still there.
+// demoUsers returns lines with the passwords of the demo users that still exist.
 func demoUsers(ctx context.Context, db *sql.DB) string {
 	text, label := "", "users: "
 	for _, u := range demo {
@@ -147,16 +147,16 @@ func demoUsers(ctx context.Context, db *sql.DB) string {
 	return text
 }
 
-// sum is for the public secrets of a demo: a real one is random, from
+// sum is for the public secrets of the demo. A real secret is random, from
 // oauth2pw.NewClientSecret.
 func sum(secret string) []byte {
 	s := sha256.Sum256([]byte(secret))
 	return s[:]
 }
 
-// administer changes a user, beside a running server too.
+// administer changes a user. A server may run on the same database.
 func administer(ctx context.Context, o *options, stdout io.Writer) error {
-	if _, err := os.Stat(o.db); err != nil { // openDB would make it
+	if _, err := os.Stat(o.db); err != nil { // openDB would make the file
 		return fmt.Errorf("the database: %w", err)
 	}
 	db, err := openDB(ctx, o.db)
@@ -192,8 +192,8 @@ func administer(ctx context.Context, o *options, stdout io.Writer) error {
 	return nil
 }
 
-// endSessions ends a user's sessions where there is no Auth to ask: a session ends
-// in the store, and needs no key for it.
+// endSessions ends a user's sessions without an Auth: a session ends in the store, and this
+// needs no key.
 func endSessions(ctx context.Context, db sqlstore.DB, userID, reason string) error {
 	st, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.SQLite})
 	if err != nil {
@@ -206,7 +206,7 @@ func endSessions(ctx context.Context, db sqlstore.DB, userID, reason string) err
 	return err
 }
 
-// profile is what the app knows of a user, and the library does not.
+// profile has the columns of a user that belong to the app.
 type profile struct {
 	Username string `json:"username"`
 	FullName string `json:"full_name"`

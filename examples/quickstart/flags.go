@@ -31,14 +31,14 @@ type options struct {
 
 const defaultProxyHeader = "X-Forwarded-For"
 
-// throttle is what -throttle says.
+// throttle is the value of -throttle.
 type throttle struct {
 	off    bool
 	limit  int // 0: the library's default
 	window time.Duration
 }
 
-// adminCommand is what -disable, -enable and -delete do.
+// adminCommand is the flag -disable, -enable or -delete with its value.
 type adminCommand struct{ verb, username string }
 
 // parseFlags reads the command line. The usage text, for -h, goes to w.
@@ -58,7 +58,7 @@ func parseFlags(args []string, w io.Writer) (*options, error) {
 	f.DurationVar(&o.refreshGrace, "refresh-grace", 30*time.Second, "how long a refresh token just replaced may be sent again; 0 turns it off; at most 2m")
 	f.Func("hash", "argon2id `cost`: KiB, passes, lanes (default m=65536,t=3,p=4)", func(s string) (err error) {
 		o.hash.Params, err = parseCost(s)
-		o.hash.InsecureParams = true // it is told, and taken
+		o.hash.InsecureParams = true // serve accepts a weak cost, with a warning
 		return err
 	})
 	f.Func("hash-slots", "`number` of passwords hashed at once (default: GOMAXPROCS/4, at least 2)", func(s string) (err error) {
@@ -67,7 +67,7 @@ func parseFlags(args []string, w io.Writer) (*options, error) {
 	})
 	f.Func("hash-queue", "`number` of logins that may wait for a slot (default: 16 for each slot)", func(s string) (err error) {
 		if o.hash.Queue, err = parseCount(s, 0); o.hash.Queue == 0 {
-			o.hash.Queue = -1 // none
+			o.hash.Queue = -1 // no queue
 		}
 		return err
 	})
@@ -108,7 +108,7 @@ func parseFlags(args []string, w io.Writer) (*options, error) {
 	return o, o.check(f.Args())
 }
 
-// check refuses what no single flag can.
+// check refuses invalid values, and combinations of flags.
 func (o *options) check(rest []string) error {
 	switch {
 	case len(rest) > 0:
@@ -167,8 +167,7 @@ func parseThrottle(s string) (throttle, error) {
 	return throttle{limit: n, window: w}, nil
 }
 
-// parseOrigins takes exact origins alone, of any scheme: one that matches everything, or
-// half the web, is no list.
+// parseOrigins accepts exact origins of any scheme, and no wildcards.
 func parseOrigins(s string) ([]string, error) {
 	var origins []string
 	for member := range strings.SplitSeq(s, ",") {
@@ -178,15 +177,15 @@ func parseOrigins(s string) ([]string, error) {
 			return nil, fmt.Errorf("%q is no origin such as https://app.example.com", member)
 		}
 		if port := u.Port(); port != "" && port == map[string]string{"http": "80", "https": "443"}[u.Scheme] {
-			member = strings.TrimSuffix(member, ":"+port) // which browsers leave out
+			member = strings.TrimSuffix(member, ":"+port) // browsers leave out the default port
 		}
 		origins = append(origins, member)
 	}
 	return origins, nil
 }
 
-// checkIssuer refuses what cannot be the iss of the tokens and the base of the metadata
-// (RFC 8414, section 2).
+// checkIssuer accepts only a URL that can be the iss of the tokens and the base of the
+// metadata (RFC 8414, section 2).
 func checkIssuer(issuer string) error {
 	u, err := url.Parse(issuer)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || strings.ContainsAny(issuer, "?#") {

@@ -7,12 +7,12 @@ import (
 	"sync"
 )
 
-// maxIdle is how many connections may wait for their next request. Each takes some
-// 20 KiB.
+// maxIdle is the number of connections that may wait for their next request. Each takes
+// about 20 KiB.
 const maxIdle = 1000
 
-// idleConns closes the connection that has been idle longest when there are more
-// than maxIdle. It is an http.Server's ConnState hook.
+// idleConns closes the connection that has been idle longest if more than maxIdle are idle.
+// The method changed is a ConnState hook of an http.Server.
 type idleConns struct {
 	mu    sync.Mutex
 	order list.List // the longest idle first
@@ -35,6 +35,6 @@ func (i *idleConns) changed(c net.Conn, state http.ConnState) {
 	i.of[c] = i.order.PushBack(c)
 	if i.order.Len() > maxIdle {
 		oldest, _ := i.order.Front().Value.(net.Conn)
-		_ = oldest.Close() // the server notices, and calls back
+		_ = oldest.Close() // the server then calls changed with http.StateClosed
 	}
 }

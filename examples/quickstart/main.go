@@ -1,14 +1,13 @@
-// Quickstart is an ordinary net/http app that gained a login by importing
-// passwordflow: a token endpoint, protected routes, and a table of users of its
-// own in an embedded SQLite file. Its users, routes and scopes are those of
-// FastAPI's security tutorial.
+// Quickstart is a net/http app with a login by passwordflow: a token endpoint, protected
+// routes, and a table of users in an embedded SQLite file. The users, routes and scopes are
+// those of FastAPI's security tutorial.
 //
 //	go run ./examples/quickstart
 //
-// It is a demonstration: its passwords are public, and its signing key and the
-// secret of its refresh tokens lie beside its database. An app of yours keeps them
-// apart, and out of the same backup: who has the database and the secret can make
-// every refresh token.
+// Quickstart is a demonstration: the passwords are public, and the signing key and the
+// refresh secret lie beside the database. In a real app keep the key and the secret apart
+// from the database, and out of the same backup: the database and the refresh secret
+// together can make every refresh token.
 package main
 
 import (
@@ -26,11 +25,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the program: it returns the exit status.
+// run runs the program and returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parseFlags(args, stdout)
 	switch {

@@ -24,7 +24,7 @@ type app struct {
 	sessions oauth2pw.SessionStore
 }
 
-// newApp plugs the app into the library.
+// newApp makes the Auth of the app.
 func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets []oauth2pw.Secret, logger *slog.Logger) (*app, error) {
 	users, err := sqlstore.NewUsers(db, sqlstore.SQLite, userTable)
 	if err != nil {
@@ -36,7 +36,7 @@ func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets 
 	}
 	grace := o.refreshGrace
 	if grace == 0 {
-		grace = -1 // none
+		grace = -1 // no grace period
 	}
 	auth, err := oauth2pw.New(oauth2pw.Config{
 		Users: users, Hasher: h, Issuer: jwt, Clients: st.Clients,
@@ -53,7 +53,7 @@ func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets 
 		RefreshMax:       o.refreshMax,
 		RefreshGrace:     grace,
 		LoadUser:         true,
-		CheckNewPassword: hasher.Policy{}.Check, // 8 characters, and none that everybody uses
+		CheckNewPassword: hasher.Policy{}.Check, // at least 8 characters, and no common password
 		ThrottleLimit:    o.throttle.limit,
 		ThrottleWindow:   o.throttle.window,
 		TrustedProxies:   o.trustedProxies,
@@ -69,8 +69,7 @@ func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets 
 	return &app{db, jwt, auth, st.Sessions}, nil
 }
 
-// routes is the app. publicKeys says that its tokens are signed with a key that has
-// a public half.
+// routes returns the handler of the app. publicKeys: the signing key has a public half.
 func (a *app) routes(issuer string, publicKeys bool) http.Handler {
 	mux := http.NewServeMux()
 	protect := func(pattern string, handler http.HandlerFunc, scopes ...string) {
@@ -91,7 +90,7 @@ func (a *app) routes(issuer string, publicKeys bool) http.Handler {
 	metadata := a.auth.MetadataHandler(urls)
 	mux.Handle(metadataPath, metadata)
 	if u, err := url.Parse(issuer); err == nil && u.Path != "" && u.Path != "/" {
-		mux.Handle(metadataPath+"/{path...}", metadata) // RFC 8414, section 3: the issuer's path stands behind it
+		mux.Handle(metadataPath+"/{path...}", metadata) // RFC 8414, section 3: the path of the issuer follows
 	}
 
 	protect("GET /users/me", a.me, "me")
@@ -106,8 +105,8 @@ func (a *app) routes(issuer string, publicKeys bool) http.Handler {
 	return mux
 }
 
-// allowOrigins lets scripts of other origins call the app: with the bearer token
-// that they hold, and never with cookies, of which the app has none.
+// allowOrigins allows scripts of other origins to call the app with a bearer token. Cookies
+// are not allowed, because the app has no cookies.
 func allowOrigins(origins []string, app http.Handler) http.Handler {
 	if len(origins) == 0 {
 		return app
@@ -115,7 +114,7 @@ func allowOrigins(origins []string, app http.Handler) http.Handler {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "X-Requested-With"}, // the last is Swagger UI's
+		AllowedHeaders: []string{"Authorization", "Content-Type", "X-Requested-With"}, // Swagger UI sends the last one
 		ExposedHeaders: []string{"WWW-Authenticate", "Retry-After"},
 		MaxAge:         600, // seconds
 	}).Handler(app)
@@ -129,7 +128,7 @@ const (
 func (a *app) me(w http.ResponseWriter, r *http.Request) {
 	p, _ := oauth2pw.PrincipalFrom(r.Context())
 	profile, err := readProfile(r.Context(), a.db, p.Subject)
-	if errors.Is(err, sql.ErrNoRows) { // deleted since the token was checked
+	if errors.Is(err, sql.ErrNoRows) { // the user was deleted after the check of the token
 		err = &oauth2pw.Error{Code: "invalid_token"}
 	}
 	if err != nil {
@@ -179,5 +178,5 @@ func (a *app) healthz(w http.ResponseWriter, r *http.Request) {
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the client is gone; nobody is left to tell
+	_ = json.NewEncoder(w).Encode(v) // an error means that the client has disconnected
 }

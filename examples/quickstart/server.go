@@ -17,7 +17,7 @@ import (
 	"github.com/oauth2pw/passwordflow/tokens"
 )
 
-// drainTime is how long requests in flight may take when the server stops.
+// drainTime is the time limit of the requests in flight when the server stops.
 const drainTime = 30 * time.Second
 
 // serve runs the server until ctx ends, then lets requests in flight finish.
@@ -63,7 +63,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	go app.auth.SweepSessions(ctx, time.Hour) // it ends with ctx, and tells the events what failed
+	go app.auth.SweepSessions(ctx, time.Hour) // SweepSessions ends with ctx; a failure is an event
 
 	server := &http.Server{
 		Handler:           allowOrigins(o.cors, app.routes(issuer, !strings.HasPrefix(keys[0].Algorithm(), "HS"))),
@@ -92,7 +92,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// warn says what weakens the app.
+// warn prints the settings that weaken the app, or have no effect.
 func warn(o *options, stderr io.Writer) {
 	strong := o.hash
 	strong.InsecureParams = false
@@ -110,7 +110,7 @@ func warn(o *options, stderr io.Writer) {
 	}
 }
 
-// listen opens the port, and says under which URL.
+// listen opens the port and returns its URL.
 func listen(o *options) (net.Listener, string, error) {
 	scheme := "http"
 	var config *tls.Config
@@ -136,8 +136,8 @@ func listen(o *options) (net.Listener, string, error) {
 	return l, url, nil
 }
 
-// openKeys returns the signing keys: those that were given, those beside the
-// database, or, without a file, a new one.
+// openKeys returns the signing keys: from the file of -key, from the file beside the
+// database, or, with a database in memory, a new key.
 func openKeys(o *options) ([]tokens.Key, error) {
 	switch {
 	case o.key != "":
@@ -150,7 +150,7 @@ func openKeys(o *options) ([]tokens.Key, error) {
 	}
 }
 
-// openSecrets does the same for the secrets of the refresh tokens.
+// openSecrets returns the refresh secrets, in the same way as openKeys.
 func openSecrets(o *options) ([]oauth2pw.Secret, error) {
 	switch {
 	case o.secret != "":
@@ -162,7 +162,7 @@ func openSecrets(o *options) ([]oauth2pw.Secret, error) {
 	}
 }
 
-// greet prints what a new user copies.
+// greet prints the URL, the demo users, and commands to copy.
 func greet(w io.Writer, url, cert, users string) {
 	curl := "curl -s"
 	if cert != "" {

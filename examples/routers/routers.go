@@ -1,7 +1,7 @@
-// Routers shows what each router needs to protect a handler: chi and echo take the
-// middleware of the library as it is, gin and huma need a function of a few lines over
-// Auth.CheckBearer. Mount the token endpoint for every method: it answers wrong methods and
-// preflights itself.
+// Routers shows how to protect a handler of chi, echo, gin and huma. chi and echo take the
+// middleware of the library unchanged; gin and huma need a function of a few lines that calls
+// Auth.CheckBearer. Mount the token endpoint for every method: the endpoint itself answers
+// wrong methods and preflights.
 package routers
 
 import (
@@ -40,8 +40,8 @@ func withEcho(auth *oauth2pw.Auth) http.Handler {
 	return e
 }
 
-// withGin uses ginBearer: gin would run the handlers behind a wrapped middleware after a
-// refusal too.
+// withGin uses ginBearer, because behind a wrapped middleware gin would run the handlers
+// after a refusal too.
 func withGin(auth *oauth2pw.Auth) http.Handler {
 	r := gin.New()
 	r.Any("/token", gin.WrapH(auth.TokenHandler()))

@@ -1,4 +1,5 @@
-// Package readme runs what the README shows, so that it stays true.
+// Package readme runs the commands of the README and compares their output, so that the README
+// stays true.
 package readme
 
 import (
@@ -32,8 +33,8 @@ func Blocks(t *testing.T, language string) []string {
 	return blocks
 }
 
-// Run types the commands of a console block, in dir and with url instead of the address of
-// the README, and compares what each prints. "…" stands for any text, lines included.
+// Run runs the commands of a console block, in dir and with url instead of the address of the
+// README, and compares the output of each command. "…" matches any text, lines included.
 func Run(t *testing.T, block, url, dir string) {
 	t.Helper()
 	type command struct{ line, want string }

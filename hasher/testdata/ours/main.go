@@ -1,4 +1,4 @@
-// Command ours prints hashes of this library in the lines of foreign.txt, for
+// Command ours prints hashes of this library in the format of foreign.txt, for
 // make.py --verify.
 package main
 
