@@ -25,6 +25,9 @@ const (
 // Ticket is a link that the app sends to a user: to reset a password, to verify an address.
 // A ticket is signed, not secret: its holder can read the user's ID and Data.
 //
+// A thief of Config.Secrets can make tickets with any purpose except PurposeReset, which also
+// needs the password hash of the user.
+//
 // A ticket has no row in a store. A ticket with PurposeReset is valid until the password of
 // the user changes, so that it sets one password. A ticket with another purpose is valid
 // until it expires: the app writes into Data the facts that must be unchanged, such as the
