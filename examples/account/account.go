@@ -6,7 +6,7 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// First showAccount says who the token belongs to. Next reauthenticate and changePassword
+// First showAccount returns the account of the token. Next reauthenticate and changePassword
 // prove the password: each answers with new tokens of the same session, and the client must
 // continue with these. Last deleteAccount removes the user, and then the sessions.
 

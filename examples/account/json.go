@@ -55,5 +55,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store") // POST /totp answers with a secret
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // an error means that the client has disconnected
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false) // the uri of TOTP has &
+	_ = encoder.Encode(v)        // an error means that the client has disconnected
 }
