@@ -128,7 +128,8 @@ func (x *accounts) changePassword(ctx context.Context, p Principal, old, new str
 	}
 	// From here on the change continues if the client disconnects.
 	ctx = context.WithoutCancel(ctx)
-	if replaced, err := x.replaceHash(ctx, u, hash, own.change); !replaced || err != nil {
+	own.change.hash = hash
+	if replaced, err := x.replaceHash(ctx, u, own.change); !replaced || err != nil {
 		return nil, err
 	}
 	changed := *u
@@ -192,14 +193,14 @@ func (x *accounts) hashNew(ctx context.Context, u *User, password string) (strin
 
 // replaceHash writes a new hash of a new password, and reports false if the stored hash is
 // not that of u any more.
-func (x *accounts) replaceHash(ctx context.Context, u *User, hash string, c change) (bool, error) {
-	replaced, err := x.plugs.updatePasswordHash(ctx, u.ID, string(u.PasswordHash), hash, c.validFrom)
+func (x *accounts) replaceHash(ctx context.Context, u *User, c change) (bool, error) {
+	replaced, err := x.plugs.updatePasswordHash(ctx, u.ID, string(u.PasswordHash), c.hash, c.validFrom)
 	if err == nil {
 		return replaced, nil
 	}
 	// The hash may be stored despite the error. A new hash is equal to no other hash.
 	now, failed := x.plugs.userByID(ctx, u.ID)
-	if failed != nil || now == nil || string(now.PasswordHash) != hash || hash == string(u.PasswordHash) {
+	if failed != nil || now == nil || string(now.PasswordHash) != c.hash || c.hash == string(u.PasswordHash) {
 		return false, err
 	}
 	x.answers.tell(ctx, asError(err), Event{UserID: u.ID})
@@ -211,6 +212,7 @@ func (x *accounts) replaceHash(ctx context.Context, u *User, hash string, c chan
 type change struct {
 	at        time.Time // the time before the write
 	validFrom time.Time // the new User.SessionsValidFrom of a new password
+	hash      string    // of a new password
 }
 
 // authenticated returns the new AuthenticatedAt of the caller's session: the first whole
@@ -331,27 +333,52 @@ func (x *accounts) afterChange(ctx context.Context, own ownLogin) (tokens *Token
 // where the user is read: a store failure is an event then, and no error. It is an error if
 // the table of users has no column for SessionsValidFrom, because the sessions are live.
 //
-// A session that the next change has kept is later by a second, and stays live. A login with
-// the new password in the second of the change may end with the older sessions.
+// A login with the new password in the second of the change may end with the older sessions.
 func (x *accounts) endOlder(ctx context.Context, userID, keep string, c change) error {
 	if !x.sessions.on() {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, endTime)
+	defer cancel()
+	before, stamped := c.authenticated().Add(time.Second), false
+	tell := func(failed error) {
+		if failed != nil {
+			x.answers.tell(ctx, asError(failed), Event{UserID: userID})
+		}
+	}
+	tell(recovered(func() (err error) { before, stamped, err = x.endBound(ctx, userID, c, before); return err }))
 	failed := recovered(func() error {
-		ctx, cancel := context.WithTimeout(ctx, endTime)
-		defer cancel()
-		_, err := x.sessions.end(ctx, SessionFilter{UserID: userID, Except: keep, AuthenticatedBefore: c.authenticated().Add(time.Second)}, ReasonPasswordChanged)
+		_, err := x.sessions.end(ctx, SessionFilter{UserID: userID, Except: keep, AuthenticatedBefore: before}, ReasonPasswordChanged)
 		return err
 	})
-	if failed == nil {
-		return nil
-	}
-	u, err := x.plugs.userByID(ctx, userID)
-	if err == nil && (u == nil || !u.SessionsValidFrom.Before(c.validFrom)) {
-		x.answers.tell(ctx, asError(failed), Event{UserID: userID})
+	if stamped {
+		tell(failed)
 		return nil
 	}
 	return failed
+}
+
+// endBound returns the time before which a session is authenticated that the change must
+// end: before, or later. A session may be authenticated later than the change although it is
+// older: by a login or a Reauthenticate with the old password, between the change's list of
+// sessions and its new hash, with a clock that is ahead. Every such session is in the store
+// now. If the next change has begun meanwhile, it is later than these sessions, and the
+// session that it keeps must stay live: it is later by a second. stamped reports that
+// SessionsValidFrom has the change.
+func (x *accounts) endBound(ctx context.Context, userID string, c change, before time.Time) (_ time.Time, stamped bool, _ error) {
+	list, failed := x.plugs.listSessions(ctx, userID, c.at)
+	u, err := x.plugs.userByID(ctx, userID)
+	if err != nil {
+		return before, false, err
+	}
+	stamped = u == nil || !u.SessionsValidFrom.Before(c.validFrom)
+	if failed != nil || u == nil || string(u.PasswordHash) != c.hash {
+		return before, stamped, failed
+	}
+	for _, s := range list {
+		before = latest(before, s.AuthenticatedAt.Add(time.Microsecond))
+	}
+	return before, stamped, nil
 }
 
 // moveOn writes the new proof of the password into the caller's session, and returns its

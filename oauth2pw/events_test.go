@@ -122,6 +122,22 @@ func TestEventReasons(t *testing.T) {
 			a.saw(oauth2pw.EventRefreshReuse, place.want)
 		}
 	})
+	t.Run("a forgiven refresh token in another place", func(t *testing.T) {
+		for agent, wants := range map[string][2]oauth2pw.EventReason{
+			"phone":  {oauth2pw.ReasonSamePlace, oauth2pw.ReasonOtherAddress},
+			"script": {oauth2pw.ReasonOtherUserAgent, oauth2pw.ReasonOtherAddressAndUserAgent},
+		} {
+			for i, address := range []string{"192.0.2.1", "192.0.2.2"} {
+				a := newSessionApp(t, func(c *oauth2pw.Config) { c.RefreshForgive = time.Hour })
+				p := pairOf(a.serve(post(login, from("192.0.2.1"), with("User-Agent: phone"))))
+				refresh := refreshForm(p.refresh)
+				require.Equal(t, 200, a.serve(post(refresh, from("192.0.2.1"), with("User-Agent: phone"))).StatusCode)
+				a.clock.Advance(time.Minute)
+				require.Equal(t, 200, a.serve(post(refresh, from(address), with("User-Agent: "+agent))).StatusCode)
+				a.saw(oauth2pw.EventRefreshForgiven, wants[i])
+			}
+		}
+	})
 	t.Run("a body that breaks off", func(t *testing.T) {
 		a := newSessionApp(t)
 		r := post("")

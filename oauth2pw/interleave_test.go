@@ -127,7 +127,7 @@ var worldKeys = sync.OnceValue(func() []tokens.Key {
 	return keys
 })
 
-func newWorld(t *testing.T, ahead time.Duration, s *scheduler) *world {
+func newWorld(t *testing.T, ahead time.Duration, s *scheduler, edits ...func(*oauth2pw.Config)) *world {
 	w := &world{t: t, clock: &clock{now: time.Date(2026, 1, 2, 3, 4, 5, 990e6, time.UTC)}, sessions: new(store.Sessions), scheduler: s, results: map[string]result{}}
 	var err error
 	w.users, err = store.NewUsers(oauth2pw.User{ID: "u1", Username: "johndoe", PasswordHash: "new:secret$0"})
@@ -142,6 +142,9 @@ func newWorld(t *testing.T, ahead time.Duration, s *scheduler) *world {
 			Users: w.users, Sessions: w.sessions, Secrets: []oauth2pw.Secret{secret("first")},
 			Hasher: h, Issuer: ring, LoadUser: true, Now: now, InsecureNoThrottle: true, StoreTimeout: -1,
 			DefaultScopes: []string{"me"}, OnEvent: func(context.Context, oauth2pw.Event) {},
+		}
+		for _, edit := range edits {
+			edit(&c)
 		}
 		turns := new(script)
 		turns.wrap(&c)

@@ -58,8 +58,35 @@ func (x *accounts) reauthenticate(ctx context.Context, p Principal, password str
 	if err != nil {
 		return nil, err
 	}
+	// The session is later than a change of the password beside this request, and would
+	// outlive it: as at a login, the verified password must still be that of the user.
+	valid, err := x.stillProved(ctx, u, password)
+	if !valid || err != nil {
+		if x.sessions.on() {
+			_ = x.sessions.endOne(ctx, own.session, ReasonPasswordChanged) // nobody has its new tokens
+		}
+		if err == nil {
+			err = errSessionOver
+		}
+		return nil, err
+	}
 	x.events.emit(ctx, Event{Kind: EventReauthenticated, UserID: p.Subject, ClientID: p.ClientID, SessionID: p.SessionID})
 	return tokens, nil
+}
+
+// stillProved reads a user again, and reports whether the password that was verified for u
+// is still the password of the user.
+func (x *accounts) stillProved(ctx context.Context, u *User, password string) (bool, error) {
+	now, err := x.plugs.userByID(ctx, u.ID)
+	switch {
+	case err != nil:
+		return false, err
+	case now.dead(maxTime) != "":
+		return false, nil
+	case x.passwords.authenticate != nil: // no hash was verified
+		return now.SessionsValidFrom.Equal(u.SessionsValidFrom), nil
+	}
+	return x.passwords.sameHash(string(u.PasswordHash), password)(ctx, now)
 }
 
 // HashNewPassword checks a new password by Config.CheckNewPassword and hashes it, for a
@@ -162,7 +189,8 @@ func (x *accounts) set(ctx context.Context, u *User, new string) (changed bool, 
 	}
 	// From here on the change continues if the client disconnects.
 	ctx = context.WithoutCancel(ctx)
-	if replaced, err := x.replaceHash(ctx, u, hash, c); !replaced || err != nil {
+	c.hash = hash
+	if replaced, err := x.replaceHash(ctx, u, c); !replaced || err != nil {
 		return false, err
 	}
 	failed := x.endOlder(ctx, u.ID, "", c)

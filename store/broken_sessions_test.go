@@ -21,19 +21,24 @@ type buggy struct {
 	meet *meeting
 
 	// With the bug revives, in the rule for it, End waits until Advance has read, and Advance
-	// writes when End has ended the session.
+	// writes when End has ended the session. With the bug twoSteps, in the rule for it, Advance
+	// waits for a Get between its steps.
 	turns bool
 	turn  *sync.Cond
 	read  map[string]bool // by ID
 	over  map[string]bool
+	gets  int
 }
 
-const revives = "Advance writes the session that it has read"
+const (
+	revives  = "Advance writes the session that it has read"
+	twoSteps = "Advance writes Forgiven in a second step"
+)
 
 func newBuggy(t *testing.T, bug string) *buggy {
 	s := &buggy{bug: bug, byID: make(map[string]*oauth2pw.Session), meet: newMeeting(t), read: make(map[string]bool), over: make(map[string]bool)}
 	s.turn = sync.NewCond(&s.mu)
-	s.turns = bug == revives && strings.Contains(t.Name(), "beside")
+	s.turns = bug == revives && strings.Contains(t.Name(), "beside") || bug == twoSteps && strings.HasSuffix(t.Name(), "/Advance_writes_Forgiven_in_one_step_with_Generation")
 	return s
 }
 
@@ -52,6 +57,7 @@ var sessionFields = []struct {
 	{"Salt", func(to, from *oauth2pw.Session) { to.Salt = from.Salt }},
 	{"KeyID", func(to, from *oauth2pw.Session) { to.KeyID = from.KeyID }},
 	{"Generation", func(to, from *oauth2pw.Session) { to.Generation = from.Generation }},
+	{"Forgiven", func(to, from *oauth2pw.Session) { to.Forgiven = from.Forgiven }},
 	{"CreatedAt", func(to, from *oauth2pw.Session) { to.CreatedAt = from.CreatedAt }},
 	{"AuthenticatedAt", func(to, from *oauth2pw.Session) { to.AuthenticatedAt = from.AuthenticatedAt }},
 	{"RefreshedAt", func(to, from *oauth2pw.Session) { to.RefreshedAt = from.RefreshedAt }},
@@ -61,10 +67,11 @@ var sessionFields = []struct {
 	{"EndReason", func(to, from *oauth2pw.Session) { to.EndReason = from.EndReason }},
 	{"Address", func(to, from *oauth2pw.Session) { to.Address = from.Address }},
 	{"UserAgent", func(to, from *oauth2pw.Session) { to.UserAgent = from.UserAgent }},
-	{"Data", func(to, from *oauth2pw.Session) { to.Data = from.Data }},
+	{"Idle", func(to, from *oauth2pw.Session) { to.Idle = from.Idle }},
+	{"Label", func(to, from *oauth2pw.Session) { to.Label = from.Label }},
 }
 
-var advanced = []string{"Generation", "AuthenticatedAt", "RefreshedAt", "IdleExpiresAt"}
+var advanced = []string{"Generation", "Forgiven", "AuthenticatedAt", "RefreshedAt", "IdleExpiresAt"}
 
 // brokenSessions has the bugs of buggy.
 func brokenSessions() []broken {
@@ -74,7 +81,8 @@ func brokenSessions() []broken {
 		bytewise   = "IDs are compared byte for byte"
 		once       = "an ID is used once"
 		copies     = "sessions that are taken and returned are copies"
-		fields     = "Advance writes its four fields and no other"
+		fields     = "Advance writes its five fields and no other"
+		forgiven   = "Advance writes Forgiven in one step with Generation"
 		generation = "Advance compares the generation"
 		over       = "an expired or ended session is not live"
 		order      = "List has the latest login first"
@@ -89,7 +97,10 @@ func brokenSessions() []broken {
 	)
 	bugs := []struct{ bug, rule, message string }{
 		{"whole seconds", everyField, "Times are kept to the microsecond."},
-		{"List leaves out Data", everyField, "List returned a session, but not as it is stored: the Data is"},
+		{"Idle in whole seconds", everyField, "the Idle is 36h0m0s, and not 36h0m0.000001s."},
+		{"Idle in 32 bits", everyField, "the Idle is"},
+		{"Forgiven in 32 bits", everyField, "the Forgiven is 4294967295, and not 1099511627775."},
+		{"a Label of 255 bytes", everyField, "the Label is"},
 		{"a miss of Get is nil", miss, "returned neither a result nor an error"},
 		{"a miss of Get is a failure", miss, "a miss must wrap oauth2pw.ErrNotFound"},
 		{"Advance of nothing is a miss", miss, "where it does not write it must return false and no error."},
@@ -102,17 +113,20 @@ func brokenSessions() []broken {
 		{"Create ignores an ID that is there", once, "returned no error"},
 		{"Create of an ID that is there is a miss", once, "that is no miss."},
 		{"Create fails and overwrites", once, "Create must not overwrite a session: the"},
-		{"Create keeps the Data of its caller", copies, "Create must store a copy, of Data too"},
-		{"Create keeps the session of its caller", copies, "Create must store a copy, of Data too"},
-		{"Get returns the stored session", copies, "Get must return a copy, of Data too"},
-		{"Get returns the stored Data", copies, "Get must return a copy, of Data too"},
-		{"List returns the stored Data", copies, "List must return copies, of Data too"},
+		{"Create keeps the session of its caller", copies, "Create must store a copy"},
+		{"Get returns the stored session", copies, "Get must return a copy"},
+		{"List returns the stored sessions", copies, "List must return copies"},
 		{"Advance says nothing", fields, "it must write, and return true."},
 		{"Advance writes to all sessions of the user", fields, "Advance must not write to another session"},
 		{"Advance without a compare", generation, "it must write nothing, and return false."},
 		{"Advance from an older generation", generation, "Advance from the generation 1 returned true although the session has the generation 2"},
 		{"Advance from a later generation", generation, "Advance from the generation 3 returned true although the session has the generation 2"},
 		{"Advance refuses and writes", generation, "Advance must not write from another generation"},
+		{"Advance writes Forgiven without the compare", forgiven, "Advance must not write from another generation, and so no Forgiven: the Forgiven is 6, and not 5."},
+		{"Advance writes Forgiven to expired sessions", forgiven, "Advance must not write to an expired session, and so no Forgiven: the Forgiven is 6, and not 5."},
+		{"Advance writes Forgiven to ended sessions", forgiven, "Advance must not write to an ended session, and so no Forgiven: the Forgiven is 6, and not 5."},
+		{"Advance writes Forgiven without the compare, later", forgiven, "of the Advance that returned true."},
+		{twoSteps, forgiven, "Get returned the Generation of an Advance without its Forgiven"},
 		{"live at the expiry", over, "(at the expiry)"},
 		{"dead before the expiry", over, "(a microsecond before the expiry)"},
 		{"no idle expiry", over, `Advance of the session "idle" at the expiry returned true`},
@@ -146,6 +160,9 @@ func brokenSessions() []broken {
 	}
 	for _, f := range sessionFields {
 		bugs = append(bugs, struct{ bug, rule, message string }{"Create forgets " + f.name, everyField, "the " + f.name + " is "})
+		if !strings.HasPrefix(f.name, "End") {
+			bugs = append(bugs, struct{ bug, rule, message string }{"List leaves out " + f.name, everyField, "List returned a session, but not as it is stored: the " + f.name + " is "})
+		}
 		if slices.Contains(advanced, f.name) {
 			bugs = append(bugs, struct{ bug, rule, message string }{"Advance forgets " + f.name, fields, "and no other field: the " + f.name + " is "})
 		} else {
@@ -196,11 +213,8 @@ func (s *buggy) find(id string) *oauth2pw.Session {
 	return nil
 }
 
-func (s *buggy) copied(n *oauth2pw.Session, shared string) *oauth2pw.Session {
+func copied(n *oauth2pw.Session) *oauth2pw.Session {
 	c := *n
-	if s.bug != shared {
-		c.Data = slices.Clone(n.Data)
-	}
 	return &c
 }
 
@@ -216,12 +230,21 @@ func (s *buggy) Create(ctx context.Context, n *oauth2pw.Session) error {
 			taken = taken || strings.EqualFold(id, n.ID)
 		}
 	}
-	c := s.copied(n, "Create keeps the Data of its caller")
-	if s.bug == "Create keeps the session of its caller" {
-		c = n
+	c := n
+	if s.bug != "Create keeps the session of its caller" {
+		c = copied(n)
 	}
-	if s.bug == "whole seconds" {
+	switch s.bug {
+	case "whole seconds":
 		c.RefreshedAt = c.RefreshedAt.Truncate(time.Second)
+	case "Idle in whole seconds":
+		c.Idle = c.Idle.Truncate(time.Second)
+	case "Idle in 32 bits":
+		c.Idle = time.Duration(int32(c.Idle.Milliseconds())) * time.Millisecond
+	case "Forgiven in 32 bits":
+		c.Forgiven = uint64(uint32(c.Forgiven))
+	case "a Label of 255 bytes":
+		c.Label = c.Label[:min(len(c.Label), 255)]
 	}
 	for _, f := range sessionFields {
 		if s.bug == "Create forgets "+f.name {
@@ -252,6 +275,8 @@ func (s *buggy) Get(ctx context.Context, id string) (*oauth2pw.Session, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.gets++
+	s.turn.Broadcast()
 	n := s.find(id)
 	switch {
 	case n == nil && s.bug == "a miss of Get is nil":
@@ -263,7 +288,7 @@ func (s *buggy) Get(ctx context.Context, id string) (*oauth2pw.Session, error) {
 	case s.bug == "Get returns the stored session":
 		return n, nil
 	}
-	return s.copied(n, "Get returns the stored Data"), nil
+	return copied(n), nil
 }
 
 // live reports whether a session is live for List or Advance.
@@ -306,12 +331,26 @@ func (s *buggy) Advance(ctx context.Context, from uint64, next *oauth2pw.Session
 		same = from >= n.Generation
 	case "Advance refuses and writes":
 		n.Generation, same = next.Generation, same && n.Generation == next.Generation
+	case "Advance writes Forgiven without the compare":
+		n.Forgiven = next.Forgiven
 	}
 	if !same || !s.live(n, now, "Advance") {
+		switch {
+		case same && n.EndedAt.IsZero() && s.bug == "Advance writes Forgiven to expired sessions",
+			same && !n.EndedAt.IsZero() && s.bug == "Advance writes Forgiven to ended sessions",
+			from+1 == n.Generation && s.bug == "Advance writes Forgiven without the compare, later":
+			n.Forgiven = next.Forgiven
+		}
 		return false, nil
 	}
 	old := *n
 	switch {
+	case s.turns && s.bug == twoSteps:
+		n.Generation = next.Generation
+		s.turn.Broadcast()
+		for before := s.gets; s.gets == before; {
+			s.turn.Wait()
+		}
 	case s.bug == "Advance in two steps":
 		s.mu.Unlock()
 		s.meet.wait()
@@ -350,9 +389,14 @@ func (s *buggy) List(ctx context.Context, userID string, now time.Time) ([]*oaut
 	var list []*oauth2pw.Session
 	for _, n := range s.byID {
 		if (s.sameUser(n, userID) || s.bug == "List of everybody") && s.live(n, now, "List") {
-			c := s.copied(n, "List returns the stored Data")
-			if s.bug == "List leaves out Data" {
-				c.Data = nil
+			c := n
+			if s.bug != "List returns the stored sessions" {
+				c = copied(n)
+			}
+			for _, f := range sessionFields {
+				if s.bug == "List leaves out "+f.name {
+					f.copy(c, new(oauth2pw.Session))
+				}
 			}
 			list = append(list, c)
 		}

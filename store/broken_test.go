@@ -171,6 +171,22 @@ func both(breakIt func(userFunc) userFunc) func(t *testing.T) {
 	})
 }
 
+func withoutTime(u *oauth2pw.User) { u.SessionsValidFrom = time.Time{} }
+
+// timeless breaks a store that has no place for SessionsValidFrom.
+func timeless(breakIt func(updateFunc) updateFunc) func(t *testing.T) {
+	return brokeUsers(func(_ *testing.T, s usersFuncs) usersFuncs {
+		s.byName, s.byID = changed(s.byName, withoutTime), changed(s.byID, withoutTime)
+		s.update = breakIt(s.update)
+		return s
+	})
+}
+
+// TestUsersWithoutTime: a store without a place for SessionsValidFrom passes the suite.
+func TestUsersWithoutTime(t *testing.T) {
+	timeless(func(update updateFunc) updateFunc { return update })(t)
+}
+
 func updateWith(breakIt func(t *testing.T, s usersFuncs) updateFunc) func(t *testing.T) {
 	return brokeUsers(func(t *testing.T, s usersFuncs) usersFuncs {
 		s.update = breakIt(t, s)
@@ -194,6 +210,10 @@ var brokenUsers = []broken{
 	})},
 	{"whole seconds", "a user has every field as it is stored", "Times are kept to the microsecond.", both(func(find userFunc) userFunc {
 		return changed(find, func(u *oauth2pw.User) { u.SessionsValidFrom = u.SessionsValidFrom.Truncate(time.Second) })
+	})},
+	{"a UserByName without the time", "a user has every field as it is stored", `UserByName("alice") returned the user, but not as it is stored: the SessionsValidFrom is zero`, brokeUsers(func(_ *testing.T, s usersFuncs) usersFuncs {
+		s.byName = changed(s.byName, withoutTime)
+		return s
 	})},
 	{"neither a user nor an error", "a user has every field as it is stored", "the user is there", both(func(userFunc) userFunc {
 		return func(context.Context, string) (*oauth2pw.User, error) { return nil, nil }
@@ -305,6 +325,40 @@ var brokenUsers = []broken{
 		return func(ctx context.Context, id, old, new string, _ time.Time) (bool, error) {
 			return s.update(ctx, id, old, new, time.Time{})
 		}
+	})},
+	{"no place for the time, which is an error", "UpdatePasswordHash sets SessionsValidFrom with the hash", `it must return false and no error`, timeless(func(update updateFunc) updateFunc {
+		return func(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {
+			if !changed.IsZero() {
+				return false, errors.New("no column for the time")
+			}
+			return update(ctx, id, old, new, changed)
+		}
+	})},
+	{"no place for the time, and so no new hash", "UpdatePasswordHash sets SessionsValidFrom with the hash", "a store without a place for the time must ignore it.", timeless(func(update updateFunc) updateFunc {
+		return func(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {
+			if !changed.IsZero() {
+				return false, nil
+			}
+			return update(ctx, id, old, new, changed)
+		}
+	})},
+	{"a time of updated users only", "UpdatePasswordHash sets SessionsValidFrom with the hash", "the SessionsValidFrom is 2026", brokeUsers(func(_ *testing.T, s usersFuncs) usersFuncs {
+		var updated sync.Map // by ID
+		read := func(u *oauth2pw.User) {
+			if _, ok := updated.Load(u.ID); !ok {
+				u.SessionsValidFrom = time.Time{}
+			}
+		}
+		update := s.update
+		s.byName, s.byID = changed(s.byName, read), changed(s.byID, read)
+		s.update = func(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {
+			ok, err := update(ctx, id, old, new, changed)
+			if ok && !changed.IsZero() {
+				updated.Store(id, true)
+			}
+			return ok, err
+		}
+		return s
 	})},
 	{"an update that clears the time", "UpdatePasswordHash sets SessionsValidFrom with the hash", "and not 2026", updateWith(func(_ *testing.T, s usersFuncs) updateFunc {
 		return func(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {

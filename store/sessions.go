@@ -28,12 +28,12 @@ type Sessions struct {
 type session struct {
 	next, prev *session // the same user's that were not ended, older and newer
 
-	id, userID, clientID, scope string
-	keyID, endReason, userAgent string
-	address                     netip.Addr
-	data                        []byte
-	salt                        [16]byte
-	generation                  uint64
+	id, userID, clientID, scope        string
+	keyID, endReason, userAgent, label string
+	address                            netip.Addr
+	salt                               [16]byte
+	generation, forgiven               uint64
+	idle                               time.Duration
 
 	createdAt, authenticatedAt, refreshedAt, idleExpiresAt, expiresAt int64
 	endedAt                                                           int64 // 0: not ended
@@ -42,10 +42,10 @@ type session struct {
 func (r *session) session() *oauth2pw.Session {
 	s := &oauth2pw.Session{
 		ID: r.id, UserID: r.userID, ClientID: r.clientID, Scope: r.scope,
-		Salt: r.salt, KeyID: r.keyID, Generation: r.generation,
+		Salt: r.salt, KeyID: r.keyID, Generation: r.generation, Forgiven: r.forgiven,
 		CreatedAt: fromMicro(r.createdAt), AuthenticatedAt: fromMicro(r.authenticatedAt), RefreshedAt: fromMicro(r.refreshedAt),
 		IdleExpiresAt: fromMicro(r.idleExpiresAt), ExpiresAt: fromMicro(r.expiresAt),
-		EndReason: r.endReason, Address: r.address, UserAgent: r.userAgent, Data: slices.Clone(r.data),
+		EndReason: r.endReason, Address: r.address, UserAgent: r.userAgent, Idle: r.idle, Label: r.label,
 	}
 	if r.endedAt != 0 {
 		s.EndedAt = fromMicro(r.endedAt)
@@ -77,8 +77,8 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 	}
 	r := &session{
 		id: n.ID, userID: n.UserID, clientID: n.ClientID, scope: n.Scope,
-		keyID: n.KeyID, endReason: n.EndReason, userAgent: n.UserAgent, address: n.Address,
-		data: slices.Clone(n.Data), salt: n.Salt, generation: n.Generation,
+		keyID: n.KeyID, endReason: n.EndReason, userAgent: n.UserAgent, label: n.Label, address: n.Address,
+		salt: n.Salt, generation: n.Generation, forgiven: n.Forgiven, idle: n.Idle,
 		createdAt: n.CreatedAt.UnixMicro(), authenticatedAt: n.AuthenticatedAt.UnixMicro(), refreshedAt: n.RefreshedAt.UnixMicro(),
 		idleExpiresAt: n.IdleExpiresAt.UnixMicro(), expiresAt: n.ExpiresAt.UnixMicro(),
 	}
@@ -132,7 +132,7 @@ func (s *Sessions) Advance(ctx context.Context, from uint64, n *oauth2pw.Session
 	if !found || r.generation != from || !r.lives(now.UnixMicro()) {
 		return false, nil
 	}
-	r.generation = n.Generation
+	r.generation, r.forgiven = n.Generation, n.Forgiven
 	r.authenticatedAt, r.refreshedAt, r.idleExpiresAt = n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro()
 	return true, nil
 }

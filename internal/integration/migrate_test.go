@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -22,13 +23,20 @@ import (
 	"github.com/oauth2pw/passwordflow/tokens"
 )
 
-// older has the databases from before the schema had a version: a file of statements in
-// testdata, the ID of its session, and the refresh token that the program of that time gave
-// out. Its secret is 32 times "x".
-var older = []struct{ file, session, token string }{
-	{"unversioned-1.sql", "Iccms7MX08R2MBuDMXxh2w", "rt1.Iccms7MX08R2MBuDMXxh2wAAAAAAAAACsCTS5g7vJolr14-uyJ_AzMSea2sGr-hjRWLH_mbebvM"},
-	{"unversioned-2.sql", "UqZ-MIgmDPrTVbnWetT32g", "rt1.UqZ-MIgmDPrTVbnWetT32gAAAAAAAAACTNdsfCszjhoCv8YVTO9-3wfRmEUsviamQgapvcEU3hk"},
-	{"unversioned-3.sql", "h-76pxtl-RIl7CsXTjk6lA", "rt1.h-76pxtl-RIl7CsXTjk6lAAAAAAAAAACUMBkweTNDT9iuf1PoOdUzIzAorVmrQzRPPLC2DLS-dQ"},
+// olderDatabase is a database of an older program: a file of statements in testdata, the
+// version of its tables, the ID of its session, and the refresh token that the program of that
+// time gave out. Its secret is 32 times "x".
+type olderDatabase struct {
+	file           string
+	version        int // 0: older than the first version
+	session, token string
+}
+
+var older = []olderDatabase{
+	{"unversioned-1.sql", 0, "Iccms7MX08R2MBuDMXxh2w", "rt1.Iccms7MX08R2MBuDMXxh2wAAAAAAAAACsCTS5g7vJolr14-uyJ_AzMSea2sGr-hjRWLH_mbebvM"},
+	{"unversioned-2.sql", 0, "UqZ-MIgmDPrTVbnWetT32g", "rt1.UqZ-MIgmDPrTVbnWetT32gAAAAAAAAACTNdsfCszjhoCv8YVTO9-3wfRmEUsviamQgapvcEU3hk"},
+	{"unversioned-3.sql", 0, "h-76pxtl-RIl7CsXTjk6lA", "rt1.h-76pxtl-RIl7CsXTjk6lAAAAAAAAAACUMBkweTNDT9iuf1PoOdUzIzAorVmrQzRPPLC2DLS-dQ"},
+	{"version-2.sql", 2, "K52pHqLnF791hGXJf1VHDg", "rt1.K52pHqLnF791hGXJf1VHDgAAAAAAAAACh0tSIgaKaUWCNspbGxCOyer0J1wh_1cTGCeHBSQAUPo"},
 }
 
 // olderLogin and olderRefresh are the times of their sessions.
@@ -86,7 +94,7 @@ func requireCurrent(t *testing.T, db *sql.DB) {
 	fresh := openSQLite(t)
 	require.NoError(t, newStore(t, fresh).Migrate(t.Context()))
 	require.Equal(t, tables(t, fresh), tables(t, db))
-	require.Equal(t, []string{"2"}, lines(t, db, `SELECT version FROM oauth2pw_schema`))
+	require.Equal(t, []string{"3"}, lines(t, db, `SELECT version FROM oauth2pw_schema`))
 	require.NoError(t, newStore(t, db).CheckSchema(t.Context()))
 }
 
@@ -117,6 +125,9 @@ func requireAlive(t *testing.T, st *sqlstore.Store, session, token string) {
 	require.Equal(t, olderLogin, s.CreatedAt)
 	require.Equal(t, olderLogin, s.AuthenticatedAt)
 	require.Equal(t, olderRefresh, s.RefreshedAt)
+	require.Zero(t, s.Forgiven)
+	require.Zero(t, s.Idle)
+	require.Empty(t, s.Label)
 	list, err := st.Sessions.List(t.Context(), "1", olderRefresh)
 	require.NoError(t, err)
 	require.Equal(t, []*oauth2pw.Session{s}, list)
@@ -137,7 +148,7 @@ func TestSQLiteMigrate(t *testing.T) {
 			db := openSQLite(t)
 			runFile(t, db, test.file)
 			st := newStore(t, db)
-			require.EqualError(t, st.CheckSchema(t.Context()), "sqlstore: the database has schema version 0; this program needs 2: call Migrate, or run Schema(0)")
+			require.EqualError(t, st.CheckSchema(t.Context()), fmt.Sprintf("sqlstore: the database has schema version %d; this program needs 3: call Migrate, or run Schema(%[1]d)", test.version))
 			for range 2 {
 				require.NoError(t, st.Migrate(t.Context()))
 				requireCurrent(t, db)
@@ -149,7 +160,7 @@ func TestSQLiteMigrate(t *testing.T) {
 		db := openSQLite(t)
 		runFile(t, db, "unversioned-2.sql")
 		run(t, db, `CREATE TABLE oauth2pw_schema (version INTEGER NOT NULL) STRICT; INSERT INTO oauth2pw_schema VALUES (1)`)
-		require.EqualError(t, newStore(t, db).CheckSchema(t.Context()), "sqlstore: the database has schema version 1; this program needs 2: call Migrate, or run Schema(1)")
+		require.EqualError(t, newStore(t, db).CheckSchema(t.Context()), "sqlstore: the database has schema version 1; this program needs 3: call Migrate, or run Schema(1)")
 		require.NoError(t, newStore(t, db).Migrate(t.Context()))
 		requireCurrent(t, db)
 		requireAlive(t, newStore(t, db), older[1].session, older[1].token)
@@ -180,6 +191,11 @@ func TestSQLiteSchema(t *testing.T) {
 	run(t, db, st.Schema(1))
 	requireCurrent(t, db)
 
+	db = openSQLite(t)
+	runFile(t, db, "version-2.sql")
+	run(t, db, st.Schema(2))
+	requireCurrent(t, db)
+
 	require.Equal(t, st.Schema(0), st.Schema(-1))
 	require.Empty(t, st.Schema(sqlstore.SchemaVersion))
 	require.Empty(t, st.Schema(sqlstore.SchemaVersion+1))
@@ -192,7 +208,7 @@ func TestSQLiteNewerSchema(t *testing.T) {
 	db := openSQLite(t)
 	run(t, db, `CREATE TABLE oauth2pw_schema (version INTEGER NOT NULL) STRICT; INSERT INTO oauth2pw_schema VALUES (7)`)
 	before := tables(t, db)
-	const refusal = "sqlstore: the database has schema version 7; this program knows 2: update the program"
+	const refusal = "sqlstore: the database has schema version 7; this program knows 3: update the program"
 	require.EqualError(t, newStore(t, db).Migrate(t.Context()), refusal)
 	require.EqualError(t, newStore(t, db).CheckSchema(t.Context()), refusal)
 	tx, err := db.BeginTx(t.Context(), nil)
@@ -209,7 +225,7 @@ func TestSQLiteNewerSchema(t *testing.T) {
 // TestSQLiteMigrateTogether: ten programs start at once on one file. All of them find the
 // tables migrated, and no session is lost.
 func TestSQLiteMigrateTogether(t *testing.T) {
-	for _, begins := range append(older, struct{ file, session, token string }{file: "new"}) {
+	for _, begins := range append(older, olderDatabase{file: "new"}) {
 		for begin, dsn := range map[string]string{"deferred": "", "immediate": "&_txlock=immediate"} {
 			t.Run(begins.file+"/"+begin, func(t *testing.T) {
 				db := openSQLite(t)
@@ -305,18 +321,23 @@ func TestSQLiteMigrateOver(t *testing.T) {
 // TestSQLiteMigrateFails: a step that fails leaves the version before it, and the
 // connection usable.
 func TestSQLiteMigrateFails(t *testing.T) {
-	db := openSQLite(t)
-	runFile(t, db, "unversioned-1.sql")
-	run(t, db, `CREATE TABLE oauth2pw_sessions_user_ended (x)`) // the name of an index of version 2
-	st := newStore(t, db)
-	require.ErrorContains(t, st.Migrate(t.Context()), "sqlstore: migrating to schema version 2: ")
-	require.Equal(t, []string{"1"}, lines(t, db, `SELECT version FROM oauth2pw_schema`))
-	run(t, db, `DROP TABLE oauth2pw_sessions_user_ended`)
-	require.NoError(t, st.Migrate(t.Context()))
-	requireCurrent(t, db)
-	requireAlive(t, st, older[0].session, older[0].token)
+	for _, test := range []struct {
+		index           string // of a step
+		reached, failed string // the versions before and after the step
+	}{{"oauth2pw_sessions_user_ended", "1", "2"}, {"oauth2pw_sessions_user_live", "2", "3"}} {
+		db := openSQLite(t)
+		runFile(t, db, "unversioned-1.sql")
+		run(t, db, `CREATE TABLE `+test.index+` (x)`) // takes the name of the index
+		st := newStore(t, db)
+		require.ErrorContains(t, st.Migrate(t.Context()), "sqlstore: migrating to schema version "+test.failed+": ")
+		require.Equal(t, []string{test.reached}, lines(t, db, `SELECT version FROM oauth2pw_schema`))
+		run(t, db, `DROP TABLE `+test.index)
+		require.NoError(t, st.Migrate(t.Context()))
+		requireCurrent(t, db)
+		requireAlive(t, st, older[0].session, older[0].token)
+	}
 
-	db = openSQLite(t)
+	db := openSQLite(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, newStore(t, db).Migrate(ctx), context.Canceled)
@@ -326,7 +347,7 @@ func TestSQLiteMigrateFails(t *testing.T) {
 // TestSQLiteMigrateCrashes: the program ends after any statement of Migrate. The next start
 // migrates the rest.
 func TestSQLiteMigrateCrashes(t *testing.T) {
-	for _, begins := range append(older, struct{ file, session, token string }{file: "new"}) {
+	for _, begins := range append(older, olderDatabase{file: "new"}) {
 		t.Run(begins.file, func(t *testing.T) {
 			crashes := 0
 			for migrated := false; !migrated; {
@@ -350,7 +371,7 @@ func TestSQLiteMigrateCrashes(t *testing.T) {
 					requireAlive(t, newStore(t, db), begins.session, begins.token)
 				}
 			}
-			require.Greater(t, crashes, 10)
+			require.Greater(t, crashes, 6)
 		})
 	}
 }
@@ -360,7 +381,7 @@ func TestSQLiteMigrateCrashes(t *testing.T) {
 func TestSQLiteMigrateOvertaken(t *testing.T) {
 	for _, test := range []struct{ name, statement, err string }{
 		{name: "by the same", statement: ";"},
-		{"by a newer one", "UPDATE oauth2pw_schema SET version = 7", "sqlstore: the database has schema version 7; this program knows 2: update the program"},
+		{"by a newer one", "UPDATE oauth2pw_schema SET version = 7", "sqlstore: the database has schema version 7; this program knows 3: update the program"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			db := openSQLite(t)
@@ -376,7 +397,7 @@ func TestSQLiteMigrateOvertaken(t *testing.T) {
 			defer slow.Close()
 			if err := newStore(t, slow).Migrate(t.Context()); test.err != "" {
 				require.EqualError(t, err, test.err)
-				run(t, db, "UPDATE oauth2pw_schema SET version = 2")
+				run(t, db, "UPDATE oauth2pw_schema SET version = 3")
 			} else {
 				require.NoError(t, err)
 			}

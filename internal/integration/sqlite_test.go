@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -198,44 +197,6 @@ func TestSQLiteConformance148(t *testing.T) {
 	require.Nil(t, c.SecretSHA256)
 }
 
-// TestSQLitePlans: List and End look at the sessions of one user that are not ended, and at
-// no others.
-func TestSQLitePlans(t *testing.T) {
-	db := openSQLite(t)
-	openStore(t, db)
-	now := time.Now().UTC().Truncate(time.Microsecond)
-	tx, err := db.BeginTx(t.Context(), nil)
-	require.NoError(t, err)
-	many, err := sqlstore.New(tx, sqlstore.Config{Dialect: sqlstore.SQLite})
-	require.NoError(t, err)
-	for i := range 20_000 {
-		require.NoError(t, many.Sessions.Create(t.Context(), &oauth2pw.Session{
-			ID: fmt.Sprint("ended", i), UserID: "1", Generation: 1, CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now,
-			IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour), EndedAt: now,
-		}))
-	}
-	require.NoError(t, tx.Commit())
-	for _, query := range []string{
-		`UPDATE "oauth2pw_sessions" SET ended_at = 1, end_reason = '' WHERE ended_at IS NULL AND user_id = '1' AND id <> '' RETURNING id`,
-		`UPDATE "oauth2pw_sessions" SET ended_at = 1, end_reason = '' WHERE ended_at IS NULL AND user_id = '1' AND id = 'x' AND id <> '' RETURNING id`,
-		`SELECT * FROM "oauth2pw_sessions" WHERE user_id = '1' AND ended_at IS NULL AND expires_at > 1 AND idle_expires_at > 1 ORDER BY created_at DESC, id`,
-	} {
-		var plan string
-		rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query)
-		require.NoError(t, err)
-		for rows.Next() {
-			var id, parent, unused int
-			var detail string
-			require.NoError(t, rows.Scan(&id, &parent, &unused, &detail))
-			plan += detail + "; "
-		}
-		require.NoError(t, rows.Err())
-		rows.Close()
-		byID := strings.Contains(query, "id = 'x'") && strings.Contains(plan, "USING PRIMARY KEY (id=?)")
-		require.True(t, byID || strings.Contains(plan, "sessions_user_ended (user_id=? AND ended_at=?)"), plan)
-	}
-}
-
 // BenchmarkSQLiteEnd: 64 ends of all sessions of a user at once, beside so many that have
 // ended already.
 func BenchmarkSQLiteEnd(b *testing.B) {
@@ -270,15 +231,42 @@ func BenchmarkSQLiteEnd(b *testing.B) {
 }
 
 // TestSQLiteOwnTable: the users of a table that the app has already, with integer
-// ids and a column that says "active".
+// ids and a column that says "active"; with a column for SessionsValidFrom, and without one.
 func TestSQLiteOwnTable(t *testing.T) {
-	storetest.Users(t, func(t *testing.T, users []oauth2pw.User) oauth2pw.UserStore {
+	storetest.Users(t, openOwnTable("pw_changed"))
+	t.Run("without SessionsValidFrom", func(t *testing.T) { storetest.Users(t, openOwnTable("")) })
+
+	t.Run("a name that only the database folds", func(t *testing.T) {
+		db := openSQLite(t)
+		_, err := db.ExecContext(t.Context(), `CREATE TABLE u (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE, pw TEXT, disabled BOOLEAN);
+			INSERT INTO u VALUES (1, 'JohnDoe', NULL, NULL)`)
+		require.NoError(t, err)
+		table := sqlstore.UserTable{Table: "u", ID: "id", Username: "name", PasswordHash: "pw", Disabled: "disabled"}
+		s, err := sqlstore.NewUsers(db, sqlstore.SQLite, table)
+		require.NoError(t, err)
+		_, err = s.UserByName(t.Context(), "johndoe")
+		require.ErrorIs(t, err, oauth2pw.ErrNotFound)
+		table.FoldNames = true
+		s, err = sqlstore.NewUsers(db, sqlstore.SQLite, table)
+		require.NoError(t, err)
+		u, err := s.UserByName(t.Context(), "johndoe")
+		require.NoError(t, err)
+		require.Empty(t, string(u.PasswordHash), "NULL opens nothing")
+		require.True(t, u.Disabled, "nor does an unknown state")
+		require.Error(t, s.Add(t.Context(), *u))
+	})
+}
+
+// openOwnTable returns the open of storetest.Users for a table of the app's own.
+// sessionsValidFrom is a column, "" for none.
+func openOwnTable(sessionsValidFrom string) func(t *testing.T, users []oauth2pw.User) oauth2pw.UserStore {
+	return func(t *testing.T, users []oauth2pw.User) oauth2pw.UserStore {
 		db := openSQLite(t)
 		_, err := db.ExecContext(t.Context(), `CREATE TABLE "my accounts" (
 			"the id" INTEGER PRIMARY KEY, email TEXT UNIQUE COLLATE NOCASE, pw TEXT, is_active BOOLEAN, roles TEXT, pw_changed INTEGER, other TEXT)`)
 		require.NoError(t, err)
 		s, err := sqlstore.NewUsers(db, sqlstore.SQLite, sqlstore.UserTable{
-			Table: "my accounts", ID: "the id", Username: "email", PasswordHash: "pw", Active: "is_active", Scopes: "roles", SessionsValidFrom: "pw_changed",
+			Table: "my accounts", ID: "the id", Username: "email", PasswordHash: "pw", Active: "is_active", Scopes: "roles", SessionsValidFrom: sessionsValidFrom,
 		})
 		require.NoError(t, err)
 		for _, u := range users {
@@ -302,29 +290,39 @@ func TestSQLiteOwnTable(t *testing.T) {
 			require.NoError(t, err)
 		}
 		return s
-	})
+	}
+}
 
-	t.Run("a name that only the database folds", func(t *testing.T) {
-		db := openSQLite(t)
-		_, err := db.ExecContext(t.Context(), `CREATE TABLE u (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE, pw TEXT, disabled BOOLEAN);
-			INSERT INTO u VALUES (1, 'JohnDoe', NULL, NULL)`)
-		require.NoError(t, err)
-		table := sqlstore.UserTable{Table: "u", ID: "id", Username: "name", PasswordHash: "pw", Disabled: "disabled"}
-		s, err := sqlstore.NewUsers(db, sqlstore.SQLite, table)
-		require.NoError(t, err)
-		_, err = s.UserByName(t.Context(), "johndoe")
-		require.ErrorIs(t, err, oauth2pw.ErrNotFound)
-		table.FoldNames = true
-		s, err = sqlstore.NewUsers(db, sqlstore.SQLite, table)
-		require.NoError(t, err)
-		u, err := s.UserByName(t.Context(), "johndoe")
-		require.NoError(t, err)
-		require.Empty(t, string(u.PasswordHash), "NULL opens nothing")
-		require.True(t, u.Disabled, "nor does an unknown state")
-		_, err = s.UpdatePasswordHash(t.Context(), "1", "", "x", time.Now())
-		require.ErrorContains(t, err, "SessionsValidFrom")
-		require.Error(t, s.Add(t.Context(), *u))
-	})
+// TestSQLiteFirstHash: an empty old hash is a NULL, an empty text and an empty BLOB, and no
+// other hash.
+func TestSQLiteFirstHash(t *testing.T) {
+	for _, column := range []string{"", "since"} {
+		for _, changed := range []time.Time{{}, olderLogin} {
+			db := openSQLite(t)
+			run(t, db, `CREATE TABLE u (id INTEGER PRIMARY KEY, name TEXT UNIQUE, pw, since INTEGER);
+				INSERT INTO u VALUES (1, 'null', NULL, NULL), (2, 'empty', '', NULL), (3, 'blob', x'', NULL), (4, 'space', ' ', NULL), (5, 'zero', '0', NULL)`)
+			s, err := sqlstore.NewUsers(db, sqlstore.SQLite, sqlstore.UserTable{Table: "u", ID: "id", Username: "name", PasswordHash: "pw", SessionsValidFrom: column})
+			require.NoError(t, err)
+			for id, want := range map[string]bool{"1": true, "2": true, "3": true, "4": false, "5": false, "6": false} {
+				for _, first := range []bool{true, false} { // a second time the user has a hash
+					ok, err := s.UpdatePasswordHash(t.Context(), id, "", "new", changed)
+					require.NoError(t, err)
+					require.Equal(t, want && first, ok, id)
+				}
+			}
+			since := "-"
+			if column != "" && !changed.IsZero() {
+				since = fmt.Sprint(olderLogin.UnixMicro())
+			}
+			require.Equal(t, []string{"new " + since, "new " + since, "new " + since, "  -", "0 -"}, lines(t, db, `SELECT pw || ' ' || COALESCE(since, '-') FROM u ORDER BY id`))
+		}
+	}
+	users := openStore(t, openSQLite(t)).Users
+	require.NoError(t, users.Add(t.Context(), oauth2pw.User{ID: "1", Username: "invited"}))
+	ok, err := users.UpdatePasswordHash(t.Context(), "1", "", "new", olderLogin)
+	require.NoError(t, err)
+	require.True(t, ok)
+	requireUser(t, users, oauth2pw.User{ID: "1", Username: "invited", PasswordHash: "new", SessionsValidFrom: olderLogin})
 }
 
 // TestSQLiteFailures: what fails is an error, and never a miss.

@@ -10,13 +10,15 @@ import (
 
 // SchemaVersion is the version of the tables that this program knows. A database has its
 // version in the one row of the table "{prefix}schema".
-const SchemaVersion = 2
+const SchemaVersion = 3
 
 var (
 	//go:embed schema_sqlite_1.sql
 	sqlite1 string
 	//go:embed schema_sqlite_2.sql
 	sqlite2 string
+	//go:embed schema_sqlite_3.sql
+	sqlite3 string
 )
 
 // sqliteSteps[n] brings the tables from version n to version n+1.
@@ -24,7 +26,7 @@ var (
 // A released step never changes. A step only adds: columns with a default, and indexes. An
 // index may replace another index under a new name. So an older program can go on with the
 // tables while it runs. A column keeps its name when its Go field gets another name.
-var sqliteSteps = [SchemaVersion]string{sqlite1, sqlite2}
+var sqliteSteps = [SchemaVersion]string{sqlite1, sqlite2, sqlite3}
 
 const (
 	sqliteVersionTable = `CREATE TABLE IF NOT EXISTS "{prefix}schema" (version INTEGER NOT NULL) STRICT;

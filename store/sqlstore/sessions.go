@@ -22,17 +22,17 @@ type Sessions struct {
 }
 
 func newSessions(db database, table string) *Sessions {
-	const columns = "id, user_id, client_id, scopes, salt, key_id, generation, " +
-		"created_at, authenticated_at, advanced_at, idle_expires_at, expires_at, ended_at, end_reason, address, user_agent, data"
+	const columns = "id, user_id, client_id, scopes, salt, key_id, generation, forgiven, " +
+		"created_at, authenticated_at, advanced_at, idle_expires_at, expires_at, ended_at, end_reason, address, user_agent, idle, label"
 	const lives = "ended_at IS NULL AND expires_at > ? AND idle_expires_at > ?"
 	table = quote(table)
 	end := "UPDATE " + table + " SET ended_at = ?, end_reason = ? WHERE ended_at IS NULL AND user_id = ?"
 	return &Sessions{
 		db:     db,
-		create: "INSERT INTO " + table + " (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+		create: "INSERT INTO " + table + " (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
 		get:    "SELECT " + columns + " FROM " + table + " WHERE id = ?",
 		list:   "SELECT " + columns + " FROM " + table + " WHERE user_id = ? AND " + lives + " ORDER BY created_at DESC, id",
-		advance: "UPDATE " + table + " SET generation = ?, authenticated_at = ?, advanced_at = ?, idle_expires_at = ?" +
+		advance: "UPDATE " + table + " SET generation = ?, forgiven = ?, authenticated_at = ?, advanced_at = ?, idle_expires_at = ?" +
 			" WHERE id = ? AND generation = ? AND " + lives,
 		end:    end + " AND id = ? AND id <> ? AND authenticated_at < ? RETURNING id",
 		endAll: end + " AND id <> ? AND authenticated_at < ? RETURNING id", // no session has the id ''
@@ -62,9 +62,9 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 	if n.Address.IsValid() {
 		address = n.Address.String()
 	}
-	created, err := s.db.exec(ctx, s.create, n.ID, n.UserID, n.ClientID, n.Scope, n.Salt[:], n.KeyID, int64(n.Generation),
+	created, err := s.db.exec(ctx, s.create, n.ID, n.UserID, n.ClientID, n.Scope, n.Salt[:], n.KeyID, int64(n.Generation), int64(n.Forgiven),
 		n.CreatedAt.UnixMicro(), n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(), n.ExpiresAt.UnixMicro(),
-		ended, n.EndReason, address, n.UserAgent, n.Data)
+		ended, n.EndReason, address, n.UserAgent, n.Idle.Microseconds(), n.Label)
 	if err != nil {
 		return fmt.Errorf("sqlstore: creating a session: %w", err)
 	}
@@ -89,15 +89,15 @@ func (s *Sessions) Get(ctx context.Context, id string) (*oauth2pw.Session, error
 // scanSession reads the columns of a row.
 func scanSession(row interface{ Scan(dest ...any) error }) (*oauth2pw.Session, error) {
 	var (
-		s                                               oauth2pw.Session
-		salt                                            []byte
-		generation                                      int64
-		created, authenticated, advanced, idle, expires int64
-		ended                                           sql.NullInt64
-		address                                         string
+		s                                                      oauth2pw.Session
+		salt                                                   []byte
+		generation, forgiven, idle                             int64
+		created, authenticated, advanced, idleExpires, expires int64
+		ended                                                  sql.NullInt64
+		address                                                string
 	)
-	err := row.Scan(&s.ID, &s.UserID, &s.ClientID, &s.Scope, &salt, &s.KeyID, &generation,
-		&created, &authenticated, &advanced, &idle, &expires, &ended, &s.EndReason, &address, &s.UserAgent, &s.Data)
+	err := row.Scan(&s.ID, &s.UserID, &s.ClientID, &s.Scope, &salt, &s.KeyID, &generation, &forgiven,
+		&created, &authenticated, &advanced, &idleExpires, &expires, &ended, &s.EndReason, &address, &s.UserAgent, &idle, &s.Label)
 	if err != nil {
 		return nil, err
 	}
@@ -109,9 +109,10 @@ func scanSession(row interface{ Scan(dest ...any) error }) (*oauth2pw.Session, e
 			return nil, err
 		}
 	}
-	s.Generation = uint64(generation)
+	s.Generation, s.Forgiven = uint64(generation), uint64(forgiven)
 	s.CreatedAt, s.AuthenticatedAt, s.RefreshedAt = fromMicro(created), fromMicro(authenticated), fromMicro(advanced)
-	s.IdleExpiresAt, s.ExpiresAt = fromMicro(idle), fromMicro(expires)
+	s.IdleExpiresAt, s.ExpiresAt = fromMicro(idleExpires), fromMicro(expires)
+	s.Idle = time.Duration(idle) * time.Microsecond
 	if ended.Valid {
 		s.EndedAt = fromMicro(ended.Int64)
 	}
@@ -123,7 +124,7 @@ func fromMicro(t int64) time.Time { return time.UnixMicro(t).UTC() }
 // Advance implements oauth2pw.SessionStore.
 func (s *Sessions) Advance(ctx context.Context, from uint64, n *oauth2pw.Session, now time.Time) (bool, error) {
 	changed, err := s.db.exec(ctx, s.advance,
-		int64(n.Generation), n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(),
+		int64(n.Generation), int64(n.Forgiven), n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(),
 		n.ID, int64(from), now.UnixMicro(), now.UnixMicro())
 	if err != nil {
 		return false, fmt.Errorf("sqlstore: advancing a session: %w", err)

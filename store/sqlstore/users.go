@@ -29,7 +29,9 @@ type UserTable struct {
 	Active   string // the same, the other way round; not both
 	Scopes   string // text, with single spaces between; NULL: nil. Empty: nil for everybody
 	// SessionsValidFrom is an integer column of Unix microseconds; NULL: never. Empty:
-	// User.SessionsValidFrom is never set, and UpdatePasswordHash with a time fails.
+	// User.SessionsValidFrom is always zero, and UpdatePasswordHash ignores the time of a
+	// change, so that a user loses sessions only by SessionStore.End. See
+	// oauth2pw.PasswordUpdater.
 	SessionsValidFrom string
 
 	// FoldNames takes the row that the database finds for a name as it is. By
@@ -44,7 +46,7 @@ type Users struct {
 	table                UserTable
 	byName, byID, delete string // statements
 	updateHash           string
-	updateHashAndChanged string // empty: there is no column for it
+	updateHashAndChanged string // empty: the table has no column for the time
 
 	selectUser, fromByID, whereID, nameTaken string // parts of statements
 }
@@ -164,10 +166,7 @@ func (s *Users) user(ctx context.Context, query, key string, more ...any) (*oaut
 // UpdatePasswordHash implements oauth2pw.PasswordUpdater.
 func (s *Users) UpdatePasswordHash(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {
 	query, args := s.updateHash, []any{new, id, id, old}
-	if !changed.IsZero() {
-		if s.updateHashAndChanged == "" {
-			return false, errors.New("sqlstore: UserTable.SessionsValidFrom names no column for the time of a change")
-		}
+	if !changed.IsZero() && s.updateHashAndChanged != "" {
 		query, args = s.updateHashAndChanged, []any{new, validFrom(changed), id, id, old}
 	}
 	n, err := s.db.exec(ctx, query, args...)

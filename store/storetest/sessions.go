@@ -25,9 +25,10 @@ const day = 24 * time.Hour
 func fullSession() oauth2pw.Session {
 	return oauth2pw.Session{
 		ID: "AAAAAAAAAAAAAAAAAAAA-_", UserID: "1", ClientID: "webapp", Scope: "me items",
-		Salt: [16]byte{0, 1, 2, 255}, KeyID: "k-_", Generation: 1,
+		Salt: [16]byte{0, 1, 2, 255}, KeyID: "k-_", Generation: 1, Forgiven: 5,
 		CreatedAt: now.Add(-time.Microsecond), AuthenticatedAt: now, RefreshedAt: now.Add(time.Microsecond), IdleExpiresAt: now.Add(day), ExpiresAt: now.Add(3 * day),
-		Address: netip.MustParseAddr("2001:db8::1"), UserAgent: "José 😀 '\"%", Data: []byte{0, 255, 'x'},
+		Address: netip.MustParseAddr("2001:db8::1"), UserAgent: "José 😀 '\"%",
+		Idle: 36*time.Hour + time.Microsecond, Label: "Zoë's phone 😀 \"%",
 	}
 }
 
@@ -41,9 +42,6 @@ func session(id, userID string) oauth2pw.Session {
 // scribble writes to a session, as its owner may.
 func scribble(n *oauth2pw.Session) {
 	n.Generation, n.EndReason = 9, "x"
-	for i := range n.Data {
-		n.Data[i] = 9
-	}
 }
 
 var sessionRules = []rule[sessions]{
@@ -51,7 +49,8 @@ var sessionRules = []rule[sessions]{
 		ended := fullSession()
 		ended.ID, ended.EndedAt, ended.EndReason, ended.Address = "ended", now.Add(time.Hour), "because", netip.MustParseAddr("192.0.2.1")
 		later := fullSession()
-		later.ID, later.Generation, later.Data = "later", 1<<40, nil
+		later.ID, later.Generation, later.Forgiven, later.Idle = "later", 1<<40, 1<<40-1, 400*day
+		later.UserAgent, later.Label = strings.Repeat("😀", 64), strings.Repeat("é", 128) // 256 bytes
 		for _, want := range []oauth2pw.Session{fullSession(), ended, later, session("bare", "2")} {
 			s.create(want)
 			s.check(want)
@@ -121,30 +120,31 @@ var sessionRules = []rule[sessions]{
 			t.Fatalf("Create returned %v.", err)
 		}
 		scribble(&mine)
-		s.checkAfter("Create must store a copy, of Data too: the caller wrote to its session afterwards", fullSession())
+		s.checkAfter("Create must store a copy: the caller wrote to its session afterwards", fullSession())
 		if got := s.get(mine.ID); got != nil {
 			scribble(got)
 		}
-		s.checkAfter("Get must return a copy, of Data too: its caller wrote to the session", fullSession())
+		s.checkAfter("Get must return a copy: its caller wrote to the session", fullSession())
 		for _, got := range s.list("1", now) {
 			scribble(got)
 		}
-		s.checkAfter("List must return copies, of Data too: its caller wrote to the sessions", fullSession())
+		s.checkAfter("List must return copies: its caller wrote to the sessions", fullSession())
 	}},
 
-	{"Advance writes its four fields and no other", func(t *testing.T, s sessions) {
+	{"Advance writes its five fields and no other", func(t *testing.T, s sessions) {
 		s.create(fullSession(), session("other", "1"))
 		next := oauth2pw.Session{
-			ID: fullSession().ID, UserID: "9", ClientID: "x", Scope: "admin", Salt: [16]byte{9}, KeyID: "x", Generation: 7,
+			ID: fullSession().ID, UserID: "9", ClientID: "x", Scope: "admin", Salt: [16]byte{9}, KeyID: "x", Generation: 7, Forgiven: 6,
 			CreatedAt: now.Add(9 * day), AuthenticatedAt: now.Add(1 * time.Second), RefreshedAt: now.Add(2 * time.Second), IdleExpiresAt: now.Add(2 * day), ExpiresAt: now.Add(9 * day),
-			EndedAt: now, EndReason: "x", Address: netip.MustParseAddr("192.0.2.9"), UserAgent: "x", Data: []byte("x"),
+			EndedAt: now, EndReason: "x", Address: netip.MustParseAddr("192.0.2.9"), UserAgent: "x", Idle: time.Hour, Label: "x",
 		}
 		if !s.advance(1, next, now) {
 			t.Error("Advance returned false although the session is live and has the generation from: it must write, and return true.")
 		}
 		want := fullSession()
-		want.Generation, want.AuthenticatedAt, want.RefreshedAt, want.IdleExpiresAt = 7, next.AuthenticatedAt, next.RefreshedAt, next.IdleExpiresAt
-		s.checkAfter("Advance must write Generation, AuthenticatedAt, RefreshedAt and IdleExpiresAt, and no other field", want)
+		want.Generation, want.Forgiven = 7, 6
+		want.AuthenticatedAt, want.RefreshedAt, want.IdleExpiresAt = next.AuthenticatedAt, next.RefreshedAt, next.IdleExpiresAt
+		s.checkAfter("Advance must write Generation, Forgiven, AuthenticatedAt, RefreshedAt and IdleExpiresAt, and no other field", want)
 		s.checkAfter("Advance must not write to another session", session("other", "1"))
 	}},
 
@@ -160,6 +160,44 @@ var sessionRules = []rule[sessions]{
 			}
 		}
 		s.checkAfter("Advance must not write from another generation", full)
+	}},
+
+	{"Advance writes Forgiven in one step with Generation", func(t *testing.T, s sessions) {
+		full, over := fullSession(), fullSession()
+		over.ID, over.EndedAt = "over", now
+		s.create(full, over)
+		for _, test := range []struct {
+			stored oauth2pw.Session
+			from   uint64
+			at     time.Time
+			why    string
+		}{
+			{full, 2, now, "from another generation"},
+			{full, 1, full.IdleExpiresAt, "to an expired session"},
+			{over, 1, now, "to an ended session"},
+		} {
+			next := test.stored
+			next.Generation, next.Forgiven = 7, 6
+			s.advance(test.from, next, test.at)
+			s.checkAfter("Advance must not write "+test.why+", and so no Forgiven", test.stored)
+		}
+		for round := range uint64(20) {
+			generation := round + 2
+			var won atomic.Uint64
+			parallel(16, func(i int) {
+				next := full
+				next.Generation, next.Forgiven = generation, 100*generation+uint64(i)
+				if s.advance(round+1, next, now) {
+					won.Store(next.Forgiven)
+				}
+				if got := s.get(full.ID); got != nil && got.Generation == generation && got.Forgiven/100 != generation {
+					t.Errorf("Get returned the Generation of an Advance without its Forgiven: Advance must write both in one atomic step.")
+				}
+			})
+			if got := s.get(full.ID); got != nil && got.Forgiven != won.Load() {
+				t.Fatalf("The Forgiven is %d after 16 concurrent Advances, and not the %d of the Advance that returned true.", got.Forgiven, won.Load())
+			}
+		}
 	}},
 
 	{"an expired or ended session is not live", func(t *testing.T, s sessions) {
