@@ -139,3 +139,16 @@ func TestLimit(t *testing.T) {
 	w.post("/signup", "", "email", "x@example.com", "password", password).is(202)
 	w.mail("verify", "x@example.com")
 }
+
+// TestParallelSignUps: of parallel sign-ups with one address, one makes the account.
+func TestParallelSignUps(t *testing.T) {
+	w := start(t)
+	require.Equal(t, map[int]int{202: 8}, parallel(8, func() answer { return w.post("/signup", "", "email", jane, "password", password) }))
+	kinds := map[string]int{}
+	for range 8 {
+		m := <-w.mails
+		kinds[m.Kind]++
+	}
+	require.Equal(t, map[string]int{"verify": 1, "taken": 7}, kinds)
+	w.noMail()
+}
