@@ -20,8 +20,8 @@
 //   - pbkdf2_sha256, pbkdf2_sha512, argon2, scrypt, bcrypt and bcrypt_sha256 of Django
 //
 // An app registers further formats as a [Scheme]. A [Policy] accepts or refuses new
-// passwords. [Calibrate] finds the cost that suits a machine. A [Pepper] is a secret that
-// the database does not hold.
+// passwords. [Breached] looks for a new password in known data breaches. [Calibrate] finds
+// the cost that suits a machine. A [Pepper] is a secret that the database does not hold.
 //
 // # Security
 //

@@ -26,7 +26,7 @@ type Policy struct {
 	// Breached calls a service that knows the passwords of data breaches, and reports
 	// whether the password is among them. An error is reserved for a failure of the
 	// service: Check returns this error, and the password is not judged.
-	// Nil: Check calls no service.
+	// Nil: Check calls no service. See [Breached].
 	Breached func(ctx context.Context, password string) (bool, error)
 }
 

@@ -38,20 +38,33 @@ func blocked(t *testing.T, slots, queue int) (h *blockedHasher, started chan str
 	return &blockedHasher{inner, t}, started, finish
 }
 
+// patience is longer than a caller needs to enter the queue, or to be refused.
+const patience = 30 * time.Second
+
 // waitForQueue returns as soon as n callers wait in the queue. It fails the test if that takes
-// longer than the other callers can need.
+// too long.
 func waitForQueue(h *blockedHasher, n int) {
 	h.t.Helper()
-	const most = 30 * time.Second
 	for began := time.Now(); ; runtime.Gosched() {
 		waiting := h.Stats().Waiting
 		if waiting == n {
 			return
 		}
-		if time.Since(began) > most {
-			h.t.Fatalf("after %s %d callers wait in the queue, want %d", most, waiting, n)
+		if time.Since(began) > patience {
+			h.t.Fatalf("after %s %d callers wait in the queue, want %d", patience, waiting, n)
 		}
 	}
+}
+
+// requireBusy requires that the queue takes no further caller. A caller that it takes gives up.
+func requireBusy(t *testing.T, ctx context.Context, h *blockedHasher) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, _, err := h.Verify(ctx, "", "x")
+	require.ErrorIs(t, err, oauth2pw.ErrBusy)
+	_, err = h.Hash(ctx, "x")
+	require.ErrorIs(t, err, oauth2pw.ErrBusy)
 }
 
 // callers verify a password at the same time.
@@ -95,15 +108,12 @@ func TestSlots(t *testing.T) {
 	c.begin(t.Context())
 	c.begin(t.Context())
 	waitForQueue(h, 3)
-	_, _, err := h.Verify(t.Context(), "", "x")
-	require.ErrorIs(t, err, oauth2pw.ErrBusy)
-	_, err = h.Hash(t.Context(), "x")
-	require.ErrorIs(t, err, oauth2pw.ErrBusy)
+	requireBusy(t, t.Context(), h)
 	require.Empty(t, started, "no third computation")
 
 	leave() // a caller who gives up leaves the queue, and starts nothing
-	require.ErrorIs(t, <-c.results, context.Canceled)
 	waitForQueue(h, 2)
+	require.ErrorIs(t, <-c.results, context.Canceled)
 	require.Empty(t, started)
 
 	close(finish)
@@ -136,15 +146,13 @@ func TestQueueShare(t *testing.T) {
 	c.begin(from("192.0.2.1"))
 	c.begin(from("192.0.2.1"))
 	waitForQueue(h, 2)
-	_, _, err := h.Verify(from("192.0.2.1"), "", "x")
-	require.ErrorIs(t, err, oauth2pw.ErrBusy)
+	requireBusy(t, from("192.0.2.1"), h)
 	c.begin(from("192.0.2.2"))
 	for range 5 {
 		c.begin(from("127.0.0.1"))
 	}
 	waitForQueue(h, 8)
-	_, _, err = h.Verify(from("127.0.0.1"), "", "x")
-	require.ErrorIs(t, err, oauth2pw.ErrBusy)
+	requireBusy(t, from("127.0.0.1"), h)
 	close(finish)
 	c.succeed(t)
 	require.Empty(t, h.gate.waits)

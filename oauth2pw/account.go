@@ -222,8 +222,8 @@ func (c change) authenticated() time.Time { return wholeSecond(c.validFrom) }
 // newChange returns a change that is later than every authentication until now, in the same
 // microsecond too, and later than every existing session, even if the clock of another
 // process is ahead. Access tokens have whole seconds: a token from the second of the
-// previous change has the next whole second at most. own is the caller's session; nil: there
-// is none.
+// previous change has the next whole second at most. own is the caller's session; nil: no
+// session.
 func (x *accounts) newChange(ctx context.Context, u *User, own *Session) (change, error) {
 	n := x.newProof(u, own)
 	if !x.sessions.on() {
@@ -328,10 +328,10 @@ func (x *accounts) afterChange(ctx context.Context, own ownLogin) (tokens *Token
 	return tokens, nil
 }
 
-// endOlder ends the sessions from before a change of the password, except one; keep "": no
-// exception. SessionsValidFrom has invalidated these sessions already, for every refresh and
-// where the user is read: a store failure is an event then, and no error. It is an error if
-// the table of users has no column for SessionsValidFrom, because the sessions are live.
+// endOlder ends the sessions that are older than a change of the password, except one; keep
+// "": no exception. SessionsValidFrom has invalidated these sessions already, for every
+// refresh and where the user is read: a store failure is an event then, and no error. Without
+// a column for SessionsValidFrom a store failure is an error, because the sessions are live.
 //
 // A login with the new password in the second of the change may end with the older sessions.
 func (x *accounts) endOlder(ctx context.Context, userID, keep string, c change) error {

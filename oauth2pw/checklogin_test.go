@@ -36,7 +36,7 @@ func withTOTP(checked *int) func(*oauth2pw.Config) {
 	}
 }
 
-// TestConformance138 holds line 138.
+// TestConformance138: see docs/conformance.md.
 func TestConformance138(t *testing.T) {
 	t.Run("138_never asked without a correct password", func(t *testing.T) {
 		asked := 0
@@ -105,6 +105,24 @@ func TestConformance138(t *testing.T) {
 			a.serve(post(right("johndoe")+"&totp=panic", from(home))).isError(t, 500, "server_error")
 		}
 		require.Equal(t, 200, a.serve(post(right("johndoe")+"&totp=123456", from(home))).StatusCode)
+	})
+	t.Run("138_a client that disconnects has no free guess", func(t *testing.T) {
+		asked := 0
+		var hangUp context.CancelFunc
+		a := newSessionApp(t, func(c *oauth2pw.Config) {
+			c.CheckLogin = func(ctx context.Context, _ *oauth2pw.User, _ *oauth2pw.TokenRequest) error {
+				asked++
+				hangUp()
+				return ctx.Err()
+			}
+		})
+		for range 30 {
+			var ctx context.Context
+			ctx, hangUp = context.WithCancel(t.Context())
+			a.serve(post(right("johndoe"), from(home), during(ctx)))
+			hangUp()
+		}
+		require.LessOrEqual(t, asked, 10)
 	})
 	t.Run("138_codes are guessed no more often than the limit", func(t *testing.T) {
 		checked := 0

@@ -27,7 +27,9 @@ func TestConformanceThrottle(t *testing.T) {
 		require.Equal(t, got.body, gotWrong.body)
 		require.Equal(t, got.Header, gotWrong.Header)
 		require.Zero(t, a.hasher.take(), "no hash is computed")
-		for _, e := range a.takeEvents() {
+		events := a.takeEvents()
+		require.Len(t, events, 2)
+		for _, e := range events {
 			require.Equal(t, oauth2pw.EventThrottled, e.Kind)
 			require.Equal(t, oauth2pw.EventReason("password"), e.Reason)
 			require.Equal(t, netip.MustParseAddr(home), e.Address)

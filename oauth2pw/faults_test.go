@@ -345,8 +345,11 @@ func TestHashUpgradeFails(t *testing.T) {
 	a := newApp(t, s.wrap)
 	s.before("PasswordUpdater.UpdatePasswordHash", fails(errReadOnly))
 	for range 2 {
+		a.hasher.take()
 		require.Equal(t, 200, a.post("grant_type=password&username=old&password=secret").StatusCode)
+		require.Equal(t, 1, a.hasher.take(), "the stored hash is the one that was verified")
 		events := a.takeEvents()
+		require.Len(t, events, 2)
 		require.Equal(t, oauth2pw.EventUpgradeFailed, events[0].Kind)
 		require.ErrorIs(t, events[0].Err, errReadOnly)
 		require.Equal(t, "u3", events[0].UserID)

@@ -103,9 +103,9 @@ func (w *passwords) identifyByApp(ctx context.Context, r *TokenRequest, name, pa
 }
 
 // CheckPassword returns the user of a name and a password, for an endpoint of the app's own:
-// "confirm with your password" in a form without a token, say. CheckPassword is throttled
-// together with logins, and does the same work for every user. It makes no client address
-// known, clears no failure, replaces no hash and does not call Config.CheckLogin.
+// "confirm with your password" in a form without a token, for example. CheckPassword is
+// throttled together with logins, and does the same work for every user. CheckPassword makes
+// no client address known, clears no failure, replaces no hash and does not call Config.CheckLogin.
 //
 // The error is an [*Error], for [Auth.WriteError]: invalid_grant (400), slow_down (429),
 // access_denied (403) for a form from a page of another site (see Config.TrustedOrigins), or

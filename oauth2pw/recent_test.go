@@ -11,7 +11,7 @@ import (
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
-// TestConformance139 holds line 139.
+// TestConformance139: see docs/conformance.md.
 func TestConformance139(t *testing.T) {
 	a := newSessionApp(t)
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
@@ -144,7 +144,7 @@ func TestReauthenticateByAuthenticate(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestConformance142 holds line 142: what OpenSession may choose.
+// TestConformance142: what OpenSession may choose.
 func TestConformance142(t *testing.T) {
 	var choose func(r *oauth2pw.TokenRequest, s *oauth2pw.Session) error
 	a := newSessionApp(t, func(c *oauth2pw.Config) {

@@ -11,7 +11,7 @@ import (
 // allocation for both.
 type requestState struct {
 	context.Context
-	request   *http.Request // nil: there is none
+	request   *http.Request // nil: no request
 	address   netip.Addr
 	shared    *sharedAddress // nil: the address is of one client
 	principal Principal

@@ -12,7 +12,7 @@ import (
 // session with a fresh auth_time, for [Auth.RequireRecent]. The other sessions stay live.
 //
 // Every older token of the caller's session is refused, the caller's own included: after
-// Reauthenticate the client goes on with the tokens of the answer. An older refresh token is
+// Reauthenticate the client continues with the tokens of the answer. An older refresh token is
 // refused within Config.RefreshGrace; afterwards the token is reuse and ends the session. For
 // the access tokens see [Auth.ChangePassword].
 //
@@ -90,7 +90,7 @@ func (x *accounts) stillProved(ctx context.Context, u *User, password string) (b
 }
 
 // HashNewPassword checks a new password by Config.CheckNewPassword and hashes it, for a
-// sign-up. u is the new user, for a check against the name; nil: there is none.
+// sign-up. u is the new user, for a check against the name; nil: no user yet.
 //
 // The error is an [*Error], for [Auth.WriteError]: invalid_request (422) if the password has
 // not 1 to 1,024 bytes or is refused, or a failure.
@@ -177,7 +177,7 @@ func (x *accounts) writable(method string) error {
 }
 
 // set sets the password of a user, ends the user's sessions and forgets the user's failures.
-// It reports false if the stored hash is not that of u any more.
+// set reports false if the stored hash is not that of u any more.
 func (x *accounts) set(ctx context.Context, u *User, new string) (changed bool, err error) {
 	hash, err := x.hashNew(ctx, u, new)
 	if err != nil {

@@ -290,7 +290,7 @@ func (x *sessions) check(ctx context.Context, p Principal) error {
 }
 
 // Sessions returns the live sessions of a user, the newest login first, for a page of
-// devices. A session from before the last change of the password is left out. An unknown
+// devices. A session that is older than the last change of the password is left out. An unknown
 // user has none.
 //
 // The error is a store failure, or says that userID is empty.

@@ -34,7 +34,7 @@ func (a *sessionApp) refused(err error, reason oauth2pw.EventReason) {
 	read(a.T, w.Result()).isError(a.T, 400, "invalid_ticket")
 }
 
-// TestConformance137 holds line 137: when a ticket is refused.
+// TestConformance137: when a ticket is refused.
 func TestConformance137(t *testing.T) {
 	verify := func(a *sessionApp) oauth2pw.Ticket {
 		return oauth2pw.Ticket{UserID: "u1", Purpose: "verify", Data: "jane@example.com", ExpiresAt: a.clock.Now().Add(time.Hour)}

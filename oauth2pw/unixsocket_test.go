@@ -127,7 +127,9 @@ func TestUnixPeerNames(t *testing.T) {
 	a.takeEvents()
 	a.client = named("10.1.2.3:4")
 	a.post(wrong("old", 1), "X-Forwarded-For: 198.51.100.9").isError(t, 400, "invalid_grant")
-	for _, e := range a.takeEvents() {
+	events := a.takeEvents()
+	require.NotEmpty(t, events)
+	for _, e := range events {
 		require.False(t, e.Address.IsValid(), "%+v", e)
 	}
 }

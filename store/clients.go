@@ -51,10 +51,10 @@ func (s *Clients) Add(ctx context.Context, c oauth2pw.Client) error {
 	return nil
 }
 
-// Update changes a client. change gets a copy and edits it, except for the ID. It is called
-// without a lock, and once more with the newer client if the client changes meanwhile. If it
-// returns an error, nothing changes, and Update returns that error. Update's own errors wrap
-// oauth2pw.ErrNotFound if there is no such client.
+// Update changes a client. change gets a copy and edits it, except for the ID. Update calls
+// change without a lock, and again with the newer client if the client changes meanwhile. If
+// change returns an error, nothing changes, and Update returns that error. Update's own errors
+// wrap oauth2pw.ErrNotFound if there is no such client.
 func (s *Clients) Update(ctx context.Context, id string, change func(c *oauth2pw.Client) error) error {
 	for range updateTries {
 		old, err := s.find(ctx, id)

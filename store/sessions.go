@@ -23,8 +23,8 @@ type Sessions struct {
 	byUser map[string]*session // the newest of each user that was not ended; the others hang on it
 }
 
-// session is a row. It is a smaller oauth2pw.Session, with its times as Unix
-// microseconds, because there may be a million of them.
+// session is a row: a smaller oauth2pw.Session, with its times as Unix microseconds, because
+// there may be a million rows.
 type session struct {
 	next, prev *session // the same user's that were not ended, older and newer
 
@@ -177,8 +177,8 @@ func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason str
 	return ids, nil
 }
 
-// Sweep implements oauth2pw.SessionStore. It looks at all sessions, and lets others
-// in between.
+// Sweep implements oauth2pw.SessionStore. Sweep reads all sessions, and lets other calls in
+// between.
 func (s *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int, error) {
 	const stretch = 1024 // sessions that are looked at before others get their turn
 	if err := ended(ctx); err != nil {

@@ -12,8 +12,8 @@
 //
 // # Concurrency
 //
-// The stores are safe for concurrent use. What they take and give are copies,
-// except for User.App.
+// The stores are safe for concurrent use. Arguments and results are copies, except for
+// User.App.
 package store
 
 import (
@@ -21,7 +21,7 @@ import (
 	"fmt"
 )
 
-// updateTries is how often Update calls back where others change the same row.
+// updateTries is the highest number of tries of an Update whose row others change.
 const updateTries = 10
 
 // ended returns an error if ctx has ended.

@@ -59,11 +59,11 @@ func (s *Users) Add(ctx context.Context, u oauth2pw.User) error {
 	return nil
 }
 
-// Update changes a user. change gets a copy and edits it, except for the ID. It is called
-// without a lock, and once more with the newer user if the user changes meanwhile. If it
-// returns an error, nothing changes, and Update returns that error. Update's own errors wrap
-// oauth2pw.ErrNotFound if there is no such user, and oauth2pw.ErrExists if another user has
-// the new name.
+// Update changes a user. change gets a copy and edits it, except for the ID. Update calls
+// change without a lock, and again with the newer user if the user changes meanwhile. If
+// change returns an error, nothing changes, and Update returns that error. Update's own errors
+// wrap oauth2pw.ErrNotFound if there is no such user, and oauth2pw.ErrExists if another user
+// has the new name.
 //
 // A new PasswordHash ends no sessions: set SessionsValidFrom too. For a hash that was made
 // before the call use UpdatePasswordHash, which compares: the password may have changed

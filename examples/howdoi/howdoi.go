@@ -103,6 +103,7 @@ func allowOrigins(mux *http.ServeMux, origins []string) (handler http.Handler) {
 func configure(c *oauth2pw.Config, byCode oauth2pw.GrantFunc, checkCode func(context.Context, *oauth2pw.User, *oauth2pw.TokenRequest) error) {
 	c.CheckLogin = checkCode
 	c.CheckNewPassword = hasher.Policy{}.Check
+	c.CheckNewPassword = hasher.Policy{Breached: hasher.Breached(nil)}.Check
 	c.RefreshForgive = 48 * time.Hour
 	c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	c.InsecureAllowHTTP = true
@@ -111,8 +112,8 @@ func configure(c *oauth2pw.Config, byCode oauth2pw.GrantFunc, checkCode func(con
 	c.OnEvent = oauth2pw.LogEvents(slog.Default())
 }
 
-func roles(auth *oauth2pw.Auth, next http.Handler) http.Handler {
-	return auth.RequireBearer("admin")(next)
+func roles(auth *oauth2pw.Auth, next http.Handler) []http.Handler {
+	return []http.Handler{auth.RequireBearer("me")(next), auth.RequireBearer("admin")(next)}
 }
 
 func consume(mux *http.ServeMux, items http.HandlerFunc) error {
@@ -127,4 +128,10 @@ func consume(mux *http.ServeMux, items http.HandlerFunc) error {
 	bearer := oauth2pw.PasswordBearer{OnEvent: oauth2pw.LogEvents(slog.Default())}
 	mux.Handle("GET /items", bearer.Require(provider.Verify, "items")(http.HandlerFunc(items)))
 	return nil
+}
+
+// The functions are here to be compiled.
+var _ = []any{
+	ownTable, signUp, afterSignUp, handler, logOut, changePassword, link, reset, verify, again, devices, dangerous, inATest,
+	allowOrigins, configure, roles, consume,
 }

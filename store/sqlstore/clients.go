@@ -119,9 +119,9 @@ func (s *Clients) Add(ctx context.Context, c oauth2pw.Client) error {
 	return nil
 }
 
-// Update changes a client. change gets the client and edits it, except for the ID. It is
-// called again with the newer client if the row changes meanwhile. If it returns an error,
-// nothing changes, and Update returns that error. Update's own errors wrap
+// Update changes a client. change gets the client and edits it, except for the ID. Update
+// calls change again with the newer client if the row changes meanwhile. If change returns an
+// error, nothing changes, and Update returns that error. Update's own errors wrap
 // oauth2pw.ErrNotFound if there is no such client.
 func (s *Clients) Update(ctx context.Context, id string, change func(c *oauth2pw.Client) error) error {
 	for range updateTries {

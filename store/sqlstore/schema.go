@@ -24,8 +24,8 @@ var (
 // sqliteSteps[n] brings the tables from version n to version n+1.
 //
 // A released step never changes. A step only adds: columns with a default, and indexes. An
-// index may replace another index under a new name. So an older program can go on with the
-// tables while it runs. A column keeps its name when its Go field gets another name.
+// index may replace another index under a new name. So an older program that runs already can
+// continue with the tables. A column keeps its name when its Go field gets another name.
 var sqliteSteps = [SchemaVersion]string{sqlite1, sqlite2, sqlite3}
 
 const (
@@ -34,7 +34,7 @@ const (
 	sqliteVersionRow = `INSERT INTO "{prefix}schema" (version) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM "{prefix}schema");
 `
 
-	// The first table of sessions had neither a version nor created_at.
+	// The first table of sessions had no version and no created_at.
 	sqliteLacksCreatedAt = `SELECT EXISTS (SELECT 1 FROM pragma_table_info('{prefix}sessions'))
 		AND NOT EXISTS (SELECT 1 FROM pragma_table_info('{prefix}sessions') WHERE name = 'created_at')`
 	sqliteAddCreatedAt = `ALTER TABLE "{prefix}sessions" ADD COLUMN created_at INTEGER NOT NULL DEFAULT 0;
@@ -57,8 +57,8 @@ func (s schema) setVersion(version int) string {
 
 // Schema returns the statements that bring the tables from a version to
 // [SchemaVersion], for people who run their own tool: 0 is a database without these
-// tables. From SchemaVersion on there are none. Run them once, in one transaction. Tables
-// that are older than the table "{prefix}schema" need Migrate.
+// tables. From SchemaVersion on the result is empty. Run the statements once, in one
+// transaction. Tables that are older than the table "{prefix}schema" need Migrate.
 func (s *Store) Schema(from int) string {
 	from = max(from, 0)
 	if from >= SchemaVersion {
@@ -87,9 +87,9 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 }
 
 // Migrate makes the tables, or brings older ones to [SchemaVersion], one version a
-// transaction. It may be called at every start, and by several processes at once: one of
-// them migrates, and the others wait. After a failure or a crash the next call goes on from
-// the last version that was reached. Sessions stay live. A newer version than SchemaVersion
+// transaction. Call Migrate at every start. Of several processes that call Migrate at once, one
+// migrates, and the others wait. After a failure or a crash the next call continues from the
+// last version that was reached. Sessions stay live. A newer version than SchemaVersion
 // is an error, and changes nothing.
 //
 // A *sql.DB or a *sql.Conn begins these transactions. Any other DB must be a transaction

@@ -18,16 +18,16 @@
 //
 // # SQLite
 //
-// Open the database with a busy time-out, in WAL mode and with synchronous=NORMAL;
-// how is the driver's (modernc.org/sqlite:
+// Open the database with a busy time-out, in WAL mode and with synchronous=NORMAL. The driver
+// decides the form (modernc.org/sqlite:
 // "file:app.db?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)").
 // SQLite has one writer at a time: the writes of a Store wait for each other here,
-// in the order they came, and for those of others by the busy time-out.
+// in the order of their calls, and for the writes of others by the busy time-out.
 //
 // # Concurrency
 //
-// The stores are safe for concurrent use, as far as what they were given is: a
-// *sql.DB is, a *sql.Tx is not. Every statement has an index and a context.
+// The stores are safe for concurrent use if their DB is: a *sql.DB is, a *sql.Tx is not.
+// Every statement has an index and a context.
 package sqlstore
 
 import (
@@ -38,7 +38,7 @@ import (
 	"strings"
 )
 
-// DB is what the stores need of a *sql.DB, *sql.Conn or *sql.Tx.
+// DB has the methods of a *sql.DB, *sql.Conn or *sql.Tx that the stores need.
 type DB interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
@@ -83,7 +83,7 @@ func (d database) each(ctx context.Context, f func(row *sql.Rows) error, query s
 	if err != nil {
 		return err
 	}
-	defer rows.Close() // rows.Err says what went wrong
+	defer rows.Close() // rows.Err has the error
 	for rows.Next() {
 		if err := f(rows); err != nil {
 			return err
@@ -92,13 +92,14 @@ func (d database) each(ctx context.Context, f func(row *sql.Rows) error, query s
 	return rows.Err()
 }
 
-// updateTries is how often Update calls back where others change the same row.
+// updateTries is the highest number of tries of an Update whose row others change.
 const updateTries = 10
 
 // Dialect is a kind of database.
 type Dialect int
 
-// SQLite is the dialect of SQLite 3.35 or later. The zero Dialect is none.
+// SQLite is the dialect of SQLite 3.35 or later. The zero Dialect is an error of New and
+// NewUsers.
 const SQLite Dialect = 1
 
 // Config has the settings of a Store. Dialect is required.
@@ -119,8 +120,8 @@ type Store struct {
 	schema schema
 }
 
-// New returns the stores over a database. It does not touch the database. The
-// error names the setting that is wrong.
+// New returns the stores over a database. New does not use the database. The error names the
+// setting that is wrong.
 func New(db DB, c Config) (*Store, error) {
 	if err := usable(db); err != nil {
 		return nil, err

@@ -34,9 +34,9 @@ type UserTable struct {
 	// oauth2pw.PasswordUpdater.
 	SessionsValidFrom string
 
-	// FoldNames takes the row that the database finds for a name as it is. By
-	// default its name must equal the one asked for, byte for byte, whatever the
-	// column's collation says.
+	// FoldNames accepts the row that the database finds for a name, by the collation of the
+	// column. By default the name in the row must also equal the name that UserByName got, byte
+	// for byte.
 	FoldNames bool
 }
 
@@ -51,8 +51,8 @@ type Users struct {
 	selectUser, fromByID, whereID, nameTaken string // parts of statements
 }
 
-// NewUsers returns a store over a table of users, which may be the app's own. It does
-// not touch the database. The error names the field that is wrong.
+// NewUsers returns a store over a table of users, which may be the app's own. NewUsers does not
+// use the database. The error names the field that is wrong.
 func NewUsers(db DB, d Dialect, t UserTable) (*Users, error) {
 	if err := usable(db); err != nil {
 		return nil, err
@@ -70,16 +70,16 @@ func newUsers(db database, t UserTable) (*Users, error) {
 	for _, name := range []string{t.ID, t.Username, t.PasswordHash, t.Disabled, t.Active, t.Scopes, t.SessionsValidFrom} {
 		switch strings.ToLower(name) {
 		case "oid", "rowid", "_rowid_":
-			// SQLite has them in every table, declared or not, and uses a number twice: one
-			// letter from "uid", everybody would have another ID.
+			// SQLite has these columns in every table, declared or not, and uses a number
+			// again. With "oid", a typo of "uid", every user would have another ID.
 			return nil, fmt.Errorf("sqlstore: UserTable: %q is SQLite's own name for the number of a row; name a declared column, or read it through a view", name)
 		}
 	}
 	if t.Disabled != "" && t.Active != "" {
 		return nil, errors.New("sqlstore: UserTable has both Disabled and Active")
 	}
-	// Every column stands behind its table: SQLite reads a lone "uid" that is no column
-	// as the text uid, and everybody's ID would be that.
+	// Every column has its table as a prefix: without a prefix SQLite reads a "uid" that is no
+	// column as the text uid, which would be the ID of every user.
 	table := quote(t.Table)
 	column := func(name, otherwise string) string {
 		if name == "" {
@@ -88,7 +88,7 @@ func newUsers(db database, t UserTable) (*Users, error) {
 		return table + "." + quote(name)
 	}
 	id, name, hash := column(t.ID, ""), column(t.Username, ""), column(t.PasswordHash, "")
-	disabled := "COALESCE(" + column(t.Disabled, "0") + ", 1) <> 0" // a NULL opens nothing, nor does a 2
+	disabled := "COALESCE(" + column(t.Disabled, "0") + ", 1) <> 0" // NULL and 2 disable, too
 	if t.Active != "" {
 		disabled = "NOT COALESCE(" + column(t.Active, "") + ", 0)"
 	}

@@ -39,11 +39,11 @@ func (s *Users) Add(ctx context.Context, u oauth2pw.User) error {
 	return nil
 }
 
-// Update changes a user. change gets the user and edits it, except for the ID. It is called
-// again with the newer user if the row changes meanwhile. If it returns an error, nothing
-// changes, and Update returns that error. Update's own errors wrap oauth2pw.ErrNotFound if
-// there is no such user, and oauth2pw.ErrExists if another user has the new name. Only the
-// columns of changed fields are written.
+// Update changes a user. change gets the user and edits it, except for the ID. Update calls
+// change again with the newer user if the row changes meanwhile. If change returns an error,
+// nothing changes, and Update returns that error. Update's own errors wrap
+// oauth2pw.ErrNotFound if there is no such user, and oauth2pw.ErrExists if another user has the
+// new name. Update writes only the columns of changed fields.
 //
 // A new PasswordHash ends no sessions: set SessionsValidFrom too. For a hash that was made
 // before the call use UpdatePasswordHash, which compares: the password may have changed

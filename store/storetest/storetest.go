@@ -1,5 +1,5 @@
-// Package storetest is the suite that every store must pass. It needs the
-// standard library and package oauth2pw only, so that other stores can import it:
+// Package storetest is the suite that every store must pass. The package needs only the
+// standard library and package oauth2pw, so that other stores can import it:
 //
 //	func TestUsers(t *testing.T) {
 //		storetest.Users(t, func(t *testing.T, users []oauth2pw.User) oauth2pw.UserStore { … })
@@ -47,7 +47,7 @@ func ended() context.Context {
 	return ctx
 }
 
-// checkMiss checks what a call returned for a thing that is not there.
+// checkMiss checks the result of a call for a thing that is not there.
 func checkMiss(t *testing.T, call string, found bool, err error) {
 	t.Helper()
 	switch {
@@ -62,7 +62,7 @@ func checkMiss(t *testing.T, call string, found bool, err error) {
 	}
 }
 
-// checkEnded checks what calls with an ended context returned.
+// checkEnded checks the results of calls with an ended context.
 func checkEnded(t *testing.T, calls map[string]error) {
 	t.Helper()
 	for call, err := range calls {
