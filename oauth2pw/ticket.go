@@ -28,8 +28,8 @@ const (
 // A thief of Config.Secrets can make tickets with any purpose except PurposeReset, which also
 // needs the password hash of the user.
 //
-// A ticket has no row in a store. A ticket with PurposeReset is valid until the password of
-// the user changes, so that it sets one password. A ticket with another purpose is valid
+// A ticket has no row in a store. A ticket with PurposeReset is valid until the password or
+// the Username of the user changes, so that it sets one password. A ticket with another purpose is valid
 // until it expires: the app writes into Data the facts that must be unchanged, such as the
 // address of the user, and compares them.
 type Ticket struct {
@@ -47,8 +47,8 @@ type Ticket struct {
 //
 // where MAC = HMAC-SHA256(K, "tk1" ‖ the purpose, the ID and the data, each behind its
 // length ‖ expiry ‖ bound), and K = HKDF-SHA256 of the server secret that the key id names,
-// for the purpose. bound is empty; for PurposeReset it is the user's password hash and
-// SessionsValidFrom.
+// for the purpose. bound is empty; for PurposeReset it is the user's Username, password hash
+// and SessionsValidFrom: a link in the mailbox of an old address sets no password.
 const (
 	ticketVersion = "tk1"
 	ticketPrefix  = ticketVersion + "."
@@ -221,6 +221,7 @@ func (x *tickets) mac(id string, t Ticket, u *User) ([]byte, error) {
 	write(t.Data)
 	write(string(binary.BigEndian.AppendUint64(nil, uint64(t.ExpiresAt.UnixMicro()))))
 	if u != nil {
+		write(u.Username)
 		write(string(u.PasswordHash))
 		write(string(binary.BigEndian.AppendUint64(nil, uint64(u.SessionsValidFrom.UnixMicro()))))
 	}

@@ -114,6 +114,7 @@ func TestConformance137(t *testing.T) {
 	t.Run("137_a reset dies with the password and with SessionsValidFrom", func(t *testing.T) {
 		for name, change := range map[string]func(u *oauth2pw.User) error{
 			"the hash":          func(u *oauth2pw.User) error { u.PasswordHash = "new:other"; return nil },
+			"the name":          func(u *oauth2pw.User) error { u.Username = "johndoe2"; return nil },
 			"SessionsValidFrom": func(u *oauth2pw.User) error { u.SessionsValidFrom = time.Unix(1_700_000_000, 0); return nil },
 		} {
 			a := newSessionApp(t)

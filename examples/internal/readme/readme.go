@@ -1,5 +1,5 @@
-// Package readme runs the commands of the README and compares their output, so that the README
-// stays true.
+// Package readme runs the commands of the README, and of other documents, and compares their
+// output, so that the documents stay true.
 package readme
 
 import (
@@ -16,16 +16,27 @@ import (
 // Text returns the README. The test runs in a folder of examples.
 func Text(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
+	return read(t, "../../README.md")
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	require.NoError(t, err)
 	return string(text)
 }
 
-// Blocks returns the fenced blocks of a language.
+// Blocks returns the fenced blocks of a language in the README.
 func Blocks(t *testing.T, language string) []string {
 	t.Helper()
+	return BlocksOf(t, "../../README.md", language)
+}
+
+// BlocksOf returns the fenced blocks of a language in a file.
+func BlocksOf(t *testing.T, file, language string) []string {
+	t.Helper()
 	var blocks []string
-	for _, part := range strings.Split(Text(t), "```"+language+"\n")[1:] {
+	for _, part := range strings.Split(read(t, file), "```"+language+"\n")[1:] {
 		block, _, found := strings.Cut(part, "```")
 		require.True(t, found)
 		blocks = append(blocks, block)
