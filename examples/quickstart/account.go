@@ -21,16 +21,13 @@ func (a *app) listSessions(w http.ResponseWriter, r *http.Request) {
 		Current    bool      `json:"current"`
 	}
 	p, _ := oauth2pw.PrincipalFrom(r.Context())
-	list, err := a.sessions.List(r.Context(), p.Subject, time.Now())
+	list, err := a.auth.Sessions(r.Context(), p.Subject)
 	if err != nil {
 		a.auth.WriteError(w, r, err)
 		return
 	}
 	sessions := make([]session, 0, len(list))
 	for _, s := range list {
-		if s.AuthenticatedAt.Before(p.User.SessionsValidFrom) {
-			continue // older than a change of the password, and not marked ended yet
-		}
 		expires := s.ExpiresAt
 		if s.IdleExpiresAt.Before(expires) {
 			expires = s.IdleExpiresAt

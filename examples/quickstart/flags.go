@@ -19,6 +19,7 @@ type options struct {
 	addr, db, key, secret, issuer, audience string
 	accessTTL                               time.Duration
 	refreshIdle, refreshMax, refreshGrace   time.Duration
+	refreshForgive                          time.Duration
 	hash                                    hasher.Config
 	trustedProxies                          []netip.Prefix
 	proxyHeader                             string
@@ -56,6 +57,7 @@ func parseFlags(args []string, w io.Writer) (*options, error) {
 	f.DurationVar(&o.refreshIdle, "refresh-idle", 14*24*time.Hour, "a session dies when it is not refreshed for this long")
 	f.DurationVar(&o.refreshMax, "refresh-max", 90*24*time.Hour, "and at this age, whatever happens")
 	f.DurationVar(&o.refreshGrace, "refresh-grace", 30*time.Second, "how long a refresh token just replaced may be sent again; 0 turns it off; at most 2m")
+	f.DurationVar(&o.refreshForgive, "refresh-forgive", 0, "how long after a refresh the token just replaced is forgiven once, if its successor is unused; 0: not at all")
 	f.Func("hash", "argon2id `cost`: KiB, passes, lanes (default m=65536,t=3,p=4)", func(s string) (err error) {
 		o.hash.Params, err = parseCost(s)
 		o.hash.InsecureParams = true // serve accepts a weak cost, with a warning
@@ -125,6 +127,8 @@ func (o *options) check(rest []string) error {
 		return errors.New("-refresh-idle and -refresh-max must be at least 1s")
 	case o.refreshGrace < 0 || o.refreshGrace > 2*time.Minute || 0 < o.refreshGrace && o.refreshGrace < time.Millisecond:
 		return errors.New("-refresh-grace must be 0, or from 1ms to 2m")
+	case o.refreshForgive != 0 && (o.refreshGrace == 0 || o.refreshForgive <= o.refreshGrace || o.refreshForgive > o.refreshIdle):
+		return errors.New("-refresh-forgive must be longer than -refresh-grace, which must be on, and at most -refresh-idle")
 	case o.audience == "":
 		return errors.New("-audience is empty")
 	case o.proxyHeader == "" || strings.EqualFold(o.proxyHeader, "Host") || strings.ContainsFunc(o.proxyHeader, notInFieldName):

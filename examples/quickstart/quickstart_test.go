@@ -298,6 +298,7 @@ func TestBadStarts(t *testing.T) {
 		{"-issuer=foo"}, {"-issuer=foo/bar"}, {"-issuer=https://"}, {"-issuer=https://x?y"}, {"-issuer=https://x?"}, {"-issuer=https://x#"}, {"-issuer=https://x#y"}, {"-issuer=http://x"}, {"-issuer=ftp://x"},
 		{"-issuer=https://a@x"}, {"-issuer=https:x"}, {"-issuer=//x"}, {"-issuer=%"}, {"-issuer=https://x y"}, {"-issuer=http://10.0.0.1"},
 		{"-proxy-header="}, {"-proxy-header=a b"}, {"-proxy-header=host"}, {"-proxy-header=x:"}, {"-lax-form=x"}, {"-refresh-grace=1us"},
+		{"-refresh-forgive=10s"}, {"-refresh-forgive=-1h"}, {"-refresh-forgive=1h", "-refresh-grace=0"}, {"-refresh-forgive=337h"}, {"-refresh-forgive=2h", "-refresh-idle=1h"},
 		{"-refresh-grace=2m1s"}, {"-refresh-grace=-1s"}, {"-refresh-idle=0"}, {"-refresh-max=-1s"}, {"-refresh-idle=x"},
 		{"-addr=127.0.0.1:0", "-db=:memory:", "-secret=" + filepath.Join(dir, "none")},
 		{"-addr=127.0.0.1:0", "-db=:memory:", "-secret=" + write("short.secret", "c2hvcnQ=\n")},

@@ -52,6 +52,7 @@ func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets 
 		RefreshIdle:      o.refreshIdle,
 		RefreshMax:       o.refreshMax,
 		RefreshGrace:     grace,
+		RefreshForgive:   o.refreshForgive,
 		LoadUser:         true,
 		CheckNewPassword: hasher.Policy{}.Check, // at least 8 characters, and no common password
 		ThrottleLimit:    o.throttle.limit,

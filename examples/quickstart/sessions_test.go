@@ -217,6 +217,28 @@ func TestOAuthEndpoints(t *testing.T) {
 	}
 }
 
+// TestRefreshForgive: -refresh-forgive. The token just replaced gets another successor once the
+// grace period has passed, and the first successor is reuse.
+func TestRefreshForgive(t *testing.T) {
+	p := start(t, cheapHash, "-db=:memory:", "-refresh-grace=1ms", "-refresh-forgive=1h")
+	_, got := p.form("/token", "grant_type", "password", "username", "johndoe", "password", "secret")
+	lost := got["refresh_token"].(string)
+	status, unused := p.refresh(lost)
+	require.Equal(t, 200, status)
+	next := unused
+	require.Eventually(t, func() bool {
+		if status, next = p.refresh(lost); status != 200 {
+			return true
+		}
+		return next != unused
+	}, time.Minute, time.Millisecond, "the grace period passes")
+	require.Equal(t, 200, status)
+	status, _ = p.refresh(unused)
+	require.Equal(t, 400, status)
+	status, _ = p.refresh(next)
+	require.Equal(t, 400, status, "the reuse has ended the session")
+}
+
 // TestRefreshFlags: -refresh-grace, -refresh-idle, -refresh-max and -secret.
 func TestRefreshFlags(t *testing.T) {
 	p := start(t, cheapHash, "-db=:memory:", "-refresh-grace=0", "-refresh-idle=90s", "-refresh-max=120s")
