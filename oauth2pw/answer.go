@@ -38,7 +38,11 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 // the [Config]. An error of a method of Auth is already an event, and makes no second
 // event.
 func (a *Auth) WriteError(w http.ResponseWriter, r *http.Request, err error) {
-	a.answers.refuse(a.proxies.withAddress(r), w, err, Event{Kind: EventRequestRefused})
+	ctx := context.Background()
+	if r != nil { // CheckBearer returns none with an error
+		ctx = a.proxies.withAddress(r)
+	}
+	a.answers.refuse(ctx, w, err, Event{Kind: EventRequestRefused})
 }
 
 // refuse sends err to the event hook and answers the request with err. If the hook panics,

@@ -8,10 +8,12 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store"
 )
 
 // TestAuthWriteError: the realm, the error body and the events are those of the Config.
@@ -117,6 +119,7 @@ func TestCheckBearer(t *testing.T) {
 			require.Len(t, events, test.events, "told once")
 			for _, e := range events {
 				require.Equal(t, test.code, e.Code)
+				require.Equal(t, "192.0.2.1", e.Address.String())
 			}
 		})
 	}
@@ -220,4 +223,71 @@ func TestRefreshDescription(t *testing.T) {
 	got := a.refresh("rt1.x")
 	got.isError(t, 400, "invalid_grant")
 	require.Equal(t, "The refresh token is invalid, expired or revoked.", got.json["error_description"])
+}
+
+// TestScopeRefusalsExplain: the event says which scope, and why.
+func TestScopeRefusalsExplain(t *testing.T) {
+	for _, test := range []struct {
+		scope, says string
+		edit        func(*oauth2pw.Config)
+	}{
+		{"mee", `Config.Scopes does not name "mee"`, nil},
+		{"admin", `lacks "admin"`, nil},
+		{"me", "User.Scopes and Config.DefaultScopes are nil", func(c *oauth2pw.Config) {
+			c.DefaultScopes = nil
+			users, err := store.NewUsers(oauth2pw.User{ID: "u1", Username: "johndoe", PasswordHash: "new:secret"})
+			require.NoError(t, err)
+			c.Users = users
+		}},
+	} {
+		edit := func(*oauth2pw.Config) {}
+		if test.edit != nil {
+			edit = test.edit
+		}
+		a := newApp(t, edit)
+		a.post(login+"&scope="+test.scope).isError(t, 400, "invalid_scope")
+		e := a.event()
+		require.Equal(t, oauth2pw.EventScopeRefused, e.Kind)
+		require.ErrorContains(t, e.Err, test.says)
+	}
+	a := newApp(t)
+	token := a.token("me")
+	a.takeEvents()
+	a.get("/items", token).isError(t, 403, "insufficient_scope")
+	require.ErrorContains(t, a.event().Err, `the token of "u1" has the scope "me", and not "items"`)
+}
+
+// TestNilError: a plug that returns a nil *Error as an error has failed, and is told so.
+func TestNilError(t *testing.T) {
+	a := newApp(t, func(c *oauth2pw.Config) {
+		c.CheckLogin = func(context.Context, *oauth2pw.User, *oauth2pw.TokenRequest) error {
+			var e *oauth2pw.Error
+			return e
+		}
+	})
+	a.post(login).isError(t, 503, "temporarily_unavailable")
+	e := a.event()
+	require.Equal(t, "Config.CheckLogin", e.Plug)
+	require.ErrorContains(t, e.Err, "nil *oauth2pw.Error")
+	w := httptest.NewRecorder()
+	a.auth.WriteError(w, nil, &oauth2pw.Error{Code: "invalid_token"}) // CheckBearer returned no request
+	require.Equal(t, 401, w.Code)
+}
+
+// TestCheckLoginNotFound: ErrNotFound is a wrong code, as it is for a grant.
+func TestCheckLoginNotFound(t *testing.T) {
+	a := newApp(t, func(c *oauth2pw.Config) {
+		c.CheckLogin = func(context.Context, *oauth2pw.User, *oauth2pw.TokenRequest) error { return oauth2pw.ErrNotFound }
+	})
+	for range 9 {
+		a.serve(post(right("johndoe"), from(home))).isError(t, 400, "invalid_grant")
+	}
+	a.serve(post(right("johndoe"), from(home))).isError(t, 429, "slow_down")
+}
+
+// TestTicketNeedsAnUpdater: a reset that could not work is refused before its mail is sent.
+func TestTicketNeedsAnUpdater(t *testing.T) {
+	a := newSessionApp(t, func(c *oauth2pw.Config) { c.Users = struct{ oauth2pw.UserStore }{c.Users} })
+	_, err := a.auth.NewTicket(t.Context(), oauth2pw.Ticket{UserID: "u1", Purpose: oauth2pw.PurposeReset, ExpiresAt: a.clock.Now().Add(time.Hour)})
+	require.ErrorContains(t, err, "PasswordUpdater")
 }

@@ -51,11 +51,11 @@ func (a *Auth) OptionalBearer() func(http.Handler) http.Handler { return Optiona
 
 // CheckBearer decides as [Auth.RequireBearer] does, but writes no answer: it is for routers
 // whose handlers are not http.Handlers. The result is the request for the handler, or nil
-// and the error for [Auth.WriteError]. A refusal is an event. A scope that Config.Scopes
-// does not name is a server_error.
+// and the error for [Auth.WriteError]: the caller must stop the chain of handlers then. A
+// refusal is an event. A scope that Config.Scopes does not name is a server_error.
 func (a *Auth) CheckBearer(r *http.Request, scopes ...string) (*http.Request, error) {
 	event := Event{Kind: EventTokenRefused}
-	ctx := r.Context()
+	ctx := a.proxies.withAddress(r)
 	err := a.answers.told(ctx, &event, func() error {
 		for _, s := range scopes {
 			if !a.scopes.knows(s) {
@@ -209,7 +209,8 @@ func (b *bearer) admit(r *http.Request) (ctx context.Context, refusal error) {
 	}
 	for _, scope := range b.scopes {
 		if !s.principal.HasScope(scope) {
-			return s, &Error{Code: "insufficient_scope", scope: strings.Join(s.required, " ")}
+			lacks := fmt.Errorf("oauth2pw: the token of %q has the scope %q, and not %q", s.principal.Subject, s.principal.Scope, scope)
+			return s, (&Error{Code: "insufficient_scope", scope: strings.Join(s.required, " ")}).because("", "", lacks)
 		}
 	}
 	return s, nil

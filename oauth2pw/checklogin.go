@@ -1,6 +1,9 @@
 package oauth2pw
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // loginCheck calls Config.CheckLogin. The answer counts as a guess of its own, because
 // CheckLogin may check a second factor.
@@ -35,6 +38,9 @@ func (l *loginCheck) decide(ctx context.Context, u *User, r *TokenRequest) (v ve
 	defer recoverPlug(&err)
 	if err = l.check(ctx, u, r); err == nil {
 		return right, nil
+	}
+	if errors.Is(err, ErrNotFound) {
+		err = errors.Join(errInvalidGrant, err)
 	}
 	e := plugError("Config.CheckLogin", err)
 	switch {

@@ -123,8 +123,9 @@ type Config struct {
 	// TokenRequest.Param reads further parameters, such as the code of a second factor. Nil:
 	// every such login succeeds.
 	//
-	// An *Error with the code "invalid_grant" is answered as a wrong password, and counted as
-	// a wrong password: codes are guessed no more often than passwords. An *Error with any
+	// An *Error with the code "invalid_grant", and an error that wraps ErrNotFound, is answered
+	// as a wrong password, and counted as a wrong password: return it for a wrong code, so that
+	// codes are guessed no more often than passwords. An *Error with any
 	// other code ("mfa_required", "email_unverified") is the answer, with its Extra. The
 	// attempt is uncounted then, clears no other failure, makes no address known and opens no
 	// session. Any other error is a 503. CheckLogin is not called after a wrong password, and

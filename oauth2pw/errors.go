@@ -80,7 +80,12 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause, which is also Event.Err: for logs, never for a client. Nil: no
 // cause.
-func (e *Error) Unwrap() error { return e.cause }
+func (e *Error) Unwrap() error {
+	if e == nil { // a nil *Error in an error
+		return nil
+	}
+	return e.cause
+}
 
 // errorCodes maps each code to its HTTP answer.
 var errorCodes = map[string]struct {
@@ -136,6 +141,9 @@ func (e *Error) failed(kind EventKind, plug string, cause error) *Error {
 func plugError(plug string, err error) *Error {
 	var e *Error
 	switch {
+	case errors.As(err, &e) && e == nil:
+		err = errors.New("it returned a nil *oauth2pw.Error as an error: return nil")
+		return (&Error{Code: "temporarily_unavailable"}).failed(EventUnavailable, plug, err)
 	case errors.As(err, &e) && (e.kind != "" || e.plug != ""):
 		return e
 	case errors.As(err, &e):
@@ -154,7 +162,7 @@ func plugError(plug string, err error) *Error {
 // asError returns the protocol error in err. Any other error is a failure (503).
 func asError(err error) *Error {
 	var e *Error
-	if errors.As(err, &e) {
+	if errors.As(err, &e) && e != nil {
 		return e
 	}
 	return plugError("handler", err)

@@ -223,10 +223,14 @@ func LogEvents(l *slog.Logger) func(context.Context, Event) {
 // logBroken returns the default hook: failures and hints about the configuration go to
 // slog.Default. A refusal of plain HTTP is a hint, at most once an hour.
 func logBroken() func(context.Context, Event) {
-	var plainHTTP hourly
+	var plainHTTP, unreadable hourly
 	return func(ctx context.Context, e Event) {
 		switch e.Kind {
 		case EventUnavailable, EventPanic, EventUpgradeFailed, EventStoreRollback, EventUnknownProxy, EventProxyHeader, EventNameFolding:
+		case EventLoginFailed:
+			if e.Reason != ReasonUnreadableHash || !unreadable.due(e.Time) {
+				return
+			}
 		case EventRequestRefused:
 			if e.Reason != ReasonPlainHTTP || !plainHTTP.due(e.Time) {
 				return

@@ -46,7 +46,8 @@ func (p Principal) Claims(v any) error {
 }
 
 // PrincipalFrom returns the principal that the middleware around a handler has verified.
-// False: the middleware is optional, and the request has no token.
+// False: the middleware is optional and the request has no token; or the context is not that
+// of a request behind the middleware.
 func PrincipalFrom(ctx context.Context) (Principal, bool) {
 	s := stateFrom(ctx)
 	return s.principal, s.present

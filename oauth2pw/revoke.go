@@ -19,7 +19,8 @@ type revoker struct {
 //
 // The caller must be the client of the session; a session without a client needs only the
 // token. An unknown, expired or already revoked token gets the same answer. A replaced
-// refresh token ends the session too.
+// refresh token ends the session too. Without Config.Sessions nothing can be revoked: the answer
+// is unsupported_token_type for an access token.
 func (a *Auth) RevokeHandler() http.Handler {
 	return a.endpoints.handler(endpoint{required: "token", decide: a.revoker.revoke})
 }

@@ -103,10 +103,25 @@ func (p *scopePolicy) grant(ctx context.Context, u *User, client *Client, asked 
 	if asked == nil {
 		return p.allowed(u, client, p.defaults), nil
 	}
-	if allowed := p.allowed(u, client, asked); len(allowed) < len(asked) {
-		return nil, errScopeNotAllowed
+	for _, s := range asked {
+		if len(p.allowed(u, client, []string{s})) == 0 {
+			return nil, errScopeNotAllowed.because(EventScopeRefused, "", p.explain(u, s))
+		}
 	}
 	return asked, nil
+}
+
+// explain returns the reason, for the event, why a login may not have a scope.
+func (p *scopePolicy) explain(u *User, s string) error {
+	shown := s[:min(len(s), 64)]
+	switch {
+	case !p.knows(s):
+		return fmt.Errorf("oauth2pw: Config.Scopes does not name %q", shown)
+	case u.Scopes == nil && len(p.defaults) == 0:
+		return fmt.Errorf("oauth2pw: the user may have no scope, not even %q: User.Scopes and Config.DefaultScopes are nil", shown)
+	default:
+		return fmt.Errorf("oauth2pw: User.Scopes (nil: Config.DefaultScopes) or Client.Scopes lacks %q", shown)
+	}
 }
 
 // keep returns the scopes of a session that the user and the client may still have.

@@ -323,7 +323,7 @@ func (a *Auth) Sessions(ctx context.Context, userID string) ([]*Session, error) 
 // The id of a token without a session is empty.
 func (a *Auth) EndSession(ctx context.Context, userID, id, reason string) (bool, error) {
 	if id == "" {
-		return false, errors.New("oauth2pw: EndSession: the id is empty: the token has no session")
+		return false, errors.New("oauth2pw: EndSession: the id is empty: the token has no session, or the context is not that of a request behind RequireBearer")
 	}
 	n, err := a.end(ctx, "EndSession", SessionFilter{UserID: userID, ID: id}, reason)
 	return n > 0, err
@@ -350,7 +350,7 @@ func (a *Auth) end(ctx context.Context, method string, f SessionFilter, reason s
 	case !a.sessions.on():
 		return 0, fmt.Errorf("oauth2pw: %s needs Config.Sessions", method)
 	case f.UserID == "":
-		return 0, fmt.Errorf("oauth2pw: %s: the userID is empty", method)
+		return 0, fmt.Errorf("oauth2pw: %s: the userID is empty: is the context that of a request behind RequireBearer?", method)
 	}
 	n, failed := a.sessions.end(ctx, f, EventReason(reason))
 	return n, failed

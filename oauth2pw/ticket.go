@@ -23,7 +23,8 @@ const (
 )
 
 // Ticket is a link that the app sends to a user: to reset a password, to verify an address.
-// A ticket is signed, not secret: its holder can read the user's ID and Data.
+// A ticket is a credential: it belongs into the mail and into no log. It is not encrypted: its
+// holder can read the user's ID and Data.
 //
 // A thief of Config.Secrets can make tickets with any purpose except PurposeReset, which also
 // needs the password hash of the user.
@@ -62,7 +63,8 @@ type tickets struct {
 	secrets serverSecrets
 }
 
-// NewTicket makes a ticket with the first secret of Config.Secrets.
+// NewTicket makes a ticket with the first secret of Config.Secrets. The result prints as
+// [redacted]: write string(ticket) into the mail.
 //
 // The error names a wrong field of t, or the missing Secrets. A user who does not exist is
 // [ErrNotFound] for PurposeReset. A store failure is an [*Error].
@@ -112,6 +114,9 @@ func (x *tickets) make(ctx context.Context, t Ticket) (Secret, error) {
 	}
 	var u *User
 	if t.Purpose == PurposeReset {
+		if x.plugs.updater == nil || x.plugs.hasher == nil {
+			return "", errors.New("oauth2pw: NewTicket: ResetPassword needs Config.Users to be a PasswordUpdater, and Config.Hasher")
+		}
 		var err error
 		if u, err = x.plugs.userByID(ctx, t.UserID); err != nil {
 			return "", err

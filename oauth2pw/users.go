@@ -12,7 +12,7 @@ type User struct {
 	PasswordHash Secret // as Config.Hasher encodes it; empty: no password is correct
 	Disabled     bool   // cannot log in; answered as a wrong password
 	// Scopes are the scopes that the user may have, out of Config.Scopes. Nil:
-	// Config.DefaultScopes.
+	// Config.DefaultScopes. If both are nil, the user may have no scope.
 	Scopes []string
 	// SessionsValidFrom invalidates every login that was authenticated earlier.
 	// SessionsValidFrom is the time of the last change of the password; zero: never

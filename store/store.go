@@ -4,7 +4,7 @@
 //
 // # How to wire it
 //
-//	users, err := store.NewUsers(oauth2pw.User{ID: "1", Username: "johndoe", PasswordHash: hash})
+//	users, err := store.NewUsers(oauth2pw.User{ID: "1", Username: "johndoe", PasswordHash: oauth2pw.Secret(hash)})
 //	clients, err := store.NewClients(oauth2pw.Client{ID: "webapp", Grants: []string{"password", "refresh_token"}})
 //	sessions := new(store.Sessions)
 //

@@ -57,7 +57,7 @@ func ginBearer(auth *oauth2pw.Auth, scopes ...string) gin.HandlerFunc {
 			c.Abort()
 			return
 		}
-		c.Request = r
+		c.Request = r // handlers read oauth2pw.PrincipalFrom(c.Request.Context())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oauth2pw/passwordflow/examples/internal/readme"
 	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store"
@@ -75,6 +77,19 @@ func TestRouters(t *testing.T) {
 			require.Contains(t, body, `"error":"invalid_request"`)
 		})
 	}
+}
+
+// TestREADME: the README shows the adapter for gin, to the letter.
+func TestREADME(t *testing.T) {
+	source, err := os.ReadFile("routers.go")
+	require.NoError(t, err)
+	for _, block := range readme.Blocks(t, "go") {
+		if strings.HasPrefix(block, "func ginBearer") {
+			require.Contains(t, string(source), block)
+			return
+		}
+	}
+	t.Error("the README has no adapter for gin")
 }
 
 func newAuth(t *testing.T) *oauth2pw.Auth {
