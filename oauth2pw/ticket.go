@@ -23,8 +23,8 @@ const (
 )
 
 // Ticket is a link that the app sends to a user: to reset a password, to verify an address.
-// A ticket is a credential: it belongs into the mail and into no log. It is not encrypted: its
-// holder can read the user's ID and Data.
+// A ticket is a credential: write it into the mail, and into no log. A ticket is not
+// encrypted: its holder can read the user's ID and Data.
 //
 // A thief of Config.Secrets can make tickets with any purpose except PurposeReset, which also
 // needs the password hash of the user.
