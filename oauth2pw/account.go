@@ -151,6 +151,8 @@ func (x *accounts) proveAgain(ctx context.Context, userID string, u *User, passw
 	return x.guard.guess(ctx, x.guard.attempt(ctx, a, password), func() (verdict, string, error) {
 		reason, err := x.verifyAgain(ctx, u, a.Name, password)
 		switch {
+		case err != nil && x.passwords.authenticate != nil && ctx.Err() != nil:
+			return wrong, "", err
 		case err != nil:
 			return undecided, "", err
 		case reason != "":
@@ -166,13 +168,15 @@ func (x *accounts) verifyAgain(ctx context.Context, u *User, name, password stri
 		reason, _, err := x.passwords.verify(ctx, u, reason, password)
 		return reason, err
 	}
-	if reason != "" && reason != ReasonNoPassword || len(password) > maxPassword {
+	if reason != "" && reason != ReasonNoPassword || name == "" || password == "" || len(password) > maxPassword {
 		return withDefault(reason, ReasonMalformed), nil
 	}
 	same, err := x.passwords.authenticate(ctx, name, password)
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && (same == nil || same.ID != u.ID):
 		return ReasonWrongPassword, nil
+	case err == nil && same.Disabled:
+		return ReasonUserDisabled, nil
 	case err != nil:
 		e := plugError(plugAuthenticate, err)
 		if e.Code == errInvalidGrant.Code {
@@ -346,7 +350,11 @@ func (x *accounts) endOlder(ctx context.Context, userID, keep string, c change) 
 			x.answers.tell(ctx, asError(failed), Event{UserID: userID})
 		}
 	}
-	tell(recovered(func() (err error) { before, stamped, err = x.endBound(ctx, userID, c, before); return err }))
+	unread := recovered(func() (err error) { before, stamped, err = x.endBound(ctx, userID, keep, c, before); return err })
+	if unread != nil {
+		tell(unread)
+		before, stamped = time.Time{}, false // every session but one
+	}
 	failed := recovered(func() error {
 		_, err := x.sessions.end(ctx, SessionFilter{UserID: userID, Except: keep, AuthenticatedBefore: before}, ReasonPasswordChanged)
 		return err
@@ -365,7 +373,7 @@ func (x *accounts) endOlder(ctx context.Context, userID, keep string, c change) 
 // now. If the next change has begun meanwhile, it is later than these sessions, and the
 // session that it keeps must stay live: it is later by a second. stamped reports that
 // SessionsValidFrom has the change.
-func (x *accounts) endBound(ctx context.Context, userID string, c change, before time.Time) (_ time.Time, stamped bool, _ error) {
+func (x *accounts) endBound(ctx context.Context, userID, keep string, c change, before time.Time) (_ time.Time, stamped bool, _ error) {
 	list, failed := x.plugs.listSessions(ctx, userID, c.at)
 	u, err := x.plugs.userByID(ctx, userID)
 	if err != nil {
@@ -377,6 +385,7 @@ func (x *accounts) endBound(ctx context.Context, userID string, c change, before
 	}
 	for _, s := range list {
 		before = latest(before, s.AuthenticatedAt.Add(time.Microsecond))
+		stamped = stamped && (s.ID == keep || s.AuthenticatedAt.Before(u.SessionsValidFrom))
 	}
 	return before, stamped, nil
 }
@@ -419,7 +428,7 @@ func (x *accounts) moveOn(ctx context.Context, own ownLogin) (*Tokens, error) {
 			return nil, err
 		}
 		if s == nil || s.dead(now) != "" || s.AuthenticatedAt.After(proved) {
-			return nil, plugError("SessionStore.Advance", errors.New("the session has ended meanwhile, or another change has moved it on"))
+			return nil, errSessionOver
 		}
 	}
 	return nil, plugError("SessionStore.Advance", errors.New("the session changed each time it was read"))

@@ -231,7 +231,7 @@ func TestScopeRefusalsExplain(t *testing.T) {
 		scope, says string
 		edit        func(*oauth2pw.Config)
 	}{
-		{"mee", `Config.Scopes does not name "mee"`, nil},
+		{"mee", "Config.Scopes does not name a scope of the request", nil},
 		{"admin", `lacks "admin"`, nil},
 		{"me", "User.Scopes and Config.DefaultScopes are nil", func(c *oauth2pw.Config) {
 			c.DefaultScopes = nil

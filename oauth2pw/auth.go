@@ -75,6 +75,9 @@ func New(c Config) (*Auth, error) {
 		return nil, err
 	}
 	logins := &logins{plugs, clients, scopes, sessions, events}
+	if c.CheckLogin != nil && c.ThrottleLimit == 1 {
+		return nil, errors.New("oauth2pw: with Config.CheckLogin, Config.ThrottleLimit is at least 2: a login counts twice until it has succeeded")
+	}
 	check := &loginCheck{guard, c.CheckLogin}
 	passwords := &passwords{plugs: plugs, guard: guard, check: check, events: events, keepHashes: c.KeepHashes, fold: c.FoldName, authenticate: c.Authenticate}
 	refresher := &refresher{plugs, clients, scopes, sessions, logins, events}
@@ -84,7 +87,7 @@ func New(c Config) (*Auth, error) {
 	}
 	return &Auth{&parts{
 		answers: answers, proxies: proxies, scopes: scopes, clients: clients, sessions: sessions, verifiers: verifiers, logins: logins,
-		tickets:      &tickets{plugs, now, secrets},
+		tickets:      &tickets{plugs, now, secrets, issuerOf(c.Issuer) + "\n" + answers.realm},
 		accounts:     &accounts{plugs, guard, passwords, clients, scopes, sessions, logins, verifiers, answers, events, now, c.CheckNewPassword},
 		endpoints:    &endpoints{proxies, clients, grants, answers, now},
 		revoker:      &revoker{clients, sessions, verifiers},

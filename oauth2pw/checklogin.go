@@ -16,7 +16,8 @@ type loginCheck struct {
 // the attempt with this secret. A second attempt with the same keys, and without a tag,
 // counts the answer of CheckLogin: equal codes are not the same guess. After invalid_grant
 // the second attempt stays counted; after nil both succeed; after any other answer both are
-// canceled.
+// canceled. The first attempt stays counted meanwhile: in a window one code less than
+// passwords is checked, and a burst of correct logins may be blocked.
 func (l *loginCheck) ask(ctx context.Context, a Attempt, u *User, r *TokenRequest) (verdict, error) {
 	if l.check == nil {
 		return right, nil

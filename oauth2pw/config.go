@@ -93,7 +93,7 @@ type Config struct {
 	// OpenSession is called before the tokens of a login are made, and may change s.Idle,
 	// s.ExpiresAt and s.Label: "remember me", a shorter session for one client, a name for a
 	// page of devices. Other changes of s are ignored. Idle is RefreshIdle at most and at
-	// least a second, ExpiresAt at most RefreshMax ahead and in the future, Label is cut to
+	// least a second, ExpiresAt is at least a second and at most RefreshMax ahead, Label is cut to
 	// 256 bytes. An *Error refuses the login; any other error, and a value out of bounds
 	// below, is a 503. Nil: every session has RefreshIdle and RefreshMax.
 	OpenSession func(ctx context.Context, u *User, r *TokenRequest, s *Session) error

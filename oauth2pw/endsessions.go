@@ -20,15 +20,22 @@ func (a *Auth) Sessions(ctx context.Context, userID string) ([]*Session, error) 
 	case userID == "":
 		return nil, errors.New("oauth2pw: Sessions: the userID is empty")
 	}
-	u, err := x.plugs.userByID(ctx, userID)
-	if err != nil || u == nil {
-		return nil, err
-	}
-	list, err := x.plugs.listSessions(ctx, userID, x.clock.time())
+	var list []*Session
+	err := recovered(func() error {
+		u, err := x.plugs.userByID(ctx, userID)
+		if err != nil || u == nil {
+			return err
+		}
+		if list, err = x.plugs.listSessions(ctx, userID, x.clock.time()); err != nil {
+			return err
+		}
+		list = filter(list, func(s *Session) bool { return !s.AuthenticatedAt.Before(u.SessionsValidFrom) })
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	return filter(list, func(s *Session) bool { return !s.AuthenticatedAt.Before(u.SessionsValidFrom) }), nil
+	return list, nil
 }
 
 // EndSession ends one session of a user, and reports whether the session has ended by this

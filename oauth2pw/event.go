@@ -57,7 +57,7 @@ const (
 	EventRefreshForgiven EventKind = "refresh_forgiven" // the last replaced token was sent after the grace period and got another successor, once (Config.RefreshForgive); the reason compares the request with the login
 	EventStoreRollback   EventKind = "store_rollback"   // a refresh token was newer than its session in the store: the store has lost writes
 	EventSessionEnded    EventKind = "session_ended"    // a session has ended; the reason may also be the app's own, from EndSession, EndOtherSessions or EndAllSessions
-	EventPasswordChanged EventKind = "password_changed" // ChangePassword changed a password
+	EventPasswordChanged EventKind = "password_changed" // a password was changed, reset or set
 	EventTicketRefused   EventKind = "ticket_refused"   // a ticket was refused
 	EventReauthenticated EventKind = "reauthenticated"  // a user has proved the password again
 	EventPasswordRefused EventKind = "password_refused" // ChangePassword, Reauthenticate, ResetPassword, SetPassword or HashNewPassword refused a request
@@ -167,7 +167,7 @@ var eventReasons = map[EventKind][]EventReason{
 		ReasonMalformed, ReasonForged, ReasonUnknownSecret, ReasonExpired, ReasonUserDeleted, ReasonUserDisabled,
 	},
 	EventPasswordRefused: {
-		ReasonWrongPassword, ReasonNoPassword, ReasonUserDisabled, ReasonUserDeleted, ReasonUnreadableHash, ReasonTooLongForHash, ReasonMalformed,
+		ReasonRefused, ReasonWrongPassword, ReasonNoPassword, ReasonUserDisabled, ReasonUserDeleted, ReasonUnreadableHash, ReasonTooLongForHash, ReasonMalformed,
 		ReasonUnacceptable, ReasonNoPrincipal, ReasonNoSession, ReasonSessionOver,
 	},
 }

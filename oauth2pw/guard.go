@@ -110,7 +110,10 @@ func (g *guard) forget(ctx context.Context, userID string) {
 	if g.throttle == nil {
 		return
 	}
-	if err := g.throttle.forget(ctx, g.attempt(ctx, Attempt{Kind: AttemptPassword, UserID: userID}, "")); err != nil {
+	err := recovered(func() error {
+		return g.throttle.forget(ctx, g.attempt(ctx, Attempt{Kind: AttemptPassword, UserID: userID}, ""))
+	})
+	if err != nil {
 		g.answers.tell(ctx, asError(err), Event{UserID: userID})
 	}
 }

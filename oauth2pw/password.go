@@ -90,7 +90,7 @@ func (w *passwords) identify(ctx context.Context, r *TokenRequest, accept func(A
 func (w *passwords) identifyByApp(ctx context.Context, r *TokenRequest, name, password string, accept func(Attempt, *User) (verdict, error)) (u *User, err error) {
 	a := Attempt{Kind: AttemptPassword, Name: name}
 	err = w.guard.guess(ctx, w.guard.attempt(ctx, a, password), func() (v verdict, _ string, err error) {
-		if len(password) > maxPassword {
+		if name == "" || password == "" || len(password) > maxPassword {
 			return wrong, "", errInvalidGrant.because(EventLoginFailed, ReasonMalformed, nil)
 		}
 		u, err = w.authenticate(ctx, name, password)
@@ -114,6 +114,9 @@ func (a *Auth) CheckPassword(r *http.Request, username, password string) (u *Use
 	ctx := a.proxies.withAddress(r)
 	event := Event{Kind: EventRequestRefused}
 	err = a.answers.told(ctx, &event, func() (err error) {
+		if w := a.accounts.passwords; w.plugs.hasher == nil && w.authenticate == nil {
+			return wiringError("CheckPassword needs Config.Hasher or Config.Authenticate")
+		}
 		if err := a.proxies.requireSameSite(r); err != nil {
 			return err
 		}

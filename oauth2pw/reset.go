@@ -27,6 +27,9 @@ func (a *Auth) Reauthenticate(r *http.Request, password string) (tokens *Tokens,
 		if x.plugs.hasher == nil && x.passwords.authenticate == nil {
 			return wiringError("Reauthenticate needs Config.Hasher or Config.Authenticate")
 		}
+		if x.plugs.users == nil {
+			return wiringError("Reauthenticate needs Config.Users, because of the name of the user")
+		}
 		p, err := a.ownPrincipal(ctx)
 		if err != nil {
 			return err
@@ -52,6 +55,9 @@ func (x *accounts) reauthenticate(ctx context.Context, p Principal, password str
 	own, err := x.ownLogin(ctx, p, u)
 	if err != nil {
 		return nil, err
+	}
+	if wait := own.session.AuthenticatedAt.Sub(x.clock.time().Add(max(x.sessions.grace, leastSkew))); wait > 0 { // proofs faster than the clock
+		return nil, (&Error{Code: "slow_down", RetryAfter: wait}).because(EventThrottled, EventReason(AttemptPassword), nil)
 	}
 	own.change = x.newProof(u, own.session)
 	tokens, err := x.moveOn(ctx, own)

@@ -111,16 +111,16 @@ func (p *scopePolicy) grant(ctx context.Context, u *User, client *Client, asked 
 	return asked, nil
 }
 
-// explain returns the reason, for the event, why a login may not have a scope.
+// explain returns the reason, for the event, why a login may not have a scope. An unknown scope
+// is not quoted, because a request may have anything there.
 func (p *scopePolicy) explain(u *User, s string) error {
-	shown := s[:min(len(s), 64)]
 	switch {
 	case !p.knows(s):
-		return fmt.Errorf("oauth2pw: Config.Scopes does not name %q", shown)
+		return errors.New("oauth2pw: Config.Scopes does not name a scope of the request")
 	case u.Scopes == nil && len(p.defaults) == 0:
-		return fmt.Errorf("oauth2pw: the user may have no scope, not even %q: User.Scopes and Config.DefaultScopes are nil", shown)
+		return fmt.Errorf("oauth2pw: the user may have no scope, not even %q: User.Scopes and Config.DefaultScopes are nil", s)
 	default:
-		return fmt.Errorf("oauth2pw: User.Scopes (nil: Config.DefaultScopes) or Client.Scopes lacks %q", shown)
+		return fmt.Errorf("oauth2pw: User.Scopes (nil: Config.DefaultScopes) or Client.Scopes lacks %q", s)
 	}
 }
 

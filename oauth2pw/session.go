@@ -27,10 +27,10 @@ type Session struct {
 	CreatedAt time.Time // the login
 	// AuthenticatedAt is the time of the user's last proof of identity. At the login
 	// AuthenticatedAt is the time of the request, or User.SessionsValidFrom if that is
-	// later. ChangePassword sets AuthenticatedAt to the first whole second after the
-	// change: only then, until the next refresh, is AuthenticatedAt later than RefreshedAt.
+	// later. ChangePassword and Reauthenticate set AuthenticatedAt to the first whole
+	// second after the proof: only then, until the next refresh, is AuthenticatedAt later than RefreshedAt.
 	AuthenticatedAt time.Time
-	RefreshedAt     time.Time // the last refresh or ChangePassword, or the login
+	RefreshedAt     time.Time // the last refresh, ChangePassword or Reauthenticate, or the login
 	IdleExpiresAt   time.Time // the expiry without a refresh; never after ExpiresAt
 	ExpiresAt       time.Time // the expiry in any case
 	EndedAt         time.Time // zero: not ended

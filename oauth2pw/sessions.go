@@ -121,8 +121,8 @@ func (x *sessions) askApp(ctx context.Context, r *TokenRequest, u *User, s *Sess
 	}
 	expires := chosen.ExpiresAt.UTC().Truncate(time.Microsecond)
 	switch {
-	case !expires.After(r.now):
-		return plugError(plug, errors.New("Session.ExpiresAt is not in the future"))
+	case expires.Sub(r.now) < time.Second:
+		return plugError(plug, errors.New("Session.ExpiresAt is not a second ahead"))
 	case chosen.Idle < time.Second:
 		return plugError(plug, errors.New("Session.Idle is under a second"))
 	}
@@ -181,7 +181,7 @@ func (x *sessions) open(ctx context.Context, s *Session, validFrom time.Time, re
 func newPlace(list []*Session, newest *Session, validFrom time.Time) EventReason {
 	others, address, agent := false, false, false
 	for _, s := range list {
-		if s.ID == newest.ID || s.AuthenticatedAt.Before(validFrom) {
+		if s.ID == newest.ID || s.CreatedAt.After(newest.CreatedAt) || s.AuthenticatedAt.Before(validFrom) {
 			continue
 		}
 		others = true

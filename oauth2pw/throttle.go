@@ -80,7 +80,8 @@ type Throttle interface {
 	// checked, or the answer was not "wrong".
 	Cancel(ctx context.Context, a Attempt) error
 	// Forget uncounts everything for the account of a, and for the account at the address
-	// of a, if a has an address. This package does not call Forget.
+	// of a, if a has an address. ResetPassword and SetPassword call Forget,
+	// so that the user can log in at once.
 	Forget(ctx context.Context, a Attempt) error
 }
 

@@ -29,8 +29,9 @@ const (
 // A thief of Config.Secrets can make tickets with any purpose except PurposeReset, which also
 // needs the password hash of the user.
 //
-// A ticket has no row in a store. A ticket with PurposeReset is valid until the password or
-// the Username of the user changes, so that it sets one password. A ticket with another purpose is valid
+// A ticket has no row in a store. A ticket with PurposeReset is valid until the password,
+// its hash or the Username of the user changes, so that it sets one password. A login may
+// replace an outdated hash. A ticket with another purpose is valid
 // until it expires: the app writes into Data the facts that must be unchanged, such as the
 // address of the user, and compares them.
 type Ticket struct {
@@ -46,7 +47,7 @@ type Ticket struct {
 //
 //	key id (12 bytes) ‖ expiry (8 bytes, Unix microseconds) ‖ length of the user's ID (2 bytes) ‖ ID ‖ data ‖ MAC (32 bytes)
 //
-// where MAC = HMAC-SHA256(K, "tk1" ‖ the purpose, the ID and the data, each behind its
+// where MAC = HMAC-SHA256(K, "tk1" ‖ the issuer and the realm, the purpose, the ID and the data, each behind its
 // length ‖ expiry ‖ bound), and K = HKDF-SHA256 of the server secret that the key id names,
 // for the purpose. bound is empty; for PurposeReset it is the user's Username, password hash
 // and SessionsValidFrom: a link in the mailbox of an old address sets no password.
@@ -61,6 +62,7 @@ type tickets struct {
 	plugs   *plugs
 	clock   clock
 	secrets serverSecrets
+	server  string // the issuer and the realm: servers that share secrets share no ticket
 }
 
 // NewTicket makes a ticket with the first secret of Config.Secrets. The result prints as
@@ -68,8 +70,9 @@ type tickets struct {
 //
 // The error names a wrong field of t, or the missing Secrets. A user who does not exist is
 // [ErrNotFound] for PurposeReset. A store failure is an [*Error].
-func (a *Auth) NewTicket(ctx context.Context, t Ticket) (Secret, error) {
-	return a.tickets.make(ctx, t)
+func (a *Auth) NewTicket(ctx context.Context, t Ticket) (ticket Secret, err error) {
+	err = recovered(func() (err error) { ticket, err = a.tickets.make(ctx, t); return err })
+	return ticket, err
 }
 
 // RedeemTicket checks a ticket for a purpose and returns the ticket with its user.
@@ -166,7 +169,7 @@ func (x *tickets) redeem(ctx context.Context, ticket, purpose string, event *Eve
 		return Ticket{}, nil, wiringError("RedeemTicket needs Config.Secrets")
 	}
 	id, t, mac, ok := x.parse(ticket, purpose)
-	if !ok || purpose == "" {
+	if !ok || purpose == "" || strings.ContainsRune(t.UserID, 0) {
 		return Ticket{}, nil, ticketRefused(ReasonMalformed)
 	}
 	if _, known := x.secrets.byID[id]; !known {
@@ -221,6 +224,7 @@ func (x *tickets) mac(id string, t Ticket, u *User) ([]byte, error) {
 		h.Write(length[:])
 		h.Write([]byte(s))
 	}
+	write(x.server)
 	write(t.Purpose)
 	write(t.UserID)
 	write(t.Data)

@@ -16,7 +16,8 @@ type User struct {
 	Scopes []string
 	// SessionsValidFrom invalidates every login that was authenticated earlier.
 	// SessionsValidFrom is the time of the last change of the password; zero: never
-	// changed.
+	// changed. An app that sets SessionsValidFrom itself sets it to a second after now,
+	// because a change or a Reauthenticate is dated to the next whole second.
 	SessionsValidFrom time.Time
 	// App is the app's own record, returned in Principal.User. Optional.
 	App any
