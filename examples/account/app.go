@@ -20,7 +20,7 @@ import (
 // parts are the things that an app is made of.
 type parts struct {
 	db      *sql.DB
-	hasher  *hasher.Hasher
+	hasher  oauth2pw.PasswordHasher
 	keys    []tokens.Key
 	secrets []oauth2pw.Secret
 	mails   *outbox

@@ -57,7 +57,7 @@ const (
 
 // world is a running app, in another process or in this one.
 type world struct {
-	*testing.T
+	testing.TB
 	url     string
 	mails   chan mail
 	headers map[string]string // of every request
@@ -67,6 +67,8 @@ type world struct {
 
 	mu  sync.Mutex
 	now time.Time // of an app in this process
+
+	hasher *countingHasher // of an app in this process
 }
 
 // start runs the program in a new folder, or in dir.
@@ -74,7 +76,7 @@ func start(t *testing.T, args ...string) *world { return startIn(t, t.TempDir(),
 
 func startIn(t *testing.T, dir string, args ...string) *world {
 	t.Helper()
-	w := &world{T: t, mails: make(chan mail, 100), dir: dir, headers: map[string]string{}}
+	w := &world{TB: t, mails: make(chan mail, 100), dir: dir, headers: map[string]string{}}
 	w.cmd = exec.Command(binary, append([]string{"-addr=127.0.0.1:0", cheapHash}, args...)...)
 	w.cmd.Dir = dir
 	stderr, err := os.Create(filepath.Join(dir, "stderr"))
@@ -123,22 +125,23 @@ func (w *world) stop() {
 }
 
 // inProcess runs the app in this process, with a clock that the test sets.
-func inProcess(t *testing.T, args ...string) *world {
+func inProcess(t testing.TB, args ...string) *world {
 	t.Helper()
 	o, err := parseFlags(append([]string{"-db=" + memoryDB, cheapHash}, args...), io.Discard)
 	require.NoError(t, err)
 	o.issuer = "http://127.0.0.1"
-	w := &world{T: t, mails: make(chan mail, 100), headers: map[string]string{}, now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
+	w := &world{TB: t, mails: make(chan mail, 100), headers: map[string]string{}, now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
 	db, err := openDB(t.Context(), o.db)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	h, err := hasher.New(o.hash)
 	require.NoError(t, err)
+	w.hasher = &countingHasher{PasswordHasher: h}
 	key, _, err := tokens.NewKey("")
 	require.NoError(t, err)
 	logger := slog.New(slog.DiscardHandler)
 	mails := newOutbox(w, logger)
-	app, err := newApp(o, parts{db, h, []tokens.Key{key}, []oauth2pw.Secret{oauth2pw.NewSecret()}, mails, logger, w.time})
+	app, err := newApp(o, parts{db, w.hasher, []tokens.Key{key}, []oauth2pw.Secret{oauth2pw.NewSecret()}, mails, logger, w.time})
 	require.NoError(t, err)
 	server := httptest.NewServer(app.routes())
 	w.url = server.URL
