@@ -77,6 +77,42 @@ func TestReauthenticateRules(t *testing.T) {
 	})
 }
 
+// TestReauthenticateBesideChange: a password that was verified while the user changed proves
+// nothing, where Config.Authenticate knows the passwords, too.
+func TestReauthenticateBesideChange(t *testing.T) {
+	for name, change := range map[string]func(a *sessionApp, u *oauth2pw.User){
+		"disabled": func(a *sessionApp, _ *oauth2pw.User) {
+			require.NoError(a, a.users.Update(context.Background(), "u1", func(u *oauth2pw.User) error { u.Disabled = true; return nil }))
+		},
+		"SessionsValidFrom": func(a *sessionApp, _ *oauth2pw.User) {
+			require.NoError(a, a.users.Update(context.Background(), "u1", func(u *oauth2pw.User) error {
+				u.SessionsValidFrom = a.clock.Now().Add(-time.Hour) // earlier than the proof, later than the password
+				return nil
+			}))
+		},
+		"the directory means another user": func(_ *sessionApp, u *oauth2pw.User) { u.ID = "u2" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var beside func(u *oauth2pw.User)
+			a := newSessionApp(t, directory, func(c *oauth2pw.Config) {
+				authenticate := c.Authenticate
+				c.Authenticate = func(ctx context.Context, name, password string) (*oauth2pw.User, error) {
+					u, err := authenticate(ctx, name, password)
+					if beside != nil && u != nil {
+						beside(u)
+					}
+					return u, err
+				}
+			})
+			mine := a.login()
+			beside = func(u *oauth2pw.User) { change(a, u) }
+			tokens, err := a.reauthenticate(mine.access, "secret")
+			require.Error(t, err)
+			require.Nil(t, tokens)
+		})
+	}
+}
+
 // TestReauthenticateStorm: proofs that come faster than the clock do not date a session into
 // the future.
 func TestReauthenticateStorm(t *testing.T) {
