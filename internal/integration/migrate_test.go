@@ -222,6 +222,45 @@ func TestSQLiteNewerSchema(t *testing.T) {
 	require.ErrorContains(t, newStore(t, db).Migrate(t.Context()), "schema version -1")
 }
 
+// TestSQLiteOlderProgram: a program without a schema version works on the newest schema: it
+// starts, opens sessions that the newest program reads, and loses nothing that it does not
+// know.
+func TestSQLiteOlderProgram(t *testing.T) {
+	for _, test := range older[1:3] { // the first one of all cannot: its sessions have no created_at
+		t.Run(test.file, func(t *testing.T) {
+			db := openSQLite(t)
+			st := newStore(t, db)
+			require.NoError(t, st.Migrate(t.Context()))
+			runFile(t, db, test.file) // its tables, if they are not there, and its own rows
+			require.NoError(t, st.CheckSchema(t.Context()))
+
+			mine := &oauth2pw.Session{
+				ID: "mine", UserID: "1", ClientID: "webapp", Scope: "me", KeyID: "k", Generation: 5, Forgiven: 4, Idle: time.Hour, Label: "the phone",
+				CreatedAt: olderLogin, AuthenticatedAt: olderLogin, RefreshedAt: olderLogin, IdleExpiresAt: olderLogin.Add(time.Hour), ExpiresAt: olderLogin.Add(90 * 24 * time.Hour),
+			}
+			require.NoError(t, st.Sessions.Create(t.Context(), mine))
+			// The refresh of the older program.
+			n, err := db.ExecContext(t.Context(), `UPDATE "oauth2pw_sessions" SET generation = ?, authenticated_at = ?, advanced_at = ?, idle_expires_at = ?
+				WHERE id = ? AND generation = ? AND ended_at IS NULL AND expires_at > ? AND idle_expires_at > ?`,
+				6, olderLogin.UnixMicro(), olderRefresh.Add(-1).UnixMicro(), olderRefresh.Add(time.Hour).UnixMicro(), "mine", 5, olderLogin.UnixMicro(), olderLogin.UnixMicro())
+			require.NoError(t, err)
+			rows, err := n.RowsAffected()
+			require.NoError(t, err)
+			require.EqualValues(t, 1, rows)
+			got, err := st.Sessions.Get(t.Context(), "mine")
+			require.NoError(t, err)
+			want := *mine
+			want.Generation, want.RefreshedAt, want.IdleExpiresAt = 6, olderRefresh.Add(-1).Truncate(time.Microsecond), olderRefresh.Add(time.Hour)
+			require.Equal(t, &want, got)
+			ended, err := st.Sessions.End(t.Context(), oauth2pw.SessionFilter{UserID: "1", ID: "mine"}, "test", olderRefresh)
+			require.NoError(t, err)
+			require.Equal(t, []string{"mine"}, ended)
+
+			requireAlive(t, st, test.session, test.token)
+		})
+	}
+}
+
 // TestSQLiteMigrateTogether: ten programs start at once on one file. All of them find the
 // tables migrated, and no session is lost.
 func TestSQLiteMigrateTogether(t *testing.T) {
