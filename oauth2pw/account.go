@@ -41,8 +41,8 @@ type accounts struct {
 //
 // The error is an [*Error], for [WriteError]:
 //
-//   - access_denied (403): r has no verified token of this Auth, or the token has no
-//     session, or the session has ended or expired
+//   - access_denied (403): r has no verified token of this Auth; with Config.Sessions, too:
+//     the token has no session, or the session has ended or expired
 //   - invalid_grant (403): the old password is wrong, or the user is missing or disabled
 //   - invalid_request (422): the new password has not 1 to 1,024 bytes, or CheckNewPassword
 //     refuses it

@@ -125,11 +125,13 @@ type Config struct {
 	//
 	// An *Error with the code "invalid_grant", and an error that wraps ErrNotFound, is answered
 	// as a wrong password, and counted as a wrong password: return it for a wrong code, so that
-	// codes are guessed no more often than passwords. An *Error with any
-	// other code ("mfa_required", "email_unverified") is the answer, with its Extra. The
+	// codes are guessed no more often than passwords. Accept each code once: in one atomic
+	// write, store the time step of the accepted code, and refuse this step and every earlier
+	// one (examples/account, totp.go). An *Error with any other code ("mfa_required", "email_unverified") is the answer, with its Extra. The
 	// attempt is uncounted then, clears no other failure, makes no address known and opens no
 	// session. Any other error is a 503. CheckLogin is not called after a wrong password, and
-	// not for an unknown, disabled or blocked user.
+	// not for an unknown, disabled or blocked user; and not by Login, CheckPassword,
+	// ChangePassword and Reauthenticate.
 	CheckLogin func(ctx context.Context, u *User, r *TokenRequest) error
 	// CheckNewPassword checks the new password of ChangePassword, after the old password
 	// was correct. An *Error refuses the new password: its description is for the user, and
@@ -154,7 +156,7 @@ type Config struct {
 
 	// FoldName returns a name in the form that the store of users compares: in lower case,
 	// for example, if "JohnDoe" finds "johndoe". The store, or Authenticate, gets the
-	// folded name. Nil: names stay as sent. Set FoldName if the store accepts several names
+	// folded name: the table must have the folded names, too. Nil: names stay as sent. Set FoldName if the store accepts several names
 	// for one user (a collation, citext, sqlstore's UserTable.FoldNames). Without FoldName,
 	// attempts at one user are still counted together, but attempts at several spellings of
 	// an unknown name are not: the throttle would then reveal existing names.

@@ -23,6 +23,8 @@ type logins struct {
 // the user, for its address and user agent. clientID is the client of the request; "": no
 // client is named. Without scopes the default scopes are granted. Login is not an attempt:
 // the throttle is not called, and the address does not become known to the user.
+// Config.CheckLogin is not called: a user with a second factor, or with an address that must
+// be verified first, logs in at the token endpoint.
 //
 // The error is an [*Error], for [Auth.WriteError]: invalid_grant for a missing or disabled
 // user, invalid_client for a missing client, invalid_scope, or a failure.
