@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/examples/internal/program"
 )
 
 // TestRoutesNeedToken: every protected route answers 401 without a token, before anything
@@ -262,7 +264,7 @@ func TestFlags(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(usage), "-recent")
 
-	w := start(t, "-db="+memoryDB, "-throttle=off", "-refresh-forgive=24h")
+	w := start(t, "-db="+program.MemoryDB, "-throttle=off", "-refresh-forgive=24h")
 	w.join(jane)
 	for range 20 {
 		w.login(jane, "wrong").refused(400, "invalid_grant")

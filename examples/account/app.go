@@ -48,13 +48,9 @@ func newApp(o *options, p parts) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
-	jwt, err := tokens.New(tokens.Config{Keys: p.keys, Issuer: o.issuer, Audience: "account", TTL: o.accessTTL, Now: p.now})
+	jwt, err := tokens.New(tokens.Config{Keys: p.keys, Issuer: o.Issuer, Audience: "account", TTL: o.AccessTTL, Now: p.now})
 	if err != nil {
 		return nil, err
-	}
-	grace := o.refreshGrace
-	if grace == 0 {
-		grace = -1 // no grace period
 	}
 	a := &app{db: p.db, mails: p.mails, logger: p.logger, now: p.now, recent: o.recent}
 	log := oauth2pw.LogEvents(p.logger)
@@ -68,16 +64,16 @@ func newApp(o *options, p parts) (*app, error) {
 		OpenSession:      a.openSession,
 		RefreshIdle:      longSession,
 		RefreshMax:       longSession,
-		RefreshGrace:     grace,
-		RefreshForgive:   o.refreshForgive,
+		RefreshGrace:     o.Grace(),
+		RefreshForgive:   o.RefreshForgive,
 		LoadUser:         true, // the tokens of a deleted user are refused at once
-		ThrottleLimit:    o.throttle.limit,
-		ThrottleWindow:   o.throttle.window,
-		TrustedProxies:   o.trustedProxies,
+		ThrottleLimit:    o.Throttle.Limit,
+		ThrottleWindow:   o.Throttle.Window,
+		TrustedProxies:   o.TrustedProxies,
 		OnEvent:          func(ctx context.Context, e oauth2pw.Event) { log(ctx, e); a.onEvent(e) },
 		Now:              p.now,
 
-		InsecureNoThrottle: o.throttle.off,
+		InsecureNoThrottle: o.Throttle.Off,
 	})
 	return a, err
 }

@@ -6,11 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"os"
 
-	_ "modernc.org/sqlite"
-
+	"github.com/oauth2pw/passwordflow/examples/internal/program"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store/sqlstore"
 )
@@ -18,8 +15,6 @@ import (
 // First openDB opens the file and makes the tables. Next userTable names the columns that
 // the library reads; the other columns belong to the app. Last readUser reads the columns
 // of the app, and write changes them.
-
-const memoryDB = ":memory:"
 
 // usersTable is the app's own table. An id is never used twice. Times are Unix microseconds.
 //
@@ -49,23 +44,9 @@ var userTable = sqlstore.UserTable{
 
 // openDB opens a SQLite file, or a database in memory, and makes the tables.
 func openDB(ctx context.Context, file string) (*sql.DB, error) {
-	dsn := memoryDB
-	if file != memoryDB {
-		// Mode 0600, because the file has password hashes and the secrets of TOTP.
-		f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("the database: %w", err)
-		}
-		f.Close()
-		path := url.URL{Path: file}
-		dsn = "file:" + path.EscapedPath() + "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
-	}
-	db, err := sql.Open("sqlite", dsn)
+	db, err := program.OpenDB(ctx, file)
 	if err != nil {
-		return nil, fmt.Errorf("the database %s: %w", file, err)
-	}
-	if file == memoryDB {
-		db.SetMaxOpenConns(1) // each connection would be a database of its own
+		return nil, err
 	}
 	if err := makeTables(ctx, db); err != nil {
 		db.Close()

@@ -22,6 +22,7 @@ import (
 	"github.com/pquerna/otp/hotp"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oauth2pw/passwordflow/examples/internal/program"
 	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/tokens"
@@ -127,14 +128,14 @@ func (w *world) stop() {
 // inProcess runs the app in this process, with a clock that the test sets.
 func inProcess(t testing.TB, args ...string) *world {
 	t.Helper()
-	o, err := parseFlags(append([]string{"-db=" + memoryDB, cheapHash}, args...), io.Discard)
+	o, err := parseFlags(append([]string{"-db=" + program.MemoryDB, cheapHash}, args...), io.Discard)
 	require.NoError(t, err)
-	o.issuer = "http://127.0.0.1"
+	o.Issuer = "http://127.0.0.1"
 	w := &world{TB: t, mails: make(chan mail, 100), headers: map[string]string{}, now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
-	db, err := openDB(t.Context(), o.db)
+	db, err := openDB(t.Context(), o.DB)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	h, err := hasher.New(o.hash)
+	h, err := hasher.New(o.Hash)
 	require.NoError(t, err)
 	w.hasher = &countingHasher{PasswordHasher: h}
 	key, _, err := tokens.NewKey("")

@@ -13,48 +13,12 @@
 //   - login.go, totp.go: the checks after the password, and the second factor
 //   - reset.go, email.go: a forgotten password, another address
 //   - account.go, devices.go: the account and its sessions
-//   - mail.go, limit.go, json.go, flags.go: the tools
+//   - mail.go, limit.go, json.go, flags.go: the tools; package program has those that the
+//     quickstart needs, too: the flags, the files, the port
 //
 // The program sends no mail: each mail is a line of JSON on stdout.
 package main
 
-import (
-	"context"
-	"errors"
-	"flag"
-	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
-)
+import "github.com/oauth2pw/passwordflow/examples/internal/program"
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
-
-// run runs the program and returns the exit status.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	o, err := parseFlags(args, stdout)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		complain(stderr, err)
-		return 2
-	}
-	if err := serve(ctx, o, stdout, stderr); err != nil {
-		complain(stderr, err)
-		return 1
-	}
-	return 0
-}
-
-// complain prints an error on exactly one line.
-func complain(w io.Writer, err error) {
-	fmt.Fprintln(w, "account:", strings.Join(strings.Fields(err.Error()), " "))
-}
+func main() { program.Main("account", parseFlags, serve) }

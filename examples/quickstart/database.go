@@ -7,18 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"time"
 
-	_ "modernc.org/sqlite"
-
+	"github.com/oauth2pw/passwordflow/examples/internal/program"
 	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store/sqlstore"
 )
-
-const memoryDB = ":memory:"
 
 // usersTable is the app's own table, with further columns that the library does not use. An
 // id is never used twice.
@@ -37,35 +33,6 @@ const usersTable = `CREATE TABLE IF NOT EXISTS users (
 var userTable = sqlstore.UserTable{
 	Table: "users", ID: "id", Username: "username", PasswordHash: "password_hash",
 	Disabled: "disabled", Scopes: "scopes", SessionsValidFrom: "sessions_from",
-}
-
-// openDB opens a SQLite file, or a database in memory, and reads from it once, so that an
-// unusable file is an error at the start.
-func openDB(ctx context.Context, file string) (*sql.DB, error) {
-	dsn := memoryDB
-	if file != memoryDB {
-		// Mode 0600, because the file has password hashes.
-		f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("the database: %w", err)
-		}
-		f.Close()
-		path := url.URL{Path: file}
-		dsn = "file:" + path.EscapedPath() + "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
-	}
-	db, err := sql.Open("sqlite", dsn)
-	if err != nil {
-		return nil, fmt.Errorf("the database %s: %w", file, err)
-	}
-	if file == memoryDB {
-		db.SetMaxOpenConns(1) // each connection would be a database of its own
-	}
-	var n int
-	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&n); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("the database %s: %w", file, err)
-	}
-	return db, nil
 }
 
 // seed makes the tables and, in an empty database, the demo users and clients.
@@ -156,17 +123,17 @@ func sum(secret string) []byte {
 
 // administer changes a user. A server may run on the same database.
 func administer(ctx context.Context, o *options, stdout io.Writer) error {
-	if _, err := os.Stat(o.db); err != nil { // openDB would make the file
+	if _, err := os.Stat(o.DB); err != nil { // OpenDB would make the file
 		return fmt.Errorf("the database: %w", err)
 	}
-	db, err := openDB(ctx, o.db)
+	db, err := program.OpenDB(ctx, o.DB)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("the database %s: %w", o.db, err)
+		return fmt.Errorf("the database %s: %w", o.DB, err)
 	}
 	defer tx.Rollback() // does nothing after Commit
 	statement := map[string]string{
@@ -177,7 +144,7 @@ func administer(ctx context.Context, o *options, stdout io.Writer) error {
 	var id string
 	err = tx.QueryRowContext(ctx, statement, o.admin.username).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("no user %q in %s", o.admin.username, o.db)
+		return fmt.Errorf("no user %q in %s", o.admin.username, o.DB)
 	}
 	if err == nil && o.admin.verb != "enable" {
 		err = endSessions(ctx, tx, id, "user_"+o.admin.verb+"d")
@@ -186,7 +153,7 @@ func administer(ctx context.Context, o *options, stdout io.Writer) error {
 		err = tx.Commit()
 	}
 	if err != nil {
-		return fmt.Errorf("the database %s: %w", o.db, err)
+		return fmt.Errorf("the database %s: %w", o.DB, err)
 	}
 	fmt.Fprintf(stdout, "%sd %s\n", o.admin.verb, o.admin.username)
 	return nil

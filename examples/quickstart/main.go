@@ -12,46 +12,16 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
+
+	"github.com/oauth2pw/passwordflow/examples/internal/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { program.Main("quickstart", parseFlags, run) }
 
-// run runs the program and returns the exit status.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	o, err := parseFlags(args, stdout)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		complain(stderr, err)
-		return 2
-	}
+func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if o.admin != nil {
-		err = administer(ctx, o, stdout)
-	} else {
-		err = serve(ctx, o, stdout, stderr)
+		return administer(ctx, o, stdout)
 	}
-	if err != nil {
-		complain(stderr, err)
-		return 1
-	}
-	return 0
-}
-
-// complain prints an error on exactly one line.
-func complain(w io.Writer, err error) {
-	fmt.Fprintln(w, "quickstart:", strings.Join(strings.Fields(err.Error()), " "))
+	return serve(ctx, o, stdout, stderr)
 }

@@ -29,6 +29,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oauth2pw/passwordflow/examples/internal/program"
 	"github.com/oauth2pw/passwordflow/examples/internal/readme"
 
 	"github.com/oauth2pw/passwordflow/tokens"
@@ -449,7 +450,7 @@ func TestDatabaseGone(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "test.db")
 	p := start(t, cheapHash, "-db="+file)
 	token := p.token("")
-	db, err := openDB(context.Background(), file)
+	db, err := program.OpenDB(context.Background(), file)
 	require.NoError(t, err)
 	defer db.Close()
 	_, err = db.Exec("ALTER TABLE users RENAME TO gone")

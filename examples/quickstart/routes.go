@@ -34,10 +34,6 @@ func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets 
 	if err != nil {
 		return nil, err
 	}
-	grace := o.refreshGrace
-	if grace == 0 {
-		grace = -1 // no grace period
-	}
 	auth, err := oauth2pw.New(oauth2pw.Config{
 		Users: users, Hasher: h, Issuer: jwt, Clients: st.Clients,
 		AllowNoClient: true, // as in FastAPI
@@ -51,18 +47,18 @@ func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets 
 		Secrets:          secrets,
 		RefreshIdle:      o.refreshIdle,
 		RefreshMax:       o.refreshMax,
-		RefreshGrace:     grace,
-		RefreshForgive:   o.refreshForgive,
+		RefreshGrace:     o.Grace(),
+		RefreshForgive:   o.RefreshForgive,
 		LoadUser:         true,
 		CheckNewPassword: hasher.Policy{}.Check, // at least 8 characters, and no common password
-		ThrottleLimit:    o.throttle.limit,
-		ThrottleWindow:   o.throttle.window,
-		TrustedProxies:   o.trustedProxies,
+		ThrottleLimit:    o.Throttle.Limit,
+		ThrottleWindow:   o.Throttle.Window,
+		TrustedProxies:   o.TrustedProxies,
 		ProxyHeader:      o.proxyHeader,
 		TrustedOrigins:   o.cors,
 		OnEvent:          oauth2pw.LogEvents(logger),
 
-		InsecureNoThrottle: o.throttle.off,
+		InsecureNoThrottle: o.Throttle.Off,
 	})
 	if err != nil {
 		return nil, err
