@@ -29,11 +29,11 @@ const (
 // A thief of Config.Secrets can make tickets with any purpose except PurposeReset, which also
 // needs the password hash of the user.
 //
-// A ticket has no row in a store. A ticket with PurposeReset is valid until the password,
-// its hash or the Username of the user changes, so that it sets one password. A login may
-// replace an outdated hash. A ticket with another purpose is valid
-// until it expires: the app writes into Data the facts that must be unchanged, such as the
-// address of the user, and compares them.
+// A ticket has no row in a store. A ticket with PurposeReset is valid until it expires, or
+// until the password, its hash, the Username or the SessionsValidFrom of the user changes, so
+// that it sets one password. A login may replace an outdated hash. A ticket with another
+// purpose is valid until it expires: the app writes into Data the facts that must be
+// unchanged, such as the address of the user, and compares them.
 type Ticket struct {
 	UserID  string // User.ID; not empty
 	Purpose string // PurposeReset, or the app's own word; not empty
