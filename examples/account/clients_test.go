@@ -76,6 +76,7 @@ assert.equal((await other.call("/account")).status, 401);
 func TestClient(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {
+		require.Empty(t, os.Getenv("CI"), "node is not installed") // a skipped test would look green there
 		t.Skip("node is not installed")
 	}
 	w := start(t, "-refresh-grace=0")
