@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -39,8 +40,11 @@ func OptionalBearer(v TokenVerifier) func(http.Handler) http.Handler {
 // RequireBearer is the package's [RequireBearer] with a as the verifier, and with the
 // realm, the events and the client address of its [Config]. RequireBearer panics, at
 // wiring, on a scope that Config.Scopes does not name, as http.ServeMux does on an invalid
-// pattern. The handlers of the middleware have a method RequiredScopes() []string, which
-// returns these scopes.
+// pattern.
+//
+// The handlers of the middleware describe themselves to package openapi: RequiredScopes()
+// []string returns these scopes, Optional() bool is true for OptionalBearer, and Unwrap()
+// http.Handler returns the next handler.
 func (a *Auth) RequireBearer(scopes ...string) func(http.Handler) http.Handler {
 	return RequireBearer(a, scopes...)
 }
@@ -75,7 +79,7 @@ func (a *Auth) CheckBearer(r *http.Request, scopes ...string) (*http.Request, er
 
 // PasswordBearer is FastAPI's OAuth2PasswordBearer: it protects handlers by the app's own
 // check of the token, or by a verifier of package tokens in a service that only consumes
-// tokens, and describes itself to OpenAPI. The zero value requires a token.
+// tokens, and describes itself to OpenAPI (package openapi). The zero value requires a token.
 type PasswordBearer struct {
 	TokenURL    string            // the URL of the token endpoint, may be relative; for OpenAPI
 	RefreshURL  string            // for OpenAPI; empty: no URL
@@ -86,6 +90,21 @@ type PasswordBearer struct {
 	Realm     string                                  // as Config.Realm; empty: "api"
 	OnEvent   func(ctx context.Context, e Event)      // as Config.OnEvent; nil: failures go to slog.Default
 	ErrorBody func(ctx context.Context, e *Error) any // as Config.ErrorBody; nil: the standard body
+}
+
+// PasswordBearer describes the login of a for package openapi: the scopes of the [Config], and
+// tokenURL, which is relative at best: "token". The RefreshURL is tokenURL, too, if the
+// endpoint has refresh tokens. With Config.DisablePasswordGrant there is no login to describe:
+// the TokenURL is empty. Handlers are protected by [Auth.RequireBearer].
+func (a *Auth) PasswordBearer(tokenURL string) PasswordBearer {
+	b := PasswordBearer{Scopes: maps.Clone(a.scopes.all)}
+	if slices.Contains(a.supported.grants, grantPassword) {
+		b.TokenURL = tokenURL
+		if slices.Contains(a.supported.grants, grantRefresh) {
+			b.RefreshURL = tokenURL
+		}
+	}
+	return b
 }
 
 // Require returns middleware that lets a request pass only with a bearer token that check
@@ -168,6 +187,12 @@ type bearerHandler struct {
 
 // RequiredScopes returns the scopes of this middleware, without those of outer middleware.
 func (h *bearerHandler) RequiredScopes() []string { return slices.Clone(h.scopes) }
+
+// Optional reports whether a request without a token passes.
+func (h *bearerHandler) Optional() bool { return h.optional }
+
+// Unwrap returns the next handler.
+func (h *bearerHandler) Unwrap() http.Handler { return h.next }
 
 func (h *bearerHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, err := h.admit(r)

@@ -24,16 +24,29 @@ func (a *Auth) RequireRecent(maxAge time.Duration) func(http.Handler) http.Handl
 		if isNil(next) {
 			panic("oauth2pw: RequireRecent: the handler is nil")
 		}
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			s := stateFrom(r.Context())
-			switch verified := s.present && s.verifier == any(a); {
-			case !verified:
-				a.answers.refuse(a.proxies.withAddress(r), w, errUnauthorized, Event{Kind: EventTokenRefused})
-			case !a.verifiers.own(s.principal) || a.accounts.clock().Sub(s.principal.AuthTime) >= maxAge: // without an auth_time the age is centuries
-				a.answers.refuse(r.Context(), w, stale, Event{Kind: EventTokenRefused, UserID: s.principal.Subject, SessionID: s.principal.SessionID})
-			default:
-				next.ServeHTTP(w, r)
-			}
-		})
+		return &recentHandler{a, maxAge, stale, next}
+	}
+}
+
+// recentHandler is the handler of RequireRecent.
+type recentHandler struct {
+	auth   *Auth
+	maxAge time.Duration
+	stale  *Error
+	next   http.Handler
+}
+
+// Unwrap returns the next handler, for package openapi.
+func (h *recentHandler) Unwrap() http.Handler { return h.next }
+
+func (h *recentHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a, s := h.auth, stateFrom(r.Context())
+	switch verified := s.present && s.verifier == any(a); {
+	case !verified:
+		a.answers.refuse(a.proxies.withAddress(r), w, errUnauthorized, Event{Kind: EventTokenRefused})
+	case !a.verifiers.own(s.principal) || a.accounts.clock().Sub(s.principal.AuthTime) >= h.maxAge: // without an auth_time the age is centuries
+		a.answers.refuse(r.Context(), w, h.stale, Event{Kind: EventTokenRefused, UserID: s.principal.Subject, SessionID: s.principal.SessionID})
+	default:
+		h.next.ServeHTTP(w, r)
 	}
 }

@@ -1,0 +1,23 @@
+// Package openapi describes the login of an app in the app's OpenAPI document: the security
+// scheme of the token endpoint, and the security of every operation behind the middleware of
+// package oauth2pw. Swagger UI shows an Authorize button then, and logs in with a username
+// and a password.
+//
+//	doc, err := openapi.Parse(file, auth.PasswordBearer("token"))
+//	if err != nil {
+//		return err
+//	}
+//	if err := doc.Routes(mux); err != nil {
+//		return err
+//	}
+//	mux.Handle("GET /openapi.json", doc)
+//
+// [Document.Routes] asks the ServeMux for the handler of each operation, and reads the scopes
+// from the middleware around the handler: a handler and its description have one declaration.
+// For another router [Document.Operation] takes a handler, and [Document.Require] takes
+// scopes.
+//
+// The document is JSON of OpenAPI 3.0 or 3.1. Members that this package does not set stay as
+// they are, in their order. The app writes the operations, because a handler has no
+// description of its parameters and answers.
+package openapi

@@ -1,0 +1,77 @@
+package openapi
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+)
+
+// protection is the sum of the middleware around a handler.
+type protection struct {
+	found    bool // of package oauth2pw
+	required bool // a token is required
+	scopes   []string
+}
+
+// add walks from a handler inwards through middleware, and returns the first handler that is
+// no middleware of a known form.
+func (p *protection) add(h http.Handler) http.Handler {
+	for range maxNesting {
+		if b, ok := h.(interface{ RequiredScopes() []string }); ok {
+			p.found = true
+			o, ok := h.(interface{ Optional() bool })
+			p.required = p.required || !ok || !o.Optional()
+			for _, s := range b.RequiredScopes() {
+				if !slices.Contains(p.scopes, s) {
+					p.scopes = append(p.scopes, s)
+				}
+			}
+		}
+		u, ok := h.(interface{ Unwrap() http.Handler })
+		if !ok {
+			return h
+		}
+		h = u.Unwrap()
+	}
+	return h
+}
+
+// maxNesting bounds the walk: a handler inside of itself has no end.
+const maxNesting = 100
+
+// route walks from a handler through its ServeMuxes to the handler of a request. False: no
+// ServeMux has the request.
+func (p *protection) route(h http.Handler, r *http.Request) (served bool) {
+	for range maxNesting {
+		h = p.add(h)
+		mux, ok := h.(interface {
+			Handler(*http.Request) (http.Handler, string)
+		})
+		if !ok {
+			return served
+		}
+		next, pattern := mux.Handler(r)
+		if pattern == "" {
+			return false
+		}
+		h, served = next, true
+	}
+	return false
+}
+
+func (p *protection) requirements() []Requirement {
+	switch {
+	case !p.found:
+		return nil
+	case !p.required:
+		return append([]Requirement{{}}, Require()...)
+	default:
+		return Require(p.scopes...)
+	}
+}
+
+// requestOf is a request of an operation. A parameter in a path, such as {id}, is a segment
+// like any other: the wildcard of a pattern matches it.
+func requestOf(method, path string) *http.Request {
+	return &http.Request{Method: method, URL: &url.URL{Path: path}, Header: http.Header{}}
+}
