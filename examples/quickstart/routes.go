@@ -67,7 +67,7 @@ func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets 
 }
 
 // routes returns the handler of the app. publicKeys: the signing key has a public half.
-func (a *app) routes(issuer string, publicKeys bool) http.Handler {
+func (a *app) routes(issuer string, publicKeys bool) (http.Handler, error) {
 	mux := http.NewServeMux()
 	protect := func(pattern string, handler http.HandlerFunc, scopes ...string) {
 		mux.Handle(pattern, a.auth.RequireBearer(scopes...)(handler))
@@ -99,7 +99,7 @@ func (a *app) routes(issuer string, publicKeys bool) http.Handler {
 	protect("POST /password", a.changePassword, "me")
 	mux.Handle("GET /{$}", a.auth.OptionalBearer()(http.HandlerFunc(a.home)))
 	mux.HandleFunc("GET /healthz", a.healthz)
-	return mux
+	return mux, a.describe(mux)
 }
 
 // allowOrigins allows scripts of other origins to call the app with a bearer token. Cookies

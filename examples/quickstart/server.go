@@ -49,12 +49,15 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	routes, err := app.routes(o.Issuer, !strings.HasPrefix(keys[0].Algorithm(), "HS"))
+	if err != nil {
+		return err
+	}
 	go app.auth.SweepSessions(ctx, time.Hour) // SweepSessions ends with ctx; a failure is an event
 
 	warn(o, stderr)
 	greet(stdout, url, o.TLSCert, demoUsers(ctx, db))
-	handler := allowOrigins(o.cors, app.routes(o.Issuer, !strings.HasPrefix(keys[0].Algorithm(), "HS")))
-	return program.Serve(ctx, listener, handler, new(idleConns).changed, logger)
+	return program.Serve(ctx, listener, allowOrigins(o.cors, routes), new(idleConns).changed, logger)
 }
 
 // warn prints the settings that weaken the app, or have no effect.
@@ -76,6 +79,9 @@ func greet(w io.Writer, url, cert, users string) {
 	}
 	login := curl + " -d grant_type=password -d username=johndoe -d password=secret -d 'scope=me items' " + url + "/token"
 	fmt.Fprintf(w, `listening on %[1]s
+
+log in with a browser:
+  %[1]s/docs
 
 %[4]s
 log in:
