@@ -20,8 +20,9 @@ type Policy struct {
 	// MinLength is the least number of characters: code points. Zero: 8. 15 is better
 	// where the password is the only factor.
 	MinLength int
-	// Denied reports whether a password, in lower case, is a common password. Nil:
-	// [CommonPassword].
+	// Denied reports whether a password, in lower case, is a common password: the user reads
+	// that many people have the password. For other rules write a CheckNewPassword that calls
+	// Check. Nil: [CommonPassword].
 	Denied func(password string) bool
 	// Breached calls a service that knows the passwords of data breaches, and reports
 	// whether the password is among them. An error is reserved for a failure of the

@@ -93,7 +93,7 @@ type PasswordBearer struct {
 }
 
 // PasswordBearer describes the login of a for package openapi: the scopes of the [Config], and
-// tokenURL, which is relative at best: "token". The RefreshURL is tokenURL, too, if the
+// tokenURL. Prefer a relative URL, such as "token". The RefreshURL is tokenURL, too, if the
 // endpoint has refresh tokens. With Config.DisablePasswordGrant there is no login to describe:
 // the TokenURL is empty. Handlers are protected by [Auth.RequireBearer].
 func (a *Auth) PasswordBearer(tokenURL string) PasswordBearer {

@@ -20,7 +20,9 @@ type Config struct {
 	// Authenticate finds and checks a user in one step, instead of Hasher and the stored
 	// hash: for LDAP or an old system. An error that wraps ErrNotFound means: wrong name or
 	// password. Any other error is a failure (503). Authenticate must take as long for an
-	// unknown user as for a wrong password.
+	// unknown user as for a wrong password, and has no time limit except its own. Names and
+	// passwords are never empty. Attempts are counted by FoldName of the name. The Scopes and
+	// Disabled of the returned user apply.
 	Authenticate func(ctx context.Context, username, password string) (*User, error)
 	// Issuer makes access tokens. Required.
 	Issuer TokenIssuer
@@ -60,7 +62,9 @@ type Config struct {
 
 	// Sessions stores one row for each login. Refresh tokens need Sessions. Nil: no
 	// sessions, and an access token is valid until it expires. With Authenticate, Users
-	// must find the same users by ID.
+	// must find the same users by ID. Two Auths with different users must not share both
+	// Sessions and Secrets: a refresh token of user 1 of one would be a token of user 1 of the
+	// other.
 	Sessions SessionStore
 	// Secrets make the refresh tokens. Each has at least 32 random bytes. The first secret
 	// makes the tokens of new sessions; every secret verifies. To rotate, put a new secret
@@ -133,8 +137,8 @@ type Config struct {
 	// not for an unknown, disabled or blocked user; and not by Login, CheckPassword,
 	// ChangePassword and Reauthenticate.
 	CheckLogin func(ctx context.Context, u *User, r *TokenRequest) error
-	// CheckNewPassword checks the new password of ChangePassword, after the old password
-	// was correct. An *Error refuses the new password: its description is for the user, and
+	// CheckNewPassword checks every new password: of HashNewPassword, ResetPassword and
+	// SetPassword, and of ChangePassword after the old password was correct. An *Error refuses the new password: its description is for the user, and
 	// its code should be "invalid_request", which answers 422. Any other error is a failure
 	// (503). Nil: every password of 1 to 1,024 bytes is accepted. See hasher.Policy.
 	CheckNewPassword func(ctx context.Context, u *User, password string) error
@@ -192,7 +196,9 @@ type Config struct {
 	// InsecureNoThrottle switches the throttle off: no attempt is counted or blocked.
 	InsecureNoThrottle bool
 
-	// Realm is the realm of the header WWW-Authenticate, in printable ASCII. Empty: "api".
+	// Realm is the realm of the header WWW-Authenticate, in printable ASCII. Auths that share
+	// a Throttle, or Secrets, need different realms: attempts and tickets of one realm are
+	// not those of another. Empty: "api".
 	Realm string
 	// TrustedProxies are the networks of the reverse proxies whose forwarding headers are
 	// trusted. Nil: no proxy; the client address is the peer's. New refuses a prefix that
@@ -230,7 +236,7 @@ type Config struct {
 	// gets only the public part of the error, and cannot change the status or the headers.
 	// Nil, or a nil result: the standard body.
 	ErrorBody func(ctx context.Context, e *Error) any
-	// Now is the clock. Nil: time.Now.
+	// Now is the clock. Nil: time.Now. A test that sets Now sets that of tokens.Config, too.
 	Now func() time.Time
 }
 

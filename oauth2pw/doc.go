@@ -23,7 +23,8 @@
 //	mux.Handle("GET /users/me", auth.RequireBearer("me")(http.HandlerFunc(usersMe)))
 //
 // Mount the token endpoint without a method: with a pattern such as "POST /token", ServeMux
-// itself answers other methods, in plain text.
+// itself answers other methods, in plain text. Beside "/token" ServeMux refuses the pattern
+// "GET /": mount pages at "/", or at "GET /{$}".
 //
 // Refresh tokens, and the end of a login before its tokens expire, need a store of
 // sessions:
@@ -37,6 +38,8 @@
 // A session ends by [Auth.EndSession], [Auth.ChangePassword] and [Auth.RevokeHandler], by
 // reuse, and at a refresh for a disabled user. A session expires by idle time and by age.
 // Call [Auth.SweepSessions] to delete ended and expired sessions.
+//
+// Package openapi describes the login in an OpenAPI document, for Swagger UI.
 //
 // An app that writes its own endpoints uses [ParsePasswordRequestForm], [PasswordBearer]
 // and [WriteError] instead of an Auth.

@@ -70,7 +70,7 @@ type Error struct {
 	told   bool // the hook has the event already
 }
 
-// Error returns the code and the description.
+// Error returns the code, and the Description if there is one.
 func (e *Error) Error() string {
 	if e.Description == "" {
 		return "oauth2pw: " + e.Code

@@ -62,7 +62,8 @@ func Example_sessions() {
 func ExampleAuth_Login() {
 	auth, stop := exampleAuth()
 	defer stop()
-	http.HandleFunc("POST /signup", func(w http.ResponseWriter, r *http.Request) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /signup", func(w http.ResponseWriter, r *http.Request) {
 		id := "1" // of the user that the app has just made
 		tokens, err := auth.Login(r, id, "")
 		if err != nil {
@@ -73,7 +74,7 @@ func ExampleAuth_Login() {
 	})
 
 	w := httptest.NewRecorder()
-	http.DefaultServeMux.ServeHTTP(w, httptest.NewRequest("POST", "/signup", nil))
+	mux.ServeHTTP(w, httptest.NewRequest("POST", "/signup", nil))
 	fmt.Println(w.Code, w.Header().Get("Cache-Control"))
 	// Output: 200 no-store
 }
@@ -88,7 +89,7 @@ func ExampleAuth_ChangePassword() {
 			oauth2pw.WriteError(w, r, err)
 			return
 		}
-		tokens.Write(w) // every token from before is dead
+		tokens.Write(w) // every older token is refused
 	}))
 
 	tokens, err := auth.Login(httptest.NewRequest("POST", "/", nil), "1", "")

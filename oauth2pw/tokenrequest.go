@@ -54,8 +54,9 @@ func (r *TokenRequest) Param(name string) string {
 // The attempt stays counted if the grant returns an error that wraps [ErrNotFound], an
 // *Error with the code invalid_grant, or another user, or if a later Guess is refused. If
 // the grant returns the user, the failures of this user from this address are uncounted.
-// The grant must find the user by the secret, never by a parameter that only names a user.
-// An empty userID counts nothing: a code of no user is counted for the address, as every
+// Give each sent code a random ID, and find the code and its user by this ID, never by a
+// parameter that names a user: otherwise anybody could block any user by wrong codes. An
+// empty userID counts nothing: a code of no user is counted for the address, as every
 // request is.
 //
 // Call Guess in the goroutine of the grant; outside of a grant Guess does nothing. With

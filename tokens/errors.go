@@ -9,7 +9,9 @@ import (
 )
 
 // ErrExpired is the error of every verifier for a token that has expired and has no other
-// fault: the signature, issuer, audience and type are correct. ErrExpired wraps
+// fault: the signature, issuer, audience and type are correct. A token is valid until the end
+// of the second of its exp, because a token that is made late in a second would otherwise be
+// valid for less than its TTL. ErrExpired wraps
 // oauth2pw.ErrInvalidToken. A Remote returns ErrExpired only if it has the key of the token
 // already, because it fetches no keys for an expired token.
 var ErrExpired = fmt.Errorf("tokens: the token has expired: %w", oauth2pw.ErrInvalidToken)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/oauth2pw/openapi"
 	"github.com/oauth2pw/passwordflow/store/sqlstore"
 	"github.com/oauth2pw/passwordflow/tokens"
 )
@@ -90,6 +91,18 @@ func dangerous(auth *oauth2pw.Auth) func(http.Handler) http.Handler {
 	return auth.RequireRecent(5 * time.Minute)
 }
 
+func describe(auth *oauth2pw.Auth, mux *http.ServeMux, file []byte) error {
+	doc, err := openapi.Parse(file, auth.PasswordBearer("token"))
+	if err != nil {
+		return err
+	}
+	if err = doc.Routes(mux); err != nil {
+		return err
+	}
+	mux.Handle("GET /openapi.json", doc)
+	return nil
+}
+
 func inATest(ctx context.Context, r *http.Request) *http.Request {
 	r = r.WithContext(oauth2pw.WithPrincipal(ctx, oauth2pw.Principal{Subject: "1", Scope: "me"}))
 	return r
@@ -132,6 +145,6 @@ func consume(mux *http.ServeMux, items http.HandlerFunc) error {
 
 // The functions are here to be compiled.
 var _ = []any{
-	ownTable, signUp, afterSignUp, handler, logOut, changePassword, link, reset, verify, again, devices, dangerous, inATest,
+	ownTable, signUp, afterSignUp, handler, logOut, changePassword, link, reset, verify, again, devices, dangerous, describe, inATest,
 	allowOrigins, configure, roles, consume,
 }

@@ -1,13 +1,18 @@
-// Routers shows how to protect a handler of chi, echo, gin and huma. chi and echo take the
-// middleware of the library unchanged; gin and huma need a function of a few lines that calls
-// Auth.CheckBearer. Mount the token endpoint for every method: the endpoint itself answers
-// wrong methods and preflights.
+// Routers shows how to protect a handler of chi, echo, gin and huma, and how to describe the
+// protection in an OpenAPI document. chi and echo take the middleware of the library unchanged;
+// gin and huma need a function of a few lines that calls Auth.CheckBearer. Mount the token
+// endpoint for every method: the endpoint itself answers wrong methods and preflights.
+//
+// First each function makes the routes, next it adds their security to the document, and last
+// it serves the document. Only chi shows its middleware: echo, gin and huma get the scopes of
+// a route twice from one variable.
 package routers
 
 import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -16,7 +21,11 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/oauth2pw/openapi"
 )
+
+// document is the app's own description of its operations. huma makes its own.
+const document = `{"openapi":"3.1.0","info":{"title":"app","version":"1.0.0"},"paths":{"/hello":{"get":{"responses":{"200":{"description":"A greeting"}}}}}}`
 
 // hello is a handler of an app.
 func hello(w http.ResponseWriter, r *http.Request) {
@@ -24,29 +33,55 @@ func hello(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "hello, user "+p.Subject)
 }
 
-// withChi needs no adapter.
-func withChi(auth *oauth2pw.Auth) http.Handler {
+// withChi needs no adapter, and chi.Walk shows the middleware of each route.
+func withChi(auth *oauth2pw.Auth) (http.Handler, error) {
 	r := chi.NewRouter()
-	r.Handle("/token", auth.TokenHandler())
 	r.With(auth.RequireBearer("me")).Get("/hello", hello)
-	return r
+
+	doc, err := openapi.Parse([]byte(document), auth.PasswordBearer("token"))
+	if err != nil {
+		return nil, err
+	}
+	err = chi.Walk(r, func(method, route string, h http.Handler, middlewares ...func(http.Handler) http.Handler) error {
+		for _, m := range slices.Backward(middlewares) {
+			h = m(h)
+		}
+		return doc.Operation(method, route, h)
+	})
+	r.Handle("/token", auth.TokenHandler())
+	r.Method(http.MethodGet, "/openapi.json", doc)
+	return r, err
 }
 
 // withEcho needs no adapter.
-func withEcho(auth *oauth2pw.Auth) http.Handler {
+func withEcho(auth *oauth2pw.Auth) (http.Handler, error) {
 	e := echo.New()
+	me := []string{"me"}
 	e.Any("/token", echo.WrapHandler(auth.TokenHandler()))
-	e.GET("/hello", echo.WrapHandler(http.HandlerFunc(hello)), echo.WrapMiddleware(auth.RequireBearer("me")))
-	return e
+	e.GET("/hello", echo.WrapHandler(http.HandlerFunc(hello)), echo.WrapMiddleware(auth.RequireBearer(me...)))
+
+	doc, err := openapi.Parse([]byte(document), auth.PasswordBearer("token"))
+	if err != nil {
+		return nil, err
+	}
+	e.GET("/openapi.json", echo.WrapHandler(doc))
+	return e, doc.Require(http.MethodGet, "/hello", me...)
 }
 
 // withGin uses ginBearer, because behind a wrapped middleware gin would run the handlers
 // after a refusal too.
-func withGin(auth *oauth2pw.Auth) http.Handler {
+func withGin(auth *oauth2pw.Auth) (http.Handler, error) {
 	r := gin.New()
+	me := []string{"me"}
 	r.Any("/token", gin.WrapH(auth.TokenHandler()))
-	r.GET("/hello", ginBearer(auth, "me"), gin.WrapF(hello))
-	return r
+	r.GET("/hello", ginBearer(auth, me...), gin.WrapF(hello))
+
+	doc, err := openapi.Parse([]byte(document), auth.PasswordBearer("token"))
+	if err != nil {
+		return nil, err
+	}
+	r.GET("/openapi.json", gin.WrapH(doc))
+	return r, doc.Require(http.MethodGet, "/hello", me...)
 }
 
 func ginBearer(auth *oauth2pw.Auth, scopes ...string) gin.HandlerFunc {
@@ -61,19 +96,33 @@ func ginBearer(auth *oauth2pw.Auth, scopes ...string) gin.HandlerFunc {
 	}
 }
 
-// withHuma uses humaBearer, because an operation has no http.Handler.
-func withHuma(auth *oauth2pw.Auth) http.Handler {
+// withHuma uses humaBearer, because an operation has no http.Handler. huma makes the document
+// and serves it at /openapi.json.
+func withHuma(auth *oauth2pw.Auth) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/token", auth.TokenHandler())
-	api := humago.New(mux, huma.DefaultConfig("app", "1.0.0"))
+	config := huma.DefaultConfig("app", "1.0.0")
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{openapi.SchemeName: humaScheme(auth)}
+	api := humago.New(mux, config)
+	me := []string{"me"}
 	type output struct{ Body string }
 	huma.Register(api, huma.Operation{
-		Method: http.MethodGet, Path: "/hello", Middlewares: huma.Middlewares{humaBearer(auth, "me")},
+		Method: http.MethodGet, Path: "/hello",
+		Middlewares: huma.Middlewares{humaBearer(auth, me...)}, Security: openapi.Require(me...),
 	}, func(ctx context.Context, _ *struct{}) (*output, error) {
 		p, _ := oauth2pw.PrincipalFrom(ctx)
 		return &output{"hello, user " + p.Subject}, nil
 	})
-	return mux
+	return mux, nil
+}
+
+// humaScheme is the security scheme in the types of huma.
+func humaScheme(auth *oauth2pw.Auth) *huma.SecurityScheme {
+	s := openapi.SchemeOf(auth.PasswordBearer("token"))
+	flow := s.Flows.Password
+	return &huma.SecurityScheme{Type: s.Type, Flows: &huma.OAuthFlows{Password: &huma.OAuthFlow{
+		TokenURL: flow.TokenURL, RefreshURL: flow.RefreshURL, Scopes: flow.Scopes,
+	}}}
 }
 
 func humaBearer(auth *oauth2pw.Auth, scopes ...string) func(huma.Context, func(huma.Context)) {

@@ -25,11 +25,13 @@ import (
 // not run after a refusal.
 func TestRouters(t *testing.T) {
 	gin.SetMode(gin.TestMode)
-	for name, wire := range map[string]func(*oauth2pw.Auth) http.Handler{
+	for name, wire := range map[string]func(*oauth2pw.Auth) (http.Handler, error){
 		"chi": withChi, "echo": withEcho, "gin": withGin, "huma": withHuma,
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(wire(newAuth(t)))
+			handler, err := wire(newAuth(t))
+			require.NoError(t, err)
+			server := httptest.NewServer(handler)
 			defer server.Close()
 			do := func(method, target, token string, form url.Values) (*http.Response, string) {
 				r, err := http.NewRequest(method, server.URL+target, strings.NewReader(form.Encode()))
@@ -75,6 +77,15 @@ func TestRouters(t *testing.T) {
 			resp, body := do("GET", "/token", "", nil)
 			require.Equal(t, 405, resp.StatusCode)
 			require.Contains(t, body, `"error":"invalid_request"`)
+
+			_, body = do("GET", "/openapi.json", "", nil)
+			var doc struct {
+				Paths      map[string]map[string]struct{ Security json.RawMessage }
+				Components struct{ SecuritySchemes map[string]json.RawMessage }
+			}
+			require.NoError(t, json.Unmarshal([]byte(body), &doc), body)
+			require.JSONEq(t, `{"type":"oauth2","flows":{"password":{"tokenUrl":"token","scopes":{"me":"","items":""}}}}`, string(doc.Components.SecuritySchemes["OAuth2PasswordBearer"]))
+			require.JSONEq(t, `[{"OAuth2PasswordBearer":["me"]}]`, string(doc.Paths["/hello"]["get"].Security))
 		})
 	}
 }

@@ -5,12 +5,11 @@ import (
 	"log"
 	"net/http"
 
+	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/oauth2pw/openapi"
 	"github.com/oauth2pw/passwordflow/store"
 	"github.com/oauth2pw/passwordflow/tokens"
-
-	"github.com/oauth2pw/passwordflow/hasher"
 )
 
 // The document of an app, and the login in it.
