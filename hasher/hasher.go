@@ -16,10 +16,15 @@
 //   - argon2i in PHC form
 //   - bcrypt: $2a$, $2b$, $2y$. A password over 72 bytes never matches, because bcrypt
 //     would ignore the rest.
-//   - scrypt ($scrypt$ln=…) and PBKDF2 ($pbkdf2-sha256$, $pbkdf2-sha512$) of passlib
+//   - scrypt ($scrypt$ln=…), PBKDF2 ($pbkdf2-sha256$, $pbkdf2-sha512$) and $bcrypt-sha256$ of
+//     passlib
 //   - pbkdf2_sha256, pbkdf2_sha512, argon2, scrypt, bcrypt and bcrypt_sha256 of Django
+//   - pbkdf2:sha256:, pbkdf2:sha512:, pbkdf2:sha1: and scrypt: of Werkzeug (Flask)
+//   - version 3 of ASP.NET Core Identity (base64 that begins with AQAAAA)
+//   - $wp$2y$ and $P$ of WordPress, $H$ of phpBB
+//   - $fbscrypt$ of Supabase; [FirebaseScrypt] reads the export of Firebase
 //
-// An app registers further formats as a [Scheme]. A [Policy] accepts or refuses new
+// An app registers further formats, and prefixes before these formats, as a [Scheme]. A [Policy] accepts or refuses new
 // passwords. [Breached] looks for a new password in known data breaches. [Calibrate] finds
 // the cost that suits a machine. A [Pepper] is a secret that the database does not hold.
 //
@@ -172,8 +177,8 @@ func New(c Config) (*Hasher, error) {
 	}
 	all := slices.Clone(schemes)
 	for i, s := range c.Schemes {
-		if s.Prefix == "" || s.Parse == nil {
-			return nil, fmt.Errorf("hasher: Config.Schemes[%d] needs a Prefix and Parse", i)
+		if s.Prefix == "" || (s.Parse == nil) == (s.As == "") {
+			return nil, fmt.Errorf("hasher: Config.Schemes[%d] needs a Prefix, and either Parse or As", i)
 		}
 		if slices.ContainsFunc(all, func(other scheme) bool {
 			return strings.HasPrefix(other.prefix, s.Prefix) || strings.HasPrefix(s.Prefix, other.prefix)
@@ -181,6 +186,13 @@ func New(c Config) (*Hasher, error) {
 			return nil, fmt.Errorf("hasher: Config.Schemes[%d].Prefix is that of another format", i)
 		}
 		all = append(all, s.scheme())
+	}
+	for i, s := range c.Schemes {
+		if s.As != "" && !slices.ContainsFunc(all, func(other scheme) bool {
+			return !other.alias && (strings.HasPrefix(other.prefix, s.As) || strings.HasPrefix(s.As, other.prefix))
+		}) {
+			return nil, fmt.Errorf("hasher: Config.Schemes[%d].As is the beginning of no format", i)
+		}
 	}
 	h := &Hasher{
 		schemes:   all,

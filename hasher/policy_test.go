@@ -152,7 +152,7 @@ func TestSchemes(t *testing.T) {
 		_, err := New(Config{Schemes: []Scheme{s}})
 		require.ErrorContains(t, err, "Config.Schemes")
 	}
-	slow, err := New(Config{InsecureParams: true, Params: cheap, Schemes: []Scheme{{"slow$", func(string) (Stored, bool) {
+	slow, err := New(Config{InsecureParams: true, Params: cheap, Schemes: []Scheme{{Prefix: "slow$", Parse: func(string) (Stored, bool) {
 		return Stored{Time: time.Hour, Matches: func([]byte) bool { return true }}, true
 	}}}})
 	require.NoError(t, err)
@@ -166,7 +166,7 @@ func TestEvenOut(t *testing.T) {
 	older := 0
 	h, err := New(Config{
 		InsecureParams: true, Params: cheap, EvenOut: "old$x",
-		Schemes: []Scheme{{"old$", func(rest string) (Stored, bool) {
+		Schemes: []Scheme{{Prefix: "old$", Parse: func(rest string) (Stored, bool) {
 			return Stored{Matches: func(password []byte) bool { older++; return rest == string(password) }}, rest != ""
 		}}},
 	})

@@ -1,28 +1,27 @@
 package hasher
 
 import (
-	"crypto/pbkdf2"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
-	"crypto/subtle"
 	"encoding/base64"
-	"encoding/hex"
-	"hash"
-	"math/bits"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/argon2"
-	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/crypto/scrypt"
 )
 
 // Scheme is a format of hashes that an app registers: the Hasher verifies such a hash until
-// a login has replaced it. The functions of a Scheme are called concurrently.
+// a login has replaced it. The functions of a Scheme are called concurrently. Either Parse or
+// As is set.
 type Scheme struct {
 	// Prefix is the beginning of the hashes of this format, and of no other format.
 	Prefix string
+	// As makes the Scheme an alias: the rest of a hash after the Prefix is a hash of another
+	// format, and begins with As. {Prefix: "{bcrypt}", As: "$2"} reads {bcrypt}$2a$…, and
+	// {Prefix: "{ARGON2ID}", As: "$argon2id$"} reads {ARGON2ID}$argon2id$….
+	As string
 	// Parse reads the rest of a hash after the prefix. Parse must compute no hash, and must
 	// take no memory that the text asks for. False: the hash is unreadable.
 	Parse func(rest string) (Stored, bool)
@@ -38,7 +37,17 @@ type Stored struct {
 }
 
 func (s Scheme) scheme() scheme {
-	return scheme{s.Prefix, func(_ *Hasher, rest string) (stored, bool) {
+	if s.As != "" {
+		return scheme{prefix: s.Prefix, alias: true, parse: func(h *Hasher, rest string) (stored, bool) {
+			if !strings.HasPrefix(rest, s.As) {
+				return stored{}, false
+			}
+			read, ok := h.read(rest)
+			read.outdated = true
+			return read, ok
+		}}
+	}
+	return scheme{prefix: s.Prefix, parse: func(_ *Hasher, rest string) (stored, bool) {
 		read, ok := s.Parse(rest)
 		if !ok || read.Matches == nil || read.Time < 0 || read.MaxPassword < 0 {
 			return stored{}, false
@@ -65,28 +74,39 @@ type stored struct {
 // unreadable: no other scheme has this prefix.
 type scheme struct {
 	prefix string
+	alias  bool // parse reads the rest as a hash of another scheme
 	parse  func(h *Hasher, rest string) (stored, bool)
 }
 
 // schemes are the built-in formats. The first two are the formats of new hashes; all other
 // hashes are outdated.
 var schemes = []scheme{
-	{phcPrefix, (*Hasher).parseArgon2id},
-	{pepperPrefix, (*Hasher).parsePeppered},
-	{"argon2$" + phcPrefix[1:], outdated((*Hasher).parseArgon2id)}, // Django's
-	{"$argon2i$v=19$", parseArgon2i},
-	{"argon2$argon2i$v=19$", parseArgon2i},
-	{"$2a$", parseBcrypt("$2a$")},
-	{"$2b$", parseBcrypt("$2b$")},
-	{"$2y$", parseBcrypt("$2y$")}, // htpasswd's and PHP's
-	{"bcrypt$$2b$", parseBcrypt("$2b$")},
-	{"bcrypt_sha256$$2b$", parseBcryptSHA256},
-	{"$scrypt$", parseScrypt},
-	{"scrypt$", parseDjangoScrypt},
-	{"$pbkdf2-sha256$", parsePBKDF2(sha256.New)},
-	{"$pbkdf2-sha512$", parsePBKDF2(sha512.New)},
-	{"pbkdf2_sha256$", parseDjangoPBKDF2(sha256.New)},
-	{"pbkdf2_sha512$", parseDjangoPBKDF2(sha512.New)},
+	{prefix: phcPrefix, parse: (*Hasher).parseArgon2id},
+	{prefix: pepperPrefix, parse: (*Hasher).parsePeppered},
+	{prefix: "argon2$" + phcPrefix[1:], parse: outdated((*Hasher).parseArgon2id)}, // Django's
+	{prefix: "$argon2i$v=19$", parse: parseArgon2i},
+	{prefix: "argon2$argon2i$v=19$", parse: parseArgon2i},
+	{prefix: "$2a$", parse: parseBcrypt("$2a$")},
+	{prefix: "$2b$", parse: parseBcrypt("$2b$")},
+	{prefix: "$2y$", parse: parseBcrypt("$2y$")}, // htpasswd's and PHP's
+	{prefix: "bcrypt$$2b$", parse: parseBcrypt("$2b$")},
+	{prefix: "bcrypt_sha256$$2b$", parse: parseBcryptSHA256},
+	{prefix: "$bcrypt-sha256$", parse: parsePasslibBcryptSHA256},
+	{prefix: "$wp$2y$", parse: parseWordPressBcrypt},
+	{prefix: "$scrypt$", parse: parseScrypt},
+	{prefix: "scrypt$", parse: parseDjangoScrypt},
+	{prefix: "scrypt:", parse: parseWerkzeugScrypt},
+	{prefix: "$fbscrypt$v=1,", parse: parseFirebase},
+	{prefix: "$pbkdf2-sha256$", parse: parsePBKDF2(sha256.New)},
+	{prefix: "$pbkdf2-sha512$", parse: parsePBKDF2(sha512.New)},
+	{prefix: "pbkdf2_sha256$", parse: parseDjangoPBKDF2(sha256.New)},
+	{prefix: "pbkdf2_sha512$", parse: parseDjangoPBKDF2(sha512.New)},
+	{prefix: "pbkdf2:sha1:", parse: parseWerkzeugPBKDF2(sha1.New)},
+	{prefix: "pbkdf2:sha256:", parse: parseWerkzeugPBKDF2(sha256.New)},
+	{prefix: "pbkdf2:sha512:", parse: parseWerkzeugPBKDF2(sha512.New)},
+	{prefix: aspNetPrefix, parse: parseASPNet},
+	{prefix: "$P$", parse: parsePHPass}, // WordPress
+	{prefix: "$H$", parse: parsePHPass}, // phpBB
 }
 
 // outdated reads hashes that are outdated at any cost, because their format is another.
@@ -111,7 +131,9 @@ func (h *Hasher) read(encoded string) (stored, bool) {
 	for _, s := range h.schemes {
 		if rest, ok := strings.CutPrefix(encoded, s.prefix); ok {
 			read, ok := s.parse(h, rest)
-			read.foreign = s.prefix != phcPrefix && s.prefix != pepperPrefix
+			if !s.alias {
+				read.foreign = s.prefix != phcPrefix && s.prefix != pepperPrefix
+			}
 			return read, ok && read.memory <= h.maxMemory && read.work <= h.maxWork
 		}
 	}
@@ -159,141 +181,8 @@ const (
 	bcryptStep = 55 // one of 2^cost
 	scryptStep = 3  // one KiB
 	pbkdf2Step = 1  // two iterations
+	phpassStep = 2  // one iteration, of the longest password
 )
-
-// maxBcrypt is the length of the longest password that bcrypt reads in full, in bytes. A
-// longer password would match by its first 72 bytes.
-const maxBcrypt = 72
-
-func parseBcrypt(prefix string) func(*Hasher, string) (stored, bool) {
-	return func(_ *Hasher, rest string) (stored, bool) {
-		s, encoded, ok := readBcrypt(prefix + rest)
-		s.maxPassword = maxBcrypt
-		s.matches = func(password []byte) bool { return bcrypt.CompareHashAndPassword(encoded, password) == nil }
-		return s, ok
-	}
-}
-
-// parseBcryptSHA256 reads Django's format: bcrypt of the SHA-256 in hex, which has the same
-// length for every password.
-func parseBcryptSHA256(_ *Hasher, rest string) (stored, bool) {
-	s, encoded, ok := readBcrypt("$2b$" + rest)
-	s.matches = func(password []byte) bool {
-		sum := sha256.Sum256(password)
-		return bcrypt.CompareHashAndPassword(encoded, []byte(hex.EncodeToString(sum[:]))) == nil
-	}
-	return s, ok
-}
-
-func readBcrypt(hash string) (s stored, encoded []byte, ok bool) {
-	encoded = []byte(hash)
-	cost, err := bcrypt.Cost(encoded)
-	if err != nil || len(encoded) != 60 || strings.Trim(hash[7:], bcryptAlphabet) != "" {
-		return stored{}, nil, false
-	}
-	return stored{memory: 5, work: bcryptStep << cost, outdated: true}, encoded, true
-}
-
-const bcryptAlphabet = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-
-// parseScrypt reads passlib's ln=…,r=…,p=…$salt$checksum.
-func parseScrypt(_ *Hasher, rest string) (stored, bool) {
-	fields := strings.Split(rest, "$")
-	if len(fields) != 3 {
-		return stored{}, false
-	}
-	n, ok := parseCosts(fields[0], "ln", "r", "p")
-	if !ok || n[1] > 1<<20 || n[2] > 1<<20 {
-		return stored{}, false
-	}
-	salt, ok1 := decode(phcBase64, fields[1], 0, 64)
-	tag, ok2 := decode(phcBase64, fields[2], 16, 64)
-	if !ok1 || !ok2 || n[0] >= 32 {
-		return stored{}, false
-	}
-	return scryptOf(1<<n[0], n[1], n[2], salt, tag)
-}
-
-// parseDjangoScrypt reads n$salt$r$p$hash.
-func parseDjangoScrypt(_ *Hasher, rest string) (stored, bool) {
-	fields := strings.Split(rest, "$")
-	if len(fields) != 5 {
-		return stored{}, false
-	}
-	n, ok1 := number(fields[0], 1<<31)
-	r, ok2 := number(fields[2], 1<<20)
-	p, ok3 := number(fields[3], 1<<20)
-	tag, ok4 := decode(base64.StdEncoding.Strict(), fields[4], 16, 64)
-	if !ok1 || !ok2 || !ok3 || !ok4 || len(fields[1]) > 64 {
-		return stored{}, false
-	}
-	return scryptOf(uint64(n), r, p, []byte(fields[1]), tag)
-}
-
-func scryptOf(n uint64, r, p uint32, salt, tag []byte) (stored, bool) {
-	if bits.OnesCount64(n) != 1 || n < 2 || r == 0 || p == 0 || uint64(r)*uint64(p) >= 1<<30 {
-		return stored{}, false
-	}
-	memory := n * uint64(r) / 8 // KiB: N blocks of 128 r bytes
-	if memory += uint64(r) * uint64(p) / 8; memory >= 1<<32 {
-		return stored{}, false
-	}
-	return stored{
-		memory: uint32(memory), work: scryptStep * max(memory, 1) * uint64(p), outdated: true,
-		matches: func(password []byte) bool {
-			got, err := scrypt.Key(password, salt, int(n), int(r), int(p), len(tag))
-			return err == nil && subtle.ConstantTimeCompare(got, tag) == 1
-		},
-	}, true
-}
-
-// parsePBKDF2 reads passlib's rounds$salt$checksum, whose base64 has "." for "+".
-func parsePBKDF2(of func() hash.Hash) func(*Hasher, string) (stored, bool) {
-	return func(_ *Hasher, rest string) (stored, bool) {
-		fields := strings.Split(rest, "$")
-		if len(fields) != 3 {
-			return stored{}, false
-		}
-		salt, ok1 := decode(passlibBase64, fields[1], 0, 1024)
-		tag, ok2 := decode(passlibBase64, fields[2], 16, 64)
-		if !ok1 || !ok2 {
-			return stored{}, false
-		}
-		return pbkdf2Of(of, fields[0], salt, tag)
-	}
-}
-
-var passlibBase64 = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789./").WithPadding(base64.NoPadding).Strict()
-
-// parseDjangoPBKDF2 reads iterations$salt$hash.
-func parseDjangoPBKDF2(of func() hash.Hash) func(*Hasher, string) (stored, bool) {
-	return func(_ *Hasher, rest string) (stored, bool) {
-		fields := strings.Split(rest, "$")
-		if len(fields) != 3 {
-			return stored{}, false
-		}
-		tag, ok := decode(base64.StdEncoding.Strict(), fields[2], 16, 64)
-		if !ok {
-			return stored{}, false
-		}
-		return pbkdf2Of(of, fields[0], []byte(fields[1]), tag)
-	}
-}
-
-func pbkdf2Of(of func() hash.Hash, rounds string, salt, tag []byte) (stored, bool) {
-	n, ok := number(rounds, 1<<31-1)
-	if !ok || n == 0 {
-		return stored{}, false
-	}
-	blocks := (len(tag) + of().Size() - 1) / of().Size()
-	return stored{
-		memory: 1, work: pbkdf2Step * uint64(n) / 2 * uint64(blocks), outdated: true,
-		matches: func(password []byte) bool {
-			got, err := pbkdf2.Key(of, string(password), salt, int(n), len(tag))
-			return err == nil && subtle.ConstantTimeCompare(got, tag) == 1
-		},
-	}, true
-}
 
 // number reads a decimal of at most limit, without sign and leading zeros.
 func number(digits string, limit uint32) (uint32, bool) {

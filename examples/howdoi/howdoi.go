@@ -99,7 +99,11 @@ func describe(auth *oauth2pw.Auth, mux *http.ServeMux, file []byte) error {
 	if err = doc.Routes(mux); err != nil {
 		return err
 	}
-	mux.Handle("GET /openapi.json", doc)
+	handler, err := doc.Handler()
+	if err != nil {
+		return err
+	}
+	mux.Handle("GET /openapi.json", handler)
 	return nil
 }
 

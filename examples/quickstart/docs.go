@@ -31,7 +31,11 @@ func (a *app) describe(mux *http.ServeMux) error {
 	if err := doc.Routes(mux); err != nil {
 		return err
 	}
-	mux.Handle("GET /openapi.json", doc)
+	handler, err := doc.Handler()
+	if err != nil {
+		return err
+	}
+	mux.Handle("GET /openapi.json", handler)
 	mux.Handle("GET /docs", strict(file("docs.html", docsPage)))
 	mux.Handle("GET /docs/start.js", strict(file("start.js", docsScript)))
 	mux.Handle("GET /docs/", strict(http.StripPrefix("/docs", statigz.FileServer(static.FS))))

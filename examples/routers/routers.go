@@ -5,19 +5,19 @@
 //
 // First each function makes the routes, next it adds their security to the document, and last
 // it serves the document. Only chi shows its middleware: echo, gin and huma get the scopes of
-// a route twice from one variable.
+// a route twice from one variable. An operation that nothing has described is an error.
 package routers
 
 import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/gin-gonic/gin"
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 	"github.com/labstack/echo/v4"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
@@ -33,24 +33,27 @@ func hello(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "hello, user "+p.Subject)
 }
 
-// withChi needs no adapter, and chi.Walk shows the middleware of each route.
+// withChi needs no adapter, and chi.Walk shows the middleware of each route, except middleware
+// around a Mount: put it into the mounted router.
 func withChi(auth *oauth2pw.Auth) (http.Handler, error) {
 	r := chi.NewRouter()
+	r.Use(middleware.Recoverer)
+	r.Handle("/token", auth.TokenHandler())
 	r.With(auth.RequireBearer("me")).Get("/hello", hello)
 
 	doc, err := openapi.Parse([]byte(document), auth.PasswordBearer("token"))
 	if err != nil {
 		return nil, err
 	}
-	err = chi.Walk(r, func(method, route string, h http.Handler, middlewares ...func(http.Handler) http.Handler) error {
-		for _, m := range slices.Backward(middlewares) {
-			h = m(h)
-		}
-		return doc.Operation(method, route, h)
-	})
-	r.Handle("/token", auth.TokenHandler())
-	r.Method(http.MethodGet, "/openapi.json", doc)
-	return r, err
+	if err := chi.Walk(r, doc.Operation); err != nil {
+		return nil, err
+	}
+	handler, err := doc.Handler()
+	if err != nil {
+		return nil, err
+	}
+	r.Method(http.MethodGet, "/openapi.json", handler)
+	return r, nil
 }
 
 // withEcho needs no adapter.
@@ -64,8 +67,15 @@ func withEcho(auth *oauth2pw.Auth) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.GET("/openapi.json", echo.WrapHandler(doc))
-	return e, doc.Require(http.MethodGet, "/hello", me...)
+	if err := doc.Require(http.MethodGet, "/hello", me...); err != nil {
+		return nil, err
+	}
+	handler, err := doc.Handler()
+	if err != nil {
+		return nil, err
+	}
+	e.GET("/openapi.json", echo.WrapHandler(handler))
+	return e, nil
 }
 
 // withGin uses ginBearer, because behind a wrapped middleware gin would run the handlers
@@ -80,8 +90,15 @@ func withGin(auth *oauth2pw.Auth) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.GET("/openapi.json", gin.WrapH(doc))
-	return r, doc.Require(http.MethodGet, "/hello", me...)
+	if err := doc.Require(http.MethodGet, "/hello", me...); err != nil {
+		return nil, err
+	}
+	handler, err := doc.Handler()
+	if err != nil {
+		return nil, err
+	}
+	r.GET("/openapi.json", gin.WrapH(handler))
+	return r, nil
 }
 
 func ginBearer(auth *oauth2pw.Auth, scopes ...string) gin.HandlerFunc {
@@ -119,10 +136,12 @@ func withHuma(auth *oauth2pw.Auth) (http.Handler, error) {
 // humaScheme is the security scheme in the types of huma.
 func humaScheme(auth *oauth2pw.Auth) *huma.SecurityScheme {
 	s := openapi.SchemeOf(auth.PasswordBearer("token"))
-	flow := s.Flows.Password
-	return &huma.SecurityScheme{Type: s.Type, Flows: &huma.OAuthFlows{Password: &huma.OAuthFlow{
-		TokenURL: flow.TokenURL, RefreshURL: flow.RefreshURL, Scopes: flow.Scopes,
-	}}}
+	scheme := &huma.SecurityScheme{Type: s.Type, Scheme: s.Scheme}
+	if s.Flows != nil { // nil without the password grant
+		flow := s.Flows.Password
+		scheme.Flows = &huma.OAuthFlows{Password: &huma.OAuthFlow{TokenURL: flow.TokenURL, RefreshURL: flow.RefreshURL, Scopes: flow.Scopes}}
+	}
+	return scheme
 }
 
 func humaBearer(auth *oauth2pw.Auth, scopes ...string) func(huma.Context, func(huma.Context)) {

@@ -22,6 +22,7 @@ var examples = exampleLists{
 		"oauth2pw.PasswordBearer.Require": "ExamplePasswordBearer",
 		"oauth2pw.Principal.HasScope":     "ExampleWithPrincipal",
 
+		"oauth2pw/openapi.Document.Handler":     "Example",
 		"oauth2pw/openapi.Document.MarshalJSON": "Example",
 		"oauth2pw/openapi.Document.Routes":      "Example",
 		"oauth2pw/openapi.Parse":                "Example",
@@ -62,8 +63,6 @@ var examples = exampleLists{
 		"oauth2pw.Error.Unwrap":       "package errors calls the method",
 		"oauth2pw.Secret.Format":      "package fmt calls the method; ExampleSecret has the result",
 		"oauth2pw.Secret.MarshalText": "package encoding/json calls the method; ExampleSecret has the result",
-
-		"oauth2pw/openapi.Document.ServeHTTP": "package net/http calls the method",
 
 		"hasher.Calibrate":    "the result depends on the machine; ExampleCalibrate has no output",
 		"hasher.Hasher.Check": checkedPlug,

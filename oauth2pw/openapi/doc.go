@@ -10,12 +10,20 @@
 //	if err := doc.Routes(mux); err != nil {
 //		return err
 //	}
-//	mux.Handle("GET /openapi.json", doc)
+//	handler, err := doc.Handler()
+//	if err != nil {
+//		return err
+//	}
+//	mux.Handle("GET /openapi.json", handler)
 //
 // [Document.Routes] asks the ServeMux for the handler of each operation, and reads the scopes
 // from the middleware around the handler: a handler and its description have one declaration.
-// For another router [Document.Operation] takes a handler, and [Document.Require] takes
-// scopes.
+// For another router [Document.Operation] takes a handler and its middleware, and
+// [Document.Require] takes scopes.
+//
+// An operation that needs no token says so in the document, by "security": []. All other
+// operations need visible middleware, or a call of Require: otherwise the document is an error,
+// because it would describe a protected handler as open.
 //
 // The document is JSON of OpenAPI 3.0 or 3.1. Members that this package does not set stay as
 // they are, in their order. The app writes the operations, because a handler has no

@@ -14,7 +14,7 @@ import (
 
 // The document of an app, and the login in it.
 func Example() {
-	// First: the app, and its document without a word about security.
+	// First: the app, and its document. Only an open operation has a word about security.
 	auth := newAuth()
 	mux := http.NewServeMux()
 	mux.Handle("/token", auth.TokenHandler())
@@ -30,8 +30,12 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	// Last: the document is a handler.
-	mux.Handle("GET /openapi.json", doc)
+	// Last: the document has a handler.
+	handler, err := doc.Handler()
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux.Handle("GET /openapi.json", handler)
 	body, err := doc.MarshalJSON()
 	if err != nil {
 		log.Fatal(err)
@@ -50,9 +54,12 @@ func ExampleDocument_Require() {
 	}
 	fmt.Println(doc.Require("GET", "/hello", "me"))
 	fmt.Println(doc.Require("GET", "/helo", "me"))
+	_, err = doc.Handler()
+	fmt.Println(err)
 	// Output:
 	// <nil>
 	// openapi: the document has no operation GET /helo
+	// <nil>
 }
 
 // The security of a handler as a struct, for a router that makes its own document.

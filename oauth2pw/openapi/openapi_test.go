@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,14 +80,10 @@ func TestRequirements(t *testing.T) {
 	}
 }
 
-// securityOf parses a document of operations, sets their security, and returns it by method
-// and path.
-func securityOf(t *testing.T, doc string, b oauth2pw.PasswordBearer, routes ...http.Handler) map[string]string {
+// read returns the security of every operation, by method and path.
+func read(t *testing.T, d *Document) map[string]string {
 	t.Helper()
-	d, err := Parse([]byte(doc), b)
-	require.NoError(t, err)
-	require.NoError(t, d.Routes(routes...))
-	body, err := d.MarshalJSON()
+	body, err := json.Marshal(d)
 	require.NoError(t, err)
 	var parsed struct {
 		Paths map[string]map[string]struct {
@@ -103,6 +100,13 @@ func securityOf(t *testing.T, doc string, b oauth2pw.PasswordBearer, routes ...h
 	return security
 }
 
+func parse(t *testing.T, doc string, b oauth2pw.PasswordBearer) *Document {
+	t.Helper()
+	d, err := Parse([]byte(doc), b)
+	require.NoError(t, err)
+	return d
+}
+
 func documentOf(version, paths string) string {
 	return fmt.Sprintf(`{"openapi":%q,"info":{"title":"t","version":"1"},"paths":{%s}}`, version, paths)
 }
@@ -112,81 +116,142 @@ func TestRoutes(t *testing.T) {
 	inner := http.NewServeMux()
 	inner.Handle("GET /admin/users/{id}", with("items")(end))
 	inner.Handle("GET /admin/", end)
+	pages := http.NewServeMux()
+	pages.Handle("/page", with("me")(end))
 	mux := http.NewServeMux()
 	mux.Handle("GET /users/{id}", with("me")(end))
 	mux.Handle("GET /users/special", end)
 	mux.Handle("DELETE /users/{name}", with("me", "items")(end))
 	mux.Handle("/any", optional(end))
 	mux.Handle("/admin/", with("me")(inner))
+	mux.Handle("/", pages)
 	other := http.NewServeMux()
 	other.Handle("GET /other/{rest...}", with()(end))
-	got := securityOf(t, documentOf("3.1.0", `
-		"/users/{user_id}":{"summary":{},"get":{},"delete":{}},
-		"/users/special":{"get":{}},
+	d := parse(t, documentOf("3.1.0", `"x-a":{"get":{}},
+		"/users/{user_id}":{"parameters":[],"get":{},"delete":{}},
+		"/users/special":{"get":{"security":[]}},
 		"/any":{"get":{},"post":{}},
 		"/admin/users/{id}":{"get":{}},
 		"/admin/x":{"get":{}},
-		"/other/{path}":{"get":{}}`), bearer, mux, wrapped{other})
+		"/page":{"get":{}},
+		"/other/{path}":{"get":{}}`), oauth2pw.PasswordBearer{TokenURL: "token"})
+	d.paths = slices.DeleteFunc(d.paths, func(m member) bool { return m.name == "x-a" })
+	d.paths[0].value = json.RawMessage(`{"get":{},"delete":{}}`)
+	require.NoError(t, d.Routes(mux, wrapped{other}))
 	require.Equal(t, map[string]string{
 		"get /users/{user_id}":    `[{"OAuth2PasswordBearer":["me"]}]`,
 		"delete /users/{user_id}": `[{"OAuth2PasswordBearer":["me","items"]}]`,
-		"get /users/special":      ``,
+		"get /users/special":      `[]`,
 		"get /any":                `[{},{"OAuth2PasswordBearer":[]}]`,
 		"post /any":               `[{},{"OAuth2PasswordBearer":[]}]`,
 		"get /admin/users/{id}":   `[{"OAuth2PasswordBearer":["me","items"]}]`,
 		"get /admin/x":            `[{"OAuth2PasswordBearer":["me"]}]`,
+		"get /page":               `[{"OAuth2PasswordBearer":["me"]}]`,
 		"get /other/{path}":       `[{"OAuth2PasswordBearer":[]}]`,
-	}, drop(got, "summary /users/{user_id}"))
+	}, read(t, d))
 }
 
-func drop(m map[string]string, key string) map[string]string {
-	delete(m, key)
-	return m
+// TestHidden: a document never says in silence that a handler is open, or that it needs a
+// token, if no middleware is visible.
+func TestHidden(t *testing.T) {
+	protected := with("me")(end)
+	logged := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { protected.ServeHTTP(w, r) })
+	for _, test := range []struct {
+		name, pattern string
+		handler       http.Handler
+		path, own     string // of the document
+		want          string // in the error; "": none
+	}{
+		{"behind a time-out", "/a", http.TimeoutHandler(protected, 1, ""), "/a", ``, "GET /a: no middleware of oauth2pw is visible around *http.timeoutHandler"},
+		{"inside of a function", "/a", logged, "/a", ``, "visible around http.HandlerFunc"},
+		{"behind a prefix", "/a/", http.StripPrefix("/a", protected), "/a/", ``, "no middleware"},
+		{"a redirect of ServeMux", "/a/", protected, "/a", ``, "no middleware of oauth2pw is visible around *http.redirectHandler"},
+		{"open, and the document says so", "/a", end, "/a", `"security":[]`, ""},
+		{"open by the document's own scheme", "/a", end, "/a", `"security":[{"key":[]}]`, ""},
+		{"open, and the document says that it needs a token", "/a", end, "/a", `"security":[{"OAuth2PasswordBearer":[]}]`, "GET /a: the document requires a token"},
+		{"another path", "/b", protected, "/a", ``, "no ServeMux of the routes serves GET /a"},
+		{"another method", "POST /a", protected, "/a", ``, "no ServeMux of the routes serves GET /a"},
+		{"for one host", "example.com/a", protected, "/a", ``, "no ServeMux of the routes serves GET /a"},
+		{"by the pattern of all pages", "/", protected, "/a", ``, "no ServeMux of the routes serves GET /a"},
+		{"by another pattern of all pages", "GET /{rest...}", protected, "/a", ``, "no ServeMux of the routes serves GET /a"},
+		{"the first page", "/", protected, "/", ``, ""},
+		{"an unknown scope", "/a", with("zzz")(end), "/a", ``, `GET /a: the scheme has no scope "zzz"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			mux := http.NewServeMux()
+			mux.Handle(test.pattern, test.handler)
+			d := parse(t, documentOf("3.1.0", fmt.Sprintf(`%q:{"get":{%s}}`, test.path, test.own)), bearer)
+			err := d.Routes(mux)
+			_, failed := d.Handler()
+			if test.want == "" {
+				require.NoError(t, err)
+				require.NoError(t, failed)
+				return
+			}
+			require.ErrorContains(t, err, test.want)
+			require.ErrorContains(t, failed, "the security of GET "+test.path+" is open")
+		})
+	}
+	// The security of the whole document is no word about an operation.
+	mux := http.NewServeMux()
+	mux.Handle("/a", end)
+	d := parse(t, strings.Replace(documentOf("3.1.0", `"/a":{"get":{}}`), "{", `{"security":[],`, 1), bearer)
+	require.ErrorContains(t, d.Routes(mux), `write "security": [] into the operation`)
 }
 
-// TestRoutesMissing: an operation without a route is an error that names it, and the others
-// have their security.
+// TestRoutesMissing: the error names every operation at once, and the others have their
+// security.
 func TestRoutesMissing(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /here", with("me")(end))
-	mux.Handle("GET example.com/host", end)
-	for name, routes := range map[string][]http.Handler{"a ServeMux": {mux}, "no ServeMux": {end}, "nothing": nil} {
-		d, err := Parse([]byte(documentOf("3.1.0", `"/here":{"get":{},"post":{}},"/gone":{"put":{}},"/host":{"get":{}}`)), bearer)
-		require.NoError(t, err)
-		err = d.Routes(routes...)
-		require.ErrorContains(t, err, "POST /here, PUT /gone, GET /host", name)
-		body, _ := d.MarshalJSON()
-		require.Equal(t, routes != nil && routes[0] == http.Handler(mux), strings.Contains(string(body), `"get":{"security":[{"OAuth2PasswordBearer":["me"]}]}`), name)
+	const paths = `"/here":{"get":{},"post":{}},"/gone":{"put":{}}`
+	d := parse(t, documentOf("3.1.0", paths), bearer)
+	err := d.Routes(mux)
+	require.ErrorContains(t, err, "POST /here")
+	require.ErrorContains(t, err, "PUT /gone")
+	require.NotContains(t, err.Error(), "GET /here")
+	_, err = json.Marshal(d)
+	require.ErrorContains(t, err, "the security of POST /here, PUT /gone is open")
+	require.NoError(t, d.Require("POST", "/here"))
+	require.NoError(t, d.Require("PUT", "/gone", "items"))
+	require.Equal(t, map[string]string{
+		"get /here": `[{"OAuth2PasswordBearer":["me"]}]`, "post /here": `[{"OAuth2PasswordBearer":[]}]`, "put /gone": `[{"OAuth2PasswordBearer":["items"]}]`,
+	}, read(t, d))
+
+	for name, routes := range map[string][]http.Handler{"no ServeMux": {end}, "nothing": nil} {
+		require.ErrorContains(t, parse(t, documentOf("3.1.0", paths), bearer).Routes(routes...), "GET /here", name)
+	}
+	for _, none := range []http.Handler{nil, (*http.ServeMux)(nil)} {
+		require.ErrorContains(t, parse(t, documentOf("3.1.0", paths), bearer).Routes(none), "a handler is nil")
 	}
 	endless := http.NewServeMux()
-	endless.Handle("/", endless)
-	d, err := Parse([]byte(documentOf("3.1.0", `"/x":{"get":{}}`)), bearer)
-	require.NoError(t, err)
-	require.Error(t, d.Routes(endless))
+	endless.Handle("/here", endless)
+	require.ErrorContains(t, parse(t, documentOf("3.1.0", paths), bearer).Routes(endless), "GET /here")
 }
 
 // TestMerge: security that the document has already is required in addition, whether it is of
-// the operation or of the document, and the scheme's own entries are replaced.
+// the operation or of the document; but a scheme that is a bearer token, too, is replaced.
 func TestMerge(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /me", with("me")(end))
 	mux.Handle("GET /maybe", optional(end))
-	mux.Handle("GET /open", end)
-	for _, test := range []struct{ name, root, operation, me, maybe, open string }{
-		{"none", ``, ``, `[{"B":["me"]}]`, `[{},{"B":[]}]`, ``},
-		{"a key", ``, `"security":[{"key":[]}]`, `[{"B":["me"],"key":[]}]`, `[{"key":[]},{"B":[],"key":[]}]`, `[{"key":[]}]`},
-		{"one of two keys", ``, `"security":[{"a":[]},{"b":["x"]}]`, `[{"B":["me"],"a":[]},{"B":["me"],"b":["x"]}]`, `[{"a":[]},{"B":[],"a":[]},{"b":["x"]},{"B":[],"b":["x"]}]`, `[{"a":[]},{"b":["x"]}]`},
-		{"of the document", `"security":[{"key":[]}],`, ``, `[{"B":["me"],"key":[]}]`, `[{"key":[]},{"B":[],"key":[]}]`, ``},
-		{"of the document, switched off", `"security":[{"key":[]}],`, `"security":[]`, `[{"B":["me"]}]`, `[{},{"B":[]}]`, `[]`},
-		{"old entries", `"security":[{"B":["old"]}],`, ``, `[{"B":["me"]}]`, `[{},{"B":[]}]`, ``},
-		{"optional", ``, `"security":[{},{"B":["old"]}]`, `[{"B":["me"]}]`, `[{},{"B":[]}]`, `[{},{"B":["old"]}]`},
+	for _, test := range []struct{ name, root, operation, me, maybe string }{
+		{"none", ``, ``, `[{"B":["me"]}]`, `[{},{"B":[]}]`},
+		{"a key", ``, `"security":[{"key":[]}]`, `[{"B":["me"],"key":[]}]`, `[{"key":[]},{"B":[],"key":[]}]`},
+		{"one of two keys", ``, `"security":[{"a":[]},{"b":["x"]}]`, `[{"B":["me"],"a":[]},{"B":["me"],"b":["x"]}]`, `[{"a":[]},{"B":[],"a":[]},{"b":["x"]},{"B":[],"b":["x"]}]`},
+		{"of the document", `"security":[{"key":[]}],`, ``, `[{"B":["me"],"key":[]}]`, `[{"key":[]},{"B":[],"key":[]}]`},
+		{"of the document, switched off", `"security":[{"key":[]}],`, `"security":[]`, `[{"B":["me"]}]`, `[{},{"B":[]}]`},
+		{"old entries", `"security":[{"B":["old"]}],`, ``, `[{"B":["me"]}]`, `[{},{"B":[]}]`},
+		{"optional", ``, `"security":[{},{"B":["old"]}]`, `[{"B":["me"]}]`, `[{},{"B":[]}]`},
+		{"the same header", ``, `"security":[{"jwt":[],"key":[]},{"login":["x"]},{"basic":[]},{"sso":[]}]`, `[{"B":["me"],"key":[]},{"B":["me"]},{"B":["me"],"basic":[]}]`, `[{"key":[]},{"B":[],"key":[]},{},{"B":[]},{"basic":[]},{"B":[],"basic":[]}]`},
 	} {
-		doc := strings.Replace(documentOf("3.1.0", fmt.Sprintf(`"/me":{"get":{%[1]s}},"/maybe":{"get":{%[1]s}},"/open":{"get":{%[1]s}}`, test.operation)), "{", "{"+test.root, 1)
-		doc = strings.ReplaceAll(doc, `"B"`, `"OAuth2PasswordBearer"`)
-		for path, want := range map[string]string{"/me": test.me, "/maybe": test.maybe, "/open": test.open} {
-			want = strings.ReplaceAll(want, `"B"`, `"OAuth2PasswordBearer"`)
-			got := securityOf(t, doc, bearer, mux)["get "+path]
-			require.Equal(t, want, got, "%s: %s", test.name, path)
+		const schemes = `"components":{"securitySchemes":{"jwt":{"type":"http","scheme":"Bearer"},"basic":{"type":"http","scheme":"basic"},"login":{"type":"oauth2"},"sso":{"type":"openIdConnect"},"key":{"type":"apiKey"}}},`
+		doc := strings.Replace(documentOf("3.1.0", fmt.Sprintf(`"/me":{"get":{%[1]s}},"/maybe":{"get":{%[1]s}}`, test.operation)), "{", "{"+schemes+test.root, 1)
+		d := parse(t, strings.ReplaceAll(doc, `"B"`, `"OAuth2PasswordBearer"`), bearer)
+		require.NoError(t, d.Routes(mux), test.name)
+		got := read(t, d)
+		for path, want := range map[string]string{"/me": test.me, "/maybe": test.maybe} {
+			require.Equal(t, strings.ReplaceAll(want, `"B"`, `"OAuth2PasswordBearer"`), got["get "+path], "%s: %s", test.name, path)
 		}
 	}
 }
@@ -196,11 +261,12 @@ func TestUntouched(t *testing.T) {
 	const doc = `{"x-first":1e400,"openapi":"3.0.3","components":{"z":1,"securitySchemes":{"OAuth2PasswordBearer":{"type":"old"},"key":{"type":"apiKey"}},"a":"<&>\u00e9"},"paths":{"/b":{"x-b":0.10,"get":{"security":[{"OAuth2PasswordBearer":["me"]}],"responses":{}}},"/a":{}},"info":{}}`
 	mux := http.NewServeMux()
 	mux.Handle("/b", with("me")(end))
-	d, err := Parse([]byte(doc), oauth2pw.PasswordBearer{TokenURL: "token"})
-	require.NoError(t, err)
+	d := parse(t, doc, oauth2pw.PasswordBearer{TokenURL: "token"})
 	require.NoError(t, d.Routes(mux))
+	handler, err := d.Handler()
+	require.NoError(t, err)
 	w := httptest.NewRecorder()
-	d.ServeHTTP(w, httptest.NewRequest("GET", "/openapi.json", nil))
+	handler.ServeHTTP(w, httptest.NewRequest("GET", "/openapi.json", nil))
 	require.Equal(t, "application/json", w.Header().Get("Content-Type"))
 	scheme := `{"type":"oauth2","flows":{"password":{"tokenUrl":"token","scopes":{"me":""}}}}` // the scope of the handler is declared
 	require.Equal(t, strings.Replace(doc, `{"type":"old"}`, scheme, 1), w.Body.String())
@@ -212,31 +278,43 @@ func TestHTTPScheme(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/me", with("me")(end))
 	for version, want := range map[string]string{"3.0.4": `[{"OAuth2PasswordBearer":[]}]`, "3.1.1": `[{"OAuth2PasswordBearer":["me"]}]`} {
-		require.Equal(t, want, securityOf(t, documentOf(version, `"/me":{"get":{}}`), oauth2pw.PasswordBearer{}, mux)["get /me"])
+		d := parse(t, documentOf(version, `"/me":{"get":{}}`), oauth2pw.PasswordBearer{})
+		require.NoError(t, d.Routes(mux))
+		require.Equal(t, want, read(t, d)["get /me"])
 	}
 }
 
 // TestByHand: one operation at a time.
 func TestByHand(t *testing.T) {
-	d, err := Parse([]byte(documentOf("3.1.0", `"/a":{"get":{},"parameters":[]},"/b":{"post":{}}`)), bearer)
-	require.NoError(t, err)
+	d := parse(t, documentOf("3.1.0", `"/a":{"get":{}},"/b":{"post":{}},"/c/{id}/{n}":{"get":{}}`), oauth2pw.PasswordBearer{TokenURL: "token"})
+	hidden := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(w, r) })
+	}
 	require.NoError(t, d.Require("GET", "/a", "me", "new"))
-	require.NoError(t, d.Operation("POST", "/b", with("me")(with("items")(end))))
-	for _, wrong := range [][2]string{{"POST", "/a"}, {"GET", "/c"}, {"PARAMETERS", "/a"}, {"", ""}} {
+	require.NoError(t, d.Operation("post", "/b/", with("items")(end), hidden, with("me"), hidden))
+	require.NoError(t, d.Operation("GET", "/c/{id:[0-9]{1,3}}/{n:x+}", end, with()))
+	require.NoError(t, d.Operation("GET", "/unknown", end), "a walker passes all routes of a router")
+	for _, wrong := range [][2]string{{"POST", "/a"}, {"GET", "/d"}, {"PARAMETERS", "/a"}, {"", ""}} {
 		require.ErrorContains(t, d.Require(wrong[0], wrong[1]), "has no operation "+wrong[0]+" "+wrong[1])
 	}
-	body, err := json.Marshal(d)
+	require.ErrorContains(t, d.Operation("GET", "/c/{id}/{n}", hidden(with()(end))), "GET /c/{id}/{n}: the document requires a token, but no middleware")
+	require.Equal(t, map[string]string{
+		"get /a": `[{"OAuth2PasswordBearer":["me","new"]}]`, "post /b": `[{"OAuth2PasswordBearer":["me","items"]}]`, "get /c/{id}/{n}": `[{"OAuth2PasswordBearer":[]}]`,
+	}, read(t, d))
+	body, err := d.MarshalJSON()
 	require.NoError(t, err)
-	require.Contains(t, string(body), `"get":{"security":[{"OAuth2PasswordBearer":["me","new"]}]}`)
-	require.Contains(t, string(body), `"post":{"security":[{"OAuth2PasswordBearer":["me","items"]}]}`)
-	require.Contains(t, string(body), `"new":""`)
+	require.Contains(t, string(body), `"scopes":{"items":"","me":"","new":""}`)
+
+	d = parse(t, documentOf("3.1.0", `"/a":{"get":{}}`), bearer)
+	require.ErrorContains(t, d.Require("GET", "/a", "mee"), `GET /a: the scheme has no scope "mee"`)
+	require.ErrorContains(t, d.Operation("GET", "/a", end), "no middleware of oauth2pw is visible")
 }
 
 // TestParseErrors: each error says where the document is wrong.
 func TestParseErrors(t *testing.T) {
 	for doc, want := range map[string]string{
 		``:                                      "is no JSON object",
-		`openapi: 3.1.0`:                        "is no JSON object",
+		`openapi: 3.1.0`:                        "convert YAML to JSON",
 		`[]`:                                    "an object is required, not []",
 		`null`:                                  "not null",
 		`{}`:                                    `version ""`,
@@ -244,11 +322,16 @@ func TestParseErrors(t *testing.T) {
 		`{"openapi":3.1}`:                       `"openapi"`,
 		`{"openapi":"3.2.0"}`:                   `version "3.2.0"`,
 		`{"openapi":"3.10.0"}`:                  `version "3.10.0"`,
-		`{"openapi":"3.1.0","openapi":"3.1.0"}`: `two members have the name "openapi"`,
 		`{"openapi":"3.1.0","paths":[]}`:        `"paths"`,
-		`{"openapi":"3.1.0","components":{"securitySchemes":7}}`:             `"securitySchemes"`,
-		`{"openapi":"3.1.0"} {}`:                                             "is no JSON object",
-		`{"openapi":"3.1.0","components":{"securitySchemes":{"a":1,"a":2}}}`: `"a"`,
+		`{"openapi":"3.1.0"} {}`:                "is no JSON object",
+		`{"openapi":"3.1.0","openapi":"3.1.0"}`: `two members have the name "openapi"`,
+		`{"openapi":"3.1.0","components":{"securitySchemes":7}}`:                 `"securitySchemes"`,
+		`{"openapi":"3.1.0","components":{"securitySchemes":{"a":1,"a":2}}}`:     `"a"`,
+		`{"openapi":"3.1.0","components":{"securitySchemes":{"a":{"type":1}}}}`:  `"type"`,
+		`{"openapi":"3.1.0","paths":{"a":{"get":{}}}}`:                           `the path "a"`,
+		`{"openapi":"3.1.0","paths":{"/a":{"GET":{}}}}`:                          "the method GET in capitals, at /a",
+		`{"openapi":"3.1.0","paths":{"/a":{"$ref":"#/components/pathItems/a"}}}`: "the path item of /a is a $ref",
+		`{"openapi":"3.1.0","paths":{"/a":{"get":{},"get":{}}}}`:                 `two members have the name "get"`,
 	} {
 		_, err := Parse([]byte(doc), bearer)
 		require.ErrorContains(t, err, want, doc)
@@ -256,16 +339,15 @@ func TestParseErrors(t *testing.T) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/a", with("me")(end))
-	for _, broken := range []string{`"/a":{"get":{"security":{}}}`, `"/a":{"get":{"security":[{"a":"b"}]}}`, `"/a":{"get":{"a":1,"a":1}}`, `"/a":{"get":{},"get":{}}`} {
-		d, err := Parse([]byte(documentOf("3.1.0", broken)), bearer)
-		require.NoError(t, err)
-		require.ErrorContains(t, d.Routes(mux), "openapi: ", broken)
+	for _, broken := range []string{`"security":{}`, `"security":[{"a":"b"}]`} {
+		require.ErrorContains(t, parse(t, documentOf("3.1.0", `"/a":{"get":{`+broken+`}}`), bearer).Routes(mux), "openapi: ", broken)
 	}
 }
 
 // FuzzDocument: no document makes it panic, and the result is a document again.
 func FuzzDocument(f *testing.F) {
 	f.Add(documentOf("3.1.0", `"/a":{"get":{"security":[{"x":[]}]}}`))
+	f.Add(documentOf("3.1.0", `"/":{"get":{"security":[{"x":[]}]},"post":{}}`))
 	f.Add(documentOf("3.0.0", `"/{x}":{"post":{}},"//":{"get":{}},"":{"get":{}},"/%zz":{"get":{}}`))
 	f.Add(`{"openapi":"3.1.0","security":[{}],"components":null,"paths":null}`)
 	mux := http.NewServeMux()
@@ -277,14 +359,14 @@ func FuzzDocument(f *testing.F) {
 		}
 		failed := d.Routes(mux)
 		body, err := d.MarshalJSON()
-		require.NoError(t, err)
+		if failed != nil || err != nil {
+			return
+		}
 		again, err := Parse(body, bearer)
 		require.NoError(t, err)
-		if failed == nil {
-			require.NoError(t, again.Routes(mux))
-			same, err := again.MarshalJSON()
-			require.NoError(t, err)
-			require.Equal(t, string(body), string(same))
-		}
+		require.NoError(t, again.Routes(mux))
+		same, err := again.MarshalJSON()
+		require.NoError(t, err)
+		require.Equal(t, string(body), string(same))
 	})
 }

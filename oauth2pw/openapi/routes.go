@@ -3,6 +3,7 @@ package openapi
 import (
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 )
 
@@ -39,25 +40,32 @@ func (p *protection) add(h http.Handler) http.Handler {
 // maxNesting bounds the walk: a handler inside of itself has no end.
 const maxNesting = 100
 
-// route walks from a handler through its ServeMuxes to the handler of a request. False: no
-// ServeMux has the request.
-func (p *protection) route(h http.Handler, r *http.Request) (served bool) {
+// route walks from a handler through its ServeMuxes to the handler of an operation, the last
+// handler of a known form. False: no ServeMux has the operation.
+func (p *protection) route(h http.Handler, o operation) (last http.Handler, served bool) {
+	// A parameter in the path, such as {id}, is a segment like any other: the wildcard of a
+	// pattern matches it.
+	r := &http.Request{Method: o.method, URL: &url.URL{Path: o.path}, Header: http.Header{}}
+	loose := false // the last pattern serves every path
 	for range maxNesting {
 		h = p.add(h)
 		mux, ok := h.(interface {
 			Handler(*http.Request) (http.Handler, string)
 		})
 		if !ok {
-			return served
+			return h, served && !loose
 		}
 		next, pattern := mux.Handler(r)
 		if pattern == "" {
-			return false
+			return nil, false
 		}
-		h, served = next, true
+		h, served, loose = next, true, catchAll.MatchString(pattern) && o.path != "/"
 	}
-	return false
+	return nil, false
 }
+
+// catchAll are the patterns that serve every path: the pages of an app, often.
+var catchAll = regexp.MustCompile(`^([A-Z]+ +)?/(\{[^{}]*\.\.\.\})?$`)
 
 func (p *protection) requirements() []Requirement {
 	switch {
@@ -68,10 +76,4 @@ func (p *protection) requirements() []Requirement {
 	default:
 		return Require(p.scopes...)
 	}
-}
-
-// requestOf is a request of an operation. A parameter in a path, such as {id}, is a segment
-// like any other: the wildcard of a pattern matches it.
-func requestOf(method, path string) *http.Request {
-	return &http.Request{Method: method, URL: &url.URL{Path: path}, Header: http.Header{}}
 }
