@@ -17,7 +17,18 @@ const tabs = `
 import assert from "node:assert/strict";
 const { URL_OF_API: api, PASSWORD: password, CODE: code } = process.env;
 const storage = new Map();
-globalThis.localStorage = { getItem: (k) => storage.get(k) ?? null, setItem: (k, v) => storage.set(k, v), removeItem: (k) => storage.delete(k) };
+globalThis.indexedDB = { // as much as the module uses
+  open() {
+    const opened = { result: { transaction: () => {
+      const t = { objectStore: () => ({ get: (k) => ({ result: storage.get(k) }), put: (v, k) => (storage.set(k, v), {}), delete: (k) => (storage.delete(k), {}) }) };
+      setImmediate(() => t.oncomplete());
+      return t;
+    } } };
+    setImmediate(() => opened.onsuccess());
+    return opened;
+  },
+};
+globalThis.BroadcastChannel = class { postMessage() {} };
 let last = Promise.resolve();
 const request = (_, work) => (last = last.catch(() => {}).then(work));
 Object.defineProperty(globalThis, "navigator", { value: { locks: { request } }, configurable: true });
@@ -34,8 +45,7 @@ const open = [];
 for (let i = 0; i < 20; i++) open.push(await import("./session.mjs?" + i));
 const [tab, other] = open;
 const expire = () => { // the access token is refused from now on
-  const s = JSON.parse(storage.get("session"));
-  storage.set("session", JSON.stringify({ ...s, access_token: "expired" }));
+  storage.set("session", { ...storage.get("session"), access_token: "expired" });
 };
 
 await assert.rejects(tab.login("jane@example.com", "wrong"), { code: "invalid_grant" });

@@ -21,12 +21,21 @@ async function login(page, password = "secret") {
 }
 const message = (page, text) => page.locator("#message", { hasText: text }).waitFor();
 const load = (page) => page.locator("#load").click();
+// stored reads the session of the page, and changes it.
+const stored = (page, change) =>
+  page.evaluate(async (change) => {
+    const open = indexedDB.open("session", 1);
+    const database = await new Promise((resolve) => (open.onsuccess = () => resolve(open.result)));
+    const tokens = database.transaction("tokens", "readwrite").objectStore("tokens");
+    const read = tokens.get("session");
+    const session = await new Promise((resolve) => (read.onsuccess = () => resolve(read.result)));
+    if (change) tokens.put({ ...session, ...change }, "session");
+    await new Promise((resolve) => (tokens.transaction.oncomplete = resolve));
+    database.close();
+    return session;
+  }, change);
 // expire makes the server refuse the access token, as after its expiry.
-const expire = (page) =>
-  page.evaluate(() => {
-    const session = JSON.parse(localStorage.getItem("session"));
-    localStorage.setItem("session", JSON.stringify({ ...session, access_token: "expired" }));
-  });
+const expire = (page) => stored(page, { access_token: "expired" });
 
 test("login, ten calls across an expiry with one refresh, reload, logout", async (t) => {
   const { url, page, seen, refreshes } = await open(t, "-refresh-grace=0");
@@ -50,11 +59,11 @@ test("login, ten calls across an expiry with one refresh, reload, logout", async
   await message(page, "10 answers: 1 session");
   assert.equal(refreshes.length, 2);
 
-  const session = await page.evaluate(() => JSON.parse(localStorage.getItem("session")));
+  const session = await stored(page);
   await page.locator("#logout").click();
   await message(page, "Logged out.");
   assert.ok(await page.locator("#login").isVisible());
-  assert.equal(await page.evaluate(() => localStorage.length), 0);
+  assert.equal(await stored(page), undefined);
   const used = await fetch(url + "/sessions", { headers: { Authorization: `Bearer ${session.access_token}` } });
   assert.equal(used.status, 401, "the session has ended at the server, too");
   assert.deepEqual(foreign(seen, url), []);
@@ -67,7 +76,7 @@ test("two tabs refresh once, and both see a logout", async (t) => {
   await message(page, "Logged in.");
   const other = await context.newPage();
   await other.goto(url + "/");
-  for (let round = 1; round <= 5; round++) {
+  for (let round = 1; round <= 20; round++) {
     await expire(page);
     await Promise.all([load(page), load(other)]);
     await Promise.all([message(page, "10 answers: 1 session"), message(other, "10 answers: 1 session")]);
@@ -119,7 +128,7 @@ test("a session that has ended elsewhere shows the login", async (t) => {
   const { url, page } = await open(t);
   await login(page);
   await message(page, "Logged in.");
-  const session = await page.evaluate(() => JSON.parse(localStorage.getItem("session")));
+  const session = await stored(page);
   await fetch(url + "/revoke", { method: "POST", body: new URLSearchParams({ token: session.refresh_token }) });
   await load(page);
   await message(page, "Please log in again.");

@@ -1,13 +1,14 @@
-import { call, login, loggedIn, logout } from "./session.js";
+import { call, login, loggedIn, logout, onChange } from "./session.js";
 
 const $ = (id) => document.getElementById(id);
 const say = (text) => ($("message").textContent = text);
 
-function show() {
-  $("login").hidden = loggedIn();
-  $("app").hidden = !loggedIn();
+async function show() {
+  const inside = await loggedIn();
+  $("login").hidden = inside;
+  $("app").hidden = !inside;
 }
-addEventListener("storage", show); // another tab has logged in or out
+onChange(show);
 
 // act shows the result of a piece of work, or the reason why there is none. refused is the text
 // for invalid_grant; after every other failure the tokens stay.
