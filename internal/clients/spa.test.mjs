@@ -76,7 +76,7 @@ test("two tabs refresh once, and both see a logout", async (t) => {
   await message(page, "Logged in.");
   const other = await context.newPage();
   await other.goto(url + "/");
-  for (let round = 1; round <= 20; round++) {
+  for (let round = 1; round <= 8; round++) {
     await expire(page);
     await Promise.all([load(page), load(other)]);
     await Promise.all([message(page, "10 answers: 1 session"), message(other, "10 answers: 1 session")]);
