@@ -181,3 +181,23 @@ func cheap(c hasher.Config) *hasher.Hasher {
 	}
 	return h
 }
+
+// The users of a Firebase project. The parameters are those of the console, and each hash has
+// the salt and the passwordHash of "firebase auth:export".
+func ExampleFirebaseScrypt_Scheme() {
+	project, err := hasher.FirebaseScrypt{
+		SignerKey:     "jxspr8Ki0RYycVU8zykbdLGjFQ3McFUH0uiiTvC8pVMXAn210wjLNmdZJzxUECKbm0QsEmYUSDzZvpjeJ9WmXA==",
+		SaltSeparator: "Bw==",
+		Rounds:        8,
+		MemoryCost:    14,
+	}.Scheme()
+	if err != nil {
+		log.Fatal(err)
+	}
+	h := cheap(hasher.Config{Schemes: []hasher.Scheme{project}})
+
+	salt, passwordHash := "42xEC+ixf3L2lw==", "lSrfV15cpx95/sZS2W9c9Kp6i/LVgQNDNC/qzrCnh1SAyZvqmZqAjTdn3aoItz+VHjoZilo78198JAdRuid5lQ=="
+	ok, outdated, err := h.Verify(context.Background(), "$firebase$"+salt+"$"+passwordHash, "user1password")
+	fmt.Println(ok, outdated, err)
+	// Output: true true <nil>
+}

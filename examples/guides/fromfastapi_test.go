@@ -174,6 +174,7 @@ var otherAnswers = map[string]func(t *testing.T, server http.Handler) *httptest.
 	"`username` twice":                   form("grant_type=password&username=johndoe&username=johndoe&password=secret"),
 	"no `grant_type`":                    form("username=johndoe&password=secret"),
 	"a wrong password":                   form("grant_type=password&username=johndoe&password=wrong"),
+	"the login of a disabled user":       form("grant_type=password&username=alice&password=secret"),
 	"no scope":                           form("grant_type=password&username=johndoe&password=secret"),
 	"a scope that the user may not have": form("grant_type=password&username=johndoe&password=secret&scope=items"),
 	"two spaces between scopes":          form("grant_type=password&username=bob&password=secret&scope=me++items"),

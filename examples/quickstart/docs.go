@@ -37,6 +37,10 @@ func (a *app) describe(mux *http.ServeMux) error {
 	}
 	mux.Handle("GET /openapi.json", handler)
 	mux.Handle("GET /docs", strict(file("docs.html", docsPage)))
+	mux.HandleFunc("GET /docs/{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "../docs") // relative, for a prefix
+		w.WriteHeader(http.StatusPermanentRedirect)
+	})
 	mux.Handle("GET /docs/start.js", strict(file("start.js", docsScript)))
 	mux.Handle("GET /docs/", strict(http.StripPrefix("/docs", statigz.FileServer(static.FS))))
 	return nil

@@ -37,6 +37,8 @@ func TestDocs(t *testing.T) {
 	}
 	require.NotContains(t, resp.Header.Get("Content-Security-Policy"), "unsafe")
 
+	get("/docs/") // a redirect
+
 	_, body := get("/openapi.json")
 	var doc struct {
 		OpenAPI string `json:"openapi"`

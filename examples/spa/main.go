@@ -32,7 +32,9 @@ func main() { program.Main("spa", parseFlags, serve) }
 
 func parseFlags(args []string, w io.Writer) (*program.Flags, error) {
 	o := new(program.Flags)
-	return o, o.Parse(o.NewFlagSet("spa"), args, w)
+	f := o.NewFlagSet("spa")
+	o.DB = program.MemoryDB // there is no database, and the key is a new one at each start
+	return o, o.Parse(f, args, w)
 }
 
 func serve(ctx context.Context, o *program.Flags, stdout, stderr io.Writer) error {

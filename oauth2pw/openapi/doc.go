@@ -21,8 +21,8 @@
 // For another router [Document.Operation] takes a handler and its middleware, and
 // [Document.Require] takes scopes.
 //
-// An operation that needs no token says so in the document, by "security": []. All other
-// operations need visible middleware, or a call of Require: otherwise the document is an error,
+// An operation that needs no token has "security": [] in the document. All other operations
+// need visible middleware, or a call of Require: otherwise the document is an error,
 // because it would describe a protected handler as open.
 //
 // The document is JSON of OpenAPI 3.0 or 3.1. Members that this package does not set stay as

@@ -217,7 +217,8 @@ func (d *Document) protect(o operation, description *object, security []Requirem
 	return description.set("security", sum)
 }
 
-// checkOpen accepts an operation without visible middleware if the document says so itself.
+// checkOpen accepts an operation without visible middleware if its own security in the document
+// is not a token.
 func (d *Document) checkOpen(o operation, own bool, present []Requirement, last http.Handler) error {
 	const mend = "if the middleware is inside of another handler, put RequireBearer outside, give that handler a method Unwrap() http.Handler, or call Require"
 	switch {
@@ -264,7 +265,7 @@ func (d *Document) Handler() (http.Handler, error) {
 }
 
 // MarshalJSON returns the document as JSON. The error names the operations whose security
-// nothing has decided: neither Routes, nor Operation, nor Require.
+// is not decided: call Routes, Operation or Require.
 func (d *Document) MarshalJSON() ([]byte, error) {
 	var open []string
 	err := d.each(func(o operation, _ *object) error {
