@@ -97,7 +97,7 @@ func TestSQLitePlans(t *testing.T) {
 	fields := reflect.ValueOf(*s)
 	statements := 0
 	for i := range fields.NumField() {
-		if fields.Field(i).Kind() == reflect.String {
+		if fields.Field(i).Kind() == reflect.String && fields.Field(i).String() != "" { // SQLite needs no statement toEnd
 			statements++
 			require.Contains(t, want, fields.Field(i).String(), "this statement of the store has no plan in this test")
 		}

@@ -21,14 +21,15 @@ type Clients struct {
 
 func newClients(db database, table string) *Clients {
 	const columns = "id, secret_sha256, grants, scopes, introspect"
-	table = quote(table)
+	table = db.quote(table)
+	same := func(column string) string { return column + " " + db.same + " ?" }
 	return &Clients{
 		db:     db,
-		byID:   "SELECT " + columns + ", secret_sha256 IS NULL FROM " + table + " WHERE id = ?",
-		insert: "INSERT INTO " + table + " (" + columns + ") VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-		update: "UPDATE " + table + " SET secret_sha256 = ?, grants = ?, scopes = ?, introspect = ?" +
-			" WHERE id = ? AND secret_sha256 IS ? AND grants IS ? AND scopes IS ? AND introspect IS ?",
-		delete: "DELETE FROM " + table + " WHERE id = ?",
+		byID:   db.sql("SELECT " + columns + ", secret_sha256 IS NULL FROM " + table + " WHERE id = ?"),
+		insert: db.sql("INSERT INTO " + table + " (" + columns + ") VALUES (?, ?, ?, ?, ?)" + db.onConflict),
+		update: db.sql("UPDATE " + table + " SET secret_sha256 = ?, grants = ?, scopes = ?, introspect = ?" +
+			" WHERE id = ? AND " + same("secret_sha256") + " AND " + same("grants") + " AND " + same("scopes") + " AND " + same("introspect")),
+		delete: db.sql("DELETE FROM " + table + " WHERE id = ?"),
 	}
 }
 
@@ -70,7 +71,7 @@ func (s *Clients) row(ctx context.Context, id string) (*clientRow, error) {
 		public bool // an empty digest may be read as nil
 	)
 	err := s.db.QueryRowContext(ctx, s.byID, id).Scan(&r.id, &r.secret, &r.grants, &r.scopes, &r.introspect, &public)
-	if errors.Is(err, sql.ErrNoRows) || err == nil && r.id != id {
+	if errors.Is(err, sql.ErrNoRows) || s.db.isImpossible(err) || err == nil && r.id != id {
 		return nil, errNoClient
 	}
 	if err != nil {
@@ -109,11 +110,11 @@ func (s *Clients) Add(ctx context.Context, c oauth2pw.Client) error {
 	if err := checkClient(&c); err != nil {
 		return err
 	}
-	added, err := s.db.exec(ctx, s.insert, c.ID, c.SecretSHA256, joinList(c.Grants), joinList(c.Scopes), c.Introspect)
+	added, err := s.db.insert(ctx, s.insert, c.ID, c.SecretSHA256, joinList(c.Grants), joinList(c.Scopes), c.Introspect)
 	if err != nil {
 		return fmt.Errorf("sqlstore: adding a client: %w", err)
 	}
-	if added == 0 {
+	if !added {
 		return fmt.Errorf("sqlstore: the client %q %w", c.ID, oauth2pw.ErrExists)
 	}
 	return nil

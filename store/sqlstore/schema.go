@@ -2,9 +2,9 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
-	_ "embed"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -12,34 +12,12 @@ import (
 // version in the one row of the table "{prefix}schema".
 const SchemaVersion = 3
 
-var (
-	//go:embed schema_sqlite_1.sql
-	sqlite1 string
-	//go:embed schema_sqlite_2.sql
-	sqlite2 string
-	//go:embed schema_sqlite_3.sql
-	sqlite3 string
-)
-
-// sqliteSteps[n] brings the tables from version n to version n+1.
-//
 // A released step never changes. A step only adds: columns with a default, and indexes. An
 // index may replace another index under a new name. So an older program that runs already can
 // continue with the tables. A column keeps its name when its Go field gets another name.
-var sqliteSteps = [SchemaVersion]string{sqlite1, sqlite2, sqlite3}
 
-const (
-	sqliteVersionTable = `CREATE TABLE IF NOT EXISTS "{prefix}schema" (version INTEGER NOT NULL) STRICT;
+const versionRow = `INSERT INTO {schema} (version) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM {schema});
 `
-	sqliteVersionRow = `INSERT INTO "{prefix}schema" (version) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM "{prefix}schema");
-`
-
-	// The first table of sessions had no version and no created_at.
-	sqliteLacksCreatedAt = `SELECT EXISTS (SELECT 1 FROM pragma_table_info('{prefix}sessions'))
-		AND NOT EXISTS (SELECT 1 FROM pragma_table_info('{prefix}sessions') WHERE name = 'created_at')`
-	sqliteAddCreatedAt = `ALTER TABLE "{prefix}sessions" ADD COLUMN created_at INTEGER NOT NULL DEFAULT 0;
-		UPDATE "{prefix}sessions" SET created_at = authenticated_at;`
-)
 
 // schema is the tables of a Store, and their version.
 type schema struct {
@@ -48,28 +26,46 @@ type schema struct {
 }
 
 func (s schema) sql(statements string) string {
-	return strings.ReplaceAll(statements, "{prefix}", s.prefix)
+	return strings.NewReplacer("{prefix}", s.prefix, "{schema}", s.db.quote(s.prefix+"schema")).Replace(statements)
 }
 
 func (s schema) setVersion(version int) string {
-	return s.sql(fmt.Sprintf("UPDATE \"{prefix}schema\" SET version = %d;\n", version))
+	return s.sql(fmt.Sprintf("UPDATE {schema} SET version = %d;\n", version))
+}
+
+// run runs the statements of a text, one a call, because some drivers run only the first.
+func (s schema) run(ctx context.Context, db DB, text string) error {
+	for statement := range strings.SplitSeq(s.sql(text), ";\n") {
+		if strings.TrimSpace(statement) == "" {
+			continue
+		}
+		if _, err := db.ExecContext(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Schema returns the statements that bring the tables from a version to
 // [SchemaVersion], for people who run their own tool: 0 is a database without these
 // tables. From SchemaVersion on the result is empty. Run the statements once, in one
-// transaction. Tables that are older than the table "{prefix}schema" need Migrate.
+// transaction where the database has transactions for them. Tables that are older than the
+// table "{prefix}schema" need Migrate.
 func (s *Store) Schema(from int) string {
 	from = max(from, 0)
 	if from >= SchemaVersion {
 		return ""
 	}
-	statements := ""
+	text := ""
 	if from == 0 {
-		statements = sqliteVersionTable + sqliteVersionRow
+		text = s.db.versionTable + versionRow
 	}
-	statements += strings.Join(sqliteSteps[from:], "\n")
-	return s.schema.sql(statements) + s.schema.setVersion(SchemaVersion)
+	for _, step := range s.db.steps {
+		if step.from >= from {
+			text += step.statements + "\n"
+		}
+	}
+	return s.schema.sql(strings.TrimSuffix(text, "\n")) + s.schema.setVersion(SchemaVersion)
 }
 
 // CheckSchema returns an error if the tables have another version than
@@ -80,23 +76,32 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	if err == nil && version < SchemaVersion {
 		err = fmt.Errorf("the database has schema version %d; this program needs %d: call Migrate, or run Schema(%d)", version, SchemaVersion, version)
 	}
+	if err == nil && s.db.check != nil {
+		err = s.db.check(ctx, s.schema)
+	}
 	if err != nil {
 		return fmt.Errorf("sqlstore: %w", err)
 	}
 	return nil
 }
 
-// Migrate makes the tables, or brings older ones to [SchemaVersion], one version a
-// transaction. Call Migrate at every start. Of several processes that call Migrate at once, one
+// Migrate makes the tables, or brings older ones to [SchemaVersion], one version after the
+// other. Call Migrate at every start. Of several processes that call Migrate at once, one
 // migrates, and the others wait. After a failure or a crash the next call continues from the
 // last version that was reached. Sessions stay live. A newer version than SchemaVersion
 // is an error, and changes nothing.
 //
-// A *sql.DB or a *sql.Conn begins these transactions. Any other DB must be a transaction
-// itself, as a *sql.Tx is: all changes are part of it. In SQLite, begin it with BEGIN
-// IMMEDIATE; otherwise it may fail with SQLITE_BUSY where another process migrates.
+// Each version is a transaction, which a *sql.DB or a *sql.Conn begins. Any other DB must be a
+// transaction itself, as a *sql.Tx is: all changes are part of it. In SQLite, begin it with
+// BEGIN IMMEDIATE; otherwise it may fail with SQLITE_BUSY where another process migrates.
+// PostgreSQL waits for others by an advisory lock. MySQL has no transactions for tables, and a
+// *sql.Tx is an error there: Migrate holds a named lock of its connection.
 func (s *Store) Migrate(ctx context.Context) error {
-	if err := s.db.inTurn(ctx, func() error { return s.schema.migrate(ctx) }); err != nil {
+	err := s.db.inTurn(ctx, func() error { return s.schema.migrate(ctx) })
+	if err == nil && s.db.check != nil {
+		err = s.db.check(ctx, s.schema)
+	}
+	if err != nil {
 		return fmt.Errorf("sqlstore: %w", err)
 	}
 	return nil
@@ -107,11 +112,12 @@ func (s schema) migrate(ctx context.Context) error {
 	if err != nil || version == SchemaVersion {
 		return err
 	}
-	if _, err := s.db.ExecContext(ctx, s.sql(sqliteVersionTable)); err != nil {
-		return fmt.Errorf("migrating: %w", err)
-	}
 	for version < SchemaVersion {
-		if version, err = s.inTransaction(ctx, s.step); err != nil {
+		err := s.db.locked(ctx, s, func(db DB) (err error) {
+			version, err = s.step(ctx, db)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -122,9 +128,9 @@ func (s schema) migrate(ctx context.Context) error {
 // is an error.
 func (s schema) version(ctx context.Context, db DB) (version int, err error) {
 	var written bool
-	err = db.QueryRowContext(ctx, s.sql(`SELECT EXISTS (SELECT 1 FROM pragma_table_info('{prefix}schema'))`)).Scan(&written)
+	err = db.QueryRowContext(ctx, s.sql(s.db.hasVersion)).Scan(&written)
 	if err == nil && written {
-		err = db.QueryRowContext(ctx, s.sql(`SELECT COALESCE(max(version), 0) FROM "{prefix}schema"`)).Scan(&version)
+		err = db.QueryRowContext(ctx, s.sql(`SELECT COALESCE(max(version), 0) FROM {schema}`)).Scan(&version)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("reading the schema version: %w", err)
@@ -135,53 +141,23 @@ func (s schema) version(ctx context.Context, db DB) (version int, err error) {
 	return version, nil
 }
 
-// inTransaction runs step in a transaction, and returns the version of the tables after it.
-func (s schema) inTransaction(ctx context.Context, step func(context.Context, DB) (int, error)) (version int, err error) {
-	pool, ok := s.db.DB.(interface {
-		BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
-	})
-	if !ok {
-		return step(ctx, s.db)
-	}
-	tx, err := pool.BeginTx(ctx, nil)
-	if err != nil {
-		return 0, fmt.Errorf("migrating: %w", err)
-	}
-	defer tx.Rollback() // does nothing after Commit
-	if version, err = step(ctx, tx); err != nil {
-		return 0, err
-	}
-	if err := tx.Commit(); err != nil {
-		return 0, fmt.Errorf("migrating to schema version %d: %w", version, err)
-	}
-	return version, nil
-}
-
 // step brings the tables to the next version, unless another process has done it
 // meanwhile, and returns their version.
 func (s schema) step(ctx context.Context, db DB) (version int, err error) {
-	// The first statement is a write even where the row exists. A transaction that begins
-	// with a write waits for the writes of other processes, and then reads their result.
-	// SQLite refuses the write of a transaction that has read before them.
-	if _, err := db.ExecContext(ctx, s.sql(sqliteVersionRow)); err != nil {
-		return 0, fmt.Errorf("migrating: %w", err)
-	}
 	if version, err = s.version(ctx, db); err != nil || version == SchemaVersion {
 		return version, err
 	}
-	statements := sqliteSteps[version]
-	if version == 0 {
-		var lacks bool
-		if err := db.QueryRowContext(ctx, s.sql(sqliteLacksCreatedAt)).Scan(&lacks); err != nil {
-			return 0, fmt.Errorf("migrating: %w", err)
-		}
-		if lacks {
-			statements = sqliteAddCreatedAt + statements
-		}
+	i := slices.IndexFunc(s.db.steps, func(step step) bool { return step.from == version })
+	if i < 0 {
+		return version, errors.New("no step begins at this version")
 	}
-	version++
-	if _, err := db.ExecContext(ctx, s.sql(statements)+s.setVersion(version)); err != nil {
-		return 0, fmt.Errorf("migrating to schema version %d: %w", version, err)
+	before, err := sqliteBefore(ctx, s, db, version)
+	if err != nil {
+		return version, err
 	}
-	return version, nil
+	step := s.db.steps[i]
+	if err := s.run(ctx, db, before+step.statements+"\n"+s.setVersion(step.to)); err != nil {
+		return version, fmt.Errorf("migrating to schema version %d: %w", step.to, err)
+	}
+	return step.to, nil
 }

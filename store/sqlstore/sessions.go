@@ -19,28 +19,42 @@ type Sessions struct {
 	db                          database
 	create, get, list           string // statements
 	advance, end, endAll, sweep string
+	toEnd                       string // without RETURNING: the sessions that endAll would end
+	sweepIdle                   string // the second half of sweep, where each half is a statement
 }
 
 func newSessions(db database, table string) *Sessions {
 	const columns = "id, user_id, client_id, scopes, salt, key_id, generation, forgiven, " +
 		"created_at, authenticated_at, advanced_at, idle_expires_at, expires_at, ended_at, end_reason, address, user_agent, idle, label"
 	const lives = "ended_at IS NULL AND expires_at > ? AND idle_expires_at > ?"
-	table = quote(table)
-	end := "UPDATE " + table + " SET ended_at = ?, end_reason = ? WHERE ended_at IS NULL AND user_id = ?"
-	return &Sessions{
-		db:     db,
-		create: "INSERT INTO " + table + " (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-		get:    "SELECT " + columns + " FROM " + table + " WHERE id = ?",
-		list:   "SELECT " + columns + " FROM " + table + " WHERE user_id = ? AND " + lives + " ORDER BY created_at DESC, id",
-		advance: "UPDATE " + table + " SET generation = ?, forgiven = ?, authenticated_at = ?, advanced_at = ?, idle_expires_at = ?" +
-			" WHERE id = ? AND generation = ? AND " + lives,
-		end:    end + " AND id = ? AND id <> ? AND authenticated_at < ? RETURNING id",
-		endAll: end + " AND id <> ? AND authenticated_at < ? RETURNING id", // no session has the id ''
-		// Each half has an index, and is bounded.
-		sweep: "DELETE FROM " + table + " WHERE id IN (" +
-			"SELECT id FROM (SELECT id FROM " + table + " WHERE ended_at < ? LIMIT ?)" +
-			" UNION SELECT id FROM (SELECT id FROM " + table + " WHERE idle_expires_at < ? LIMIT ?) LIMIT ?)",
+	table = db.quote(table)
+	const others = " WHERE ended_at IS NULL AND user_id = ? AND id <> ? AND authenticated_at < ?" // no session has the id ''
+	end, returning := "UPDATE "+table+" SET ended_at = ?, end_reason = ?", ""
+	if db.returning {
+		returning = " RETURNING id"
 	}
+	s := &Sessions{
+		db:     db,
+		create: db.sql("INSERT INTO " + table + " (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)" + db.onConflict),
+		get:    db.sql("SELECT " + columns + " FROM " + table + " WHERE id = ?"),
+		list:   db.sql("SELECT " + columns + " FROM " + table + " WHERE user_id = ? AND " + lives + " ORDER BY created_at DESC, id"),
+		advance: db.sql("UPDATE " + table + " SET generation = ?, forgiven = ?, authenticated_at = ?, advanced_at = ?, idle_expires_at = ?" +
+			" WHERE id = ? AND generation = ? AND " + lives),
+		end:    db.sql(end + others + " AND id = ?" + returning),
+		endAll: db.sql(end + others + returning),
+		// Each half has an index, and is bounded.
+		sweep: db.sql("DELETE FROM " + table + " WHERE id IN (" +
+			"SELECT id FROM (SELECT id FROM " + table + " WHERE ended_at < ? LIMIT ?) AS a" +
+			" UNION SELECT id FROM (SELECT id FROM " + table + " WHERE idle_expires_at < ? LIMIT ?) AS b LIMIT ?)"),
+	}
+	if !db.returning {
+		s.toEnd = "SELECT id FROM " + table + others
+	}
+	if db.deletesSome {
+		s.sweep = "DELETE FROM " + table + " WHERE ended_at < ? LIMIT ?"
+		s.sweepIdle = "DELETE FROM " + table + " WHERE idle_expires_at < ? LIMIT ?"
+	}
+	return s
 }
 
 // Check reports that a Sessions was not made by New; see oauth2pw.Checker.
@@ -62,13 +76,13 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 	if n.Address.IsValid() {
 		address = n.Address.String()
 	}
-	created, err := s.db.exec(ctx, s.create, n.ID, n.UserID, n.ClientID, n.Scope, n.Salt[:], n.KeyID, int64(n.Generation), int64(n.Forgiven),
+	created, err := s.db.insert(ctx, s.create, n.ID, n.UserID, n.ClientID, n.Scope, n.Salt[:], n.KeyID, int64(n.Generation), int64(n.Forgiven),
 		n.CreatedAt.UnixMicro(), n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(), n.ExpiresAt.UnixMicro(),
 		ended, n.EndReason, address, n.UserAgent, n.Idle.Microseconds(), n.Label)
 	if err != nil {
 		return fmt.Errorf("sqlstore: creating a session: %w", err)
 	}
-	if created == 0 {
+	if !created {
 		return fmt.Errorf("sqlstore: the session %w", oauth2pw.ErrExists)
 	}
 	return nil
@@ -77,7 +91,7 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 // Get implements oauth2pw.SessionStore.
 func (s *Sessions) Get(ctx context.Context, id string) (*oauth2pw.Session, error) {
 	n, err := scanSession(s.db.QueryRowContext(ctx, s.get, id))
-	if errors.Is(err, sql.ErrNoRows) || err == nil && n.ID != id {
+	if errors.Is(err, sql.ErrNoRows) || s.db.isImpossible(err) || err == nil && n.ID != id {
 		return nil, fmt.Errorf("sqlstore: session: %w", oauth2pw.ErrNotFound)
 	}
 	if err != nil {
@@ -152,28 +166,75 @@ func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason str
 	if !f.AuthenticatedBefore.IsZero() {
 		before = f.AuthenticatedBefore.UnixMicro()
 	}
-	query, args := s.endAll, []any{now.UnixMicro(), reason, f.UserID, f.Except, before}
+	whose := []any{f.UserID, f.Except, before}
+	query := s.endAll
 	if f.ID != "" {
-		query, args = s.end, []any{now.UnixMicro(), reason, f.UserID, f.ID, f.Except, before}
+		query, whose = s.end, append(whose, f.ID)
 	}
+	args := append([]any{now.UnixMicro(), reason}, whose...)
 	var ids []string
-	err := s.db.inTurn(ctx, func() error {
-		return s.db.each(ctx, func(rows *sql.Rows) error {
-			var id string
-			err := rows.Scan(&id)
-			ids = append(ids, id)
+	var err error
+	switch {
+	case s.db.returning:
+		err = s.db.inTurn(ctx, func() error {
+			ids, err = s.db.ids(ctx, query, args...)
 			return err
-		}, query, args...)
-	})
+		})
+	case f.ID != "":
+		ids, err = s.endOne(ctx, f.ID, args)
+	default:
+		ids, err = s.endEach(ctx, args, whose)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: ending sessions: %w", err)
 	}
 	return ids, nil
 }
 
+// ids returns the ids of a query.
+func (d database) ids(ctx context.Context, query string, args ...any) (ids []string, err error) {
+	err = d.each(ctx, func(rows *sql.Rows) error {
+		var id string
+		err := rows.Scan(&id)
+		ids = append(ids, id)
+		return err
+	}, query, args...)
+	return ids, err
+}
+
+// endEach ends one session after the other, because the database does not say which sessions
+// an UPDATE has ended. Each UPDATE compares again, so that no session is ended twice.
+func (s *Sessions) endEach(ctx context.Context, args, whose []any) (ended []string, err error) {
+	ids, err := s.db.ids(ctx, s.toEnd, whose...)
+	for _, id := range ids {
+		one, err := s.endOne(ctx, id, append(args[:len(args):len(args)], id))
+		if err != nil {
+			return nil, err
+		}
+		ended = append(ended, one...)
+	}
+	return ended, err
+}
+
+func (s *Sessions) endOne(ctx context.Context, id string, args []any) ([]string, error) {
+	n, err := s.db.exec(ctx, s.end, args...)
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	return []string{id}, nil
+}
+
 // Sweep implements oauth2pw.SessionStore.
 func (s *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int, error) {
-	n, err := s.db.exec(ctx, s.sweep, before.UnixMicro(), limit, before.UnixMicro(), limit, limit)
+	var n int64
+	var err error
+	if s.sweepIdle == "" {
+		n, err = s.db.exec(ctx, s.sweep, before.UnixMicro(), limit, before.UnixMicro(), limit, limit)
+	} else if n, err = s.db.exec(ctx, s.sweep, before.UnixMicro(), limit); err == nil && int(n) < limit {
+		var idle int64
+		idle, err = s.db.exec(ctx, s.sweepIdle, before.UnixMicro(), limit-int(n))
+		n += idle
+	}
 	if err != nil {
 		return 0, fmt.Errorf("sqlstore: sweeping sessions: %w", err)
 	}

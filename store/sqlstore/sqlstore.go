@@ -24,6 +24,13 @@
 // SQLite has one writer at a time: the writes of a Store wait for each other here,
 // in the order of their calls, and for the writes of others by the busy time-out.
 //
+// # PostgreSQL and MySQL
+//
+// Reads and writes go through the pool of the *sql.DB. The drivers jackc/pgx (stdlib) and
+// lib/pq are tested with PostgreSQL, and go-sql-driver/mysql with MariaDB. The DSN of MySQL
+// needs clientFoundRows=true; with interpolateParams=true a statement is one round trip and not
+// three.
+//
 // # Concurrency
 //
 // The stores are safe for concurrent use if their DB is: a *sql.DB is, a *sql.Tx is not.
@@ -45,62 +52,8 @@ type DB interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// database is a DB whose writes take turns.
-type database struct {
-	DB
-	turn chan struct{} // holds one while somebody writes
-}
-
-func newDatabase(db DB) database { return database{db, make(chan struct{}, 1)} }
-
-// inTurn runs write when it is its turn.
-func (d database) inTurn(ctx context.Context, write func() error) error {
-	select {
-	case d.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-d.turn }()
-	return write()
-}
-
-// exec runs a statement in its turn, and returns how many rows it changed.
-func (d database) exec(ctx context.Context, query string, args ...any) (changed int64, err error) {
-	err = d.inTurn(ctx, func() error {
-		result, err := d.ExecContext(ctx, query, args...)
-		if err != nil {
-			return err
-		}
-		changed, err = result.RowsAffected()
-		return err
-	})
-	return changed, err
-}
-
-// each calls f for each row of a query.
-func (d database) each(ctx context.Context, f func(row *sql.Rows) error, query string, args ...any) error {
-	rows, err := d.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close() // rows.Err has the error
-	for rows.Next() {
-		if err := f(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
 // updateTries is the highest number of tries of an Update whose row others change.
 const updateTries = 10
-
-// Dialect is a kind of database.
-type Dialect int
-
-// SQLite is the dialect of SQLite 3.35 or later. The zero Dialect is an error of New and
-// NewUsers.
-const SQLite Dialect = 1
 
 // Config has the settings of a Store. Dialect is required.
 type Config struct {
@@ -123,10 +76,8 @@ type Store struct {
 // New returns the stores over a database. New does not use the database. The error names the
 // setting that is wrong.
 func New(db DB, c Config) (*Store, error) {
-	if err := usable(db); err != nil {
-		return nil, err
-	}
-	if err := c.Dialect.valid(); err != nil {
+	d, err := newDatabase(db, c.Dialect)
+	if err != nil {
 		return nil, err
 	}
 	if c.Prefix == "" {
@@ -135,7 +86,6 @@ func New(db DB, c Config) (*Store, error) {
 	if strings.Trim(c.Prefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
 		return nil, errors.New("sqlstore: Config.Prefix may hold letters, digits and _")
 	}
-	d := newDatabase(db)
 	users, err := newUsers(d, UserTable{
 		Table: c.Prefix + "users", ID: "id", Username: "username", PasswordHash: "password_hash",
 		Disabled: "disabled", Scopes: "scopes", SessionsValidFrom: "sessions_from",
@@ -150,13 +100,6 @@ func New(db DB, c Config) (*Store, error) {
 		db:       d,
 		schema:   schema{d, c.Prefix},
 	}, nil
-}
-
-func (d Dialect) valid() error {
-	if d != SQLite {
-		return errors.New("sqlstore: the Dialect is missing; SQLite is supported")
-	}
-	return nil
 }
 
 // scanError is an error of a Scan without the value that it could not convert, which may be
@@ -180,6 +123,3 @@ func usable(db DB) error {
 }
 
 var errZeroStore = errors.New("sqlstore: a zero store: it is made by New or NewUsers")
-
-// quote makes an identifier of a name.
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

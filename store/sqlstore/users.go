@@ -25,7 +25,11 @@ type UserTable struct {
 	Username     string // text
 	PasswordHash string // text, in a BLOB too; NULL: no password opens the user
 
-	Disabled string // a boolean or integer: all but 0 disables. Empty: nobody is disabled
+	// Disabled is a column of any type that means yes or no: a boolean, a number (all but 0
+	// disables), a text (t, true, y, yes, on; f, false, n, no, off; or a number), or a time,
+	// which disables (deleted_at). NULL disables, but in a column of times it is no time. Any
+	// other text is an error. Empty: nobody is disabled.
+	Disabled string
 	Active   string // the same, the other way round; not both
 	Scopes   string // text, with single spaces between; NULL: nil. Empty: nil for everybody
 	// SessionsValidFrom is an integer column of Unix microseconds; NULL: never. Empty:
@@ -48,66 +52,61 @@ type Users struct {
 	updateHash           string
 	updateHashAndChanged string // empty: the table has no column for the time
 
-	selectUser, fromByID, whereID, nameTaken string // parts of statements
+	selectUser, fromByID, whereID, nameTaken string // parts of statements, with "?"
 }
 
 // NewUsers returns a store over a table of users, which may be the app's own. NewUsers does not
 // use the database. The error names the field that is wrong.
 func NewUsers(db DB, d Dialect, t UserTable) (*Users, error) {
-	if err := usable(db); err != nil {
+	database, err := newDatabase(db, d)
+	if err != nil {
 		return nil, err
 	}
-	if err := d.valid(); err != nil {
-		return nil, err
-	}
-	return newUsers(newDatabase(db), t)
+	return newUsers(database, t)
 }
 
 func newUsers(db database, t UserTable) (*Users, error) {
 	if t.Table == "" || t.ID == "" || t.Username == "" || t.PasswordHash == "" {
 		return nil, errors.New("sqlstore: UserTable needs Table, ID, Username and PasswordHash")
 	}
-	for _, name := range []string{t.ID, t.Username, t.PasswordHash, t.Disabled, t.Active, t.Scopes, t.SessionsValidFrom} {
-		switch strings.ToLower(name) {
-		case "oid", "rowid", "_rowid_":
-			// SQLite has these columns in every table, declared or not, and uses a number
-			// again. With "oid", a typo of "uid", every user would have another ID.
-			return nil, fmt.Errorf("sqlstore: UserTable: %q is SQLite's own name for the number of a row; name a declared column, or read it through a view", name)
-		}
+	if err := db.checkNames(t.ID, t.Username, t.PasswordHash, t.Disabled, t.Active, t.Scopes, t.SessionsValidFrom); err != nil {
+		return nil, err
 	}
 	if t.Disabled != "" && t.Active != "" {
 		return nil, errors.New("sqlstore: UserTable has both Disabled and Active")
 	}
 	// Every column has its table as a prefix: without a prefix SQLite reads a "uid" that is no
 	// column as the text uid, which would be the ID of every user.
-	table := quote(t.Table)
+	table := db.quoteTable(t.Table)
 	column := func(name, otherwise string) string {
 		if name == "" {
 			return otherwise
 		}
-		return table + "." + quote(name)
+		return table + "." + db.quote(name)
 	}
 	id, name, hash := column(t.ID, ""), column(t.Username, ""), column(t.PasswordHash, "")
-	disabled := "COALESCE(" + column(t.Disabled, "0") + ", 1) <> 0" // NULL and 2 disable, too
+	disabled := column(t.Disabled, "0")
 	if t.Active != "" {
-		disabled = "NOT COALESCE(" + column(t.Active, "") + ", 0)"
+		disabled = column(t.Active, "")
 	}
+	whereID := " WHERE " + id + " = ? AND " + db.text(id) + " = ?" // "1.0" finds the integer 1
+	// A hash in a BLOB equals no text, and a NULL is no hash.
+	whereHash := whereID + " AND COALESCE(" + db.text(hash) + ", '') = ?"
+	selectUser := "SELECT " + strings.Join([]string{id, name, hash, disabled, column(t.Scopes, "NULL"), column(t.SessionsValidFrom, "NULL")}, ", ")
 	s := &Users{
 		db:         db,
 		table:      t,
-		selectUser: "SELECT " + strings.Join([]string{id, name, hash, disabled, column(t.Scopes, "NULL"), column(t.SessionsValidFrom, "NULL")}, ", "),
+		selectUser: selectUser,
 		fromByID:   " FROM " + table + " WHERE " + id + " = ?",
-		whereID:    " WHERE " + id + " = ? AND CAST(" + id + " AS TEXT) = ?", // "1.0" finds the integer 1
+		whereID:    whereID,
 		nameTaken:  "EXISTS (SELECT 1 FROM " + table + " WHERE " + name + " = ? AND " + id + " <> ?)",
+		byName:     db.sql(selectUser + " FROM " + table + " WHERE " + name + " = ?"),
+		delete:     db.sql("DELETE FROM " + table + whereID),
+		updateHash: db.sql("UPDATE " + table + " SET " + db.quote(t.PasswordHash) + " = ?" + whereHash),
 	}
-	s.byName = s.selectUser + " FROM " + table + " WHERE " + name + " = ?"
-	s.byID = s.selectUser + s.fromByID
-	s.delete = "DELETE FROM " + table + s.whereID
-	// A hash in a BLOB equals no text, and a NULL is no hash.
-	whereHash := s.whereID + " AND COALESCE(CAST(" + hash + " AS TEXT), '') = ?"
-	s.updateHash = "UPDATE " + table + " SET " + quote(t.PasswordHash) + " = ?" + whereHash
+	s.byID = db.sql(selectUser + s.fromByID)
 	if t.SessionsValidFrom != "" {
-		s.updateHashAndChanged = "UPDATE " + table + " SET " + quote(t.PasswordHash) + " = ?, " + quote(t.SessionsValidFrom) + " = ?" + whereHash
+		s.updateHashAndChanged = db.sql("UPDATE " + table + " SET " + db.quote(t.PasswordHash) + " = ?, " + db.quote(t.SessionsValidFrom) + " = ?" + whereHash)
 	}
 	return s, nil
 }
@@ -145,17 +144,19 @@ func (s *Users) user(ctx context.Context, query, key string, more ...any) (*oaut
 	var (
 		u            oauth2pw.User
 		hash, scopes sql.NullString
+		flag         flag
 		changed      sql.NullInt64
 	)
-	dest := append([]any{&u.ID, &u.Username, &hash, &u.Disabled, &scopes, &changed}, more...)
+	dest := append([]any{&u.ID, &u.Username, &hash, &flag, &scopes, &changed}, more...)
 	err := s.db.QueryRowContext(ctx, query, key).Scan(dest...)
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, sql.ErrNoRows) || s.db.isImpossible(err) {
 		return nil, errNoUser
 	}
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: reading a user: %w", scanError(err))
 	}
 	u.PasswordHash = oauth2pw.Secret(hash.String)
+	u.Disabled = flag.null || flag.set == (s.table.Active == "")
 	u.Scopes = splitList(scopes)
 	if changed.Valid {
 		u.SessionsValidFrom = time.UnixMicro(changed.Int64).UTC()

@@ -19,21 +19,22 @@ func (s *Users) Add(ctx context.Context, u oauth2pw.User) error {
 	if u.ID == "" || u.Username == "" {
 		return errIncomplete
 	}
-	columns, args := []string{quote(s.table.ID)}, []any{u.ID}
+	columns, args := []string{s.db.quote(s.table.ID)}, []any{u.ID}
 	zero := s.columns(&oauth2pw.User{})
 	for i, c := range s.columns(&u) {
 		switch {
 		case c.name != "":
-			columns, args = append(columns, quote(c.name)), append(args, c.value)
+			columns, args = append(columns, s.db.quote(c.name)), append(args, c.value)
 		case c.value != zero[i].value:
 			return c.missing()
 		}
 	}
-	added, err := s.db.exec(ctx, "INSERT INTO "+quote(s.table.Table)+" ("+strings.Join(columns, ", ")+") VALUES (?"+strings.Repeat(", ?", len(args)-1)+") ON CONFLICT DO NOTHING", args...)
+	insert := "INSERT INTO " + s.db.quoteTable(s.table.Table) + " (" + strings.Join(columns, ", ") + ") VALUES (?" + strings.Repeat(", ?", len(args)-1) + ")" + s.db.onConflict
+	added, err := s.db.insert(ctx, s.db.sql(insert), args...)
 	if err != nil {
 		return fmt.Errorf("sqlstore: adding a user: %w", err)
 	}
-	if added == 0 {
+	if !added {
 		return fmt.Errorf("sqlstore: the user ID %q or the username %q %w", u.ID, u.Username, oauth2pw.ErrExists)
 	}
 	return nil
@@ -114,7 +115,7 @@ func (s *Users) columns(u *oauth2pw.User) []userColumn {
 
 // asText reads a column as it is stored, without a collation.
 func (s *Users) asText(column string) string {
-	return "CAST(" + quote(s.table.Table) + "." + quote(column) + " AS TEXT) COLLATE BINARY"
+	return s.db.text(s.db.quoteTable(s.table.Table) + "." + s.db.quote(column))
 }
 
 // stored returns a user, and the columns of the row as they are stored.
@@ -133,7 +134,7 @@ func (s *Users) stored(ctx context.Context, id string) (*oauth2pw.User, []stored
 	for i := range row {
 		dest = append(dest, &row[i].value)
 	}
-	u, err := s.user(ctx, query+s.fromByID, id, dest...)
+	u, err := s.user(ctx, s.db.sql(query+s.fromByID), id, dest...)
 	if err == nil && u.ID != id {
 		err = errNoUser
 	}
@@ -159,34 +160,34 @@ func (s *Users) replace(ctx context.Context, old, u *oauth2pw.User, stored []sto
 		if c.name == "" {
 			return false, c.missing()
 		}
-		set, args = append(set, quote(c.name)+" = ?"), append(args, c.value)
+		set, args = append(set, s.db.quote(c.name)+" = ?"), append(args, c.value)
 	}
 	if len(set) == 0 {
 		return true, nil
 	}
-	query := "UPDATE " + quote(s.table.Table) + " SET " + strings.Join(set, ", ") + s.whereID
+	query := "UPDATE " + s.db.quoteTable(s.table.Table) + " SET " + strings.Join(set, ", ") + s.whereID
 	args = append(args, u.ID, u.ID)
 	for _, c := range stored {
-		query += " AND " + s.asText(c.name) + " IS ?"
+		query += " AND " + s.asText(c.name) + " " + s.db.same + " ?"
 		args = append(args, c.value)
 	}
 	renamed := u.Username != old.Username
-	if renamed {
+	if renamed && s.db.rereads {
 		query += " AND NOT " + s.nameTaken
 		args = append(args, u.Username, u.ID)
 	}
-	updated, err := s.db.exec(ctx, query, args...)
-	if err != nil {
+	updated, err := s.db.exec(ctx, s.db.sql(query), args...)
+	taken := s.db.isExists(err)
+	if err != nil && !taken {
 		return false, fmt.Errorf("sqlstore: updating a user: %w", err)
 	}
-	if updated == 0 && renamed {
-		var taken bool
-		if err := s.db.QueryRowContext(ctx, "SELECT "+s.nameTaken, u.Username, u.ID).Scan(&taken); err != nil {
+	if updated == 0 && renamed && !taken {
+		if err := s.db.QueryRowContext(ctx, s.db.sql("SELECT "+s.nameTaken), u.Username, u.ID).Scan(&taken); err != nil {
 			return false, fmt.Errorf("sqlstore: updating a user: %w", err)
 		}
-		if taken {
-			return false, fmt.Errorf("sqlstore: the username %q %w", u.Username, oauth2pw.ErrExists)
-		}
+	}
+	if taken {
+		return false, fmt.Errorf("sqlstore: the username %q %w", u.Username, oauth2pw.ErrExists)
 	}
 	return updated == 1, nil
 }

@@ -1,0 +1,376 @@
+package integration
+
+import (
+	"crypto/rand"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	_ "github.com/go-sql-driver/mysql"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	_ "github.com/lib/pq"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store/sqlstore"
+	"github.com/oauth2pw/passwordflow/store/storetest"
+)
+
+// engine is a database server with one of its drivers.
+type engine struct {
+	name    string
+	dialect sqlstore.Dialect
+	// open returns a new database of its own, which is dropped after the test.
+	open func(t testing.TB) *sql.DB
+}
+
+var engines = []engine{
+	{"PostgreSQL by pgx", sqlstore.PostgreSQL, func(t testing.TB) *sql.DB { return openPostgreSQL(t, "pgx") }},
+	{"PostgreSQL by pq", sqlstore.PostgreSQL, func(t testing.TB) *sql.DB { return openPostgreSQL(t, "postgres") }},
+	{"MySQL", sqlstore.MySQL, openMySQL},
+}
+
+// onEngines runs a test on every server.
+func onEngines(t *testing.T, test func(t *testing.T, e engine)) {
+	for _, e := range engines {
+		t.Run(e.name, func(t *testing.T) { test(t, e) })
+	}
+}
+
+// fromEnv returns the address of a server.
+func fromEnv(name, otherwise string) string {
+	if s := os.Getenv(name); s != "" {
+		return s
+	}
+	return otherwise
+}
+
+// reach skips a test whose server does not answer, or fails it where the servers are required.
+func reach(t testing.TB, db *sql.DB, server, variable string) {
+	t.Helper()
+	if err := db.PingContext(t.Context()); err != nil {
+		if os.Getenv("PASSWORDFLOW_TEST_REQUIRE_SERVICES") != "" {
+			require.NoError(t, err, server)
+		}
+		t.Skipf("%s does not answer: start it, or name another one in %s: %v", server, variable, err)
+	}
+}
+
+func openPostgreSQL(t testing.TB, driver string) *sql.DB {
+	t.Helper()
+	const variable = "PASSWORDFLOW_TEST_POSTGRES"
+	dsn := fromEnv(variable, "postgres://postgres@127.0.0.1:5432/test?sslmode=disable")
+	admin, err := sql.Open(driver, dsn)
+	require.NoError(t, err)
+	t.Cleanup(func() { admin.Close() })
+	reach(t, admin, "PostgreSQL", variable)
+	schema := "passwordflow_" + strings.ToLower(rand.Text())
+	_, err = admin.ExecContext(t.Context(), "CREATE SCHEMA "+schema)
+	require.NoError(t, err)
+	t.Cleanup(func() { _, _ = admin.Exec("DROP SCHEMA " + schema + " CASCADE") })
+	u, err := url.Parse(dsn)
+	require.NoError(t, err)
+	q := u.Query()
+	q.Set("search_path", schema+",public")
+	u.RawQuery = q.Encode()
+	return opened(t, driver, u.String())
+}
+
+func openMySQL(t testing.TB) *sql.DB {
+	t.Helper()
+	const variable = "PASSWORDFLOW_TEST_MYSQL"
+	dsn := fromEnv(variable, "root@tcp(127.0.0.1:3306)/test?clientFoundRows=true")
+	admin, err := sql.Open("mysql", dsn)
+	require.NoError(t, err)
+	t.Cleanup(func() { admin.Close() })
+	reach(t, admin, "MariaDB or MySQL", variable)
+	name := "passwordflow_" + strings.ToLower(rand.Text())
+	_, err = admin.ExecContext(t.Context(), "CREATE DATABASE "+name+" CHARACTER SET utf8mb4")
+	require.NoError(t, err)
+	t.Cleanup(func() { _, _ = admin.Exec("DROP DATABASE " + name) })
+	at := strings.LastIndex(dsn, "/") + 1
+	_, settings, _ := strings.Cut(dsn[at:], "?")
+	return opened(t, "mysql", dsn[:at]+name+"?"+settings)
+}
+
+func opened(t testing.TB, driver, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open(driver, dsn)
+	require.NoError(t, err)
+	db.SetMaxOpenConns(16)
+	db.SetMaxIdleConns(16)
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// store returns the stores in a new database.
+func (e engine) store(t testing.TB) (*sqlstore.Store, *sql.DB) {
+	t.Helper()
+	db := e.open(t)
+	st, err := sqlstore.New(db, sqlstore.Config{Dialect: e.dialect})
+	require.NoError(t, err)
+	require.NoError(t, st.Migrate(t.Context()))
+	require.NoError(t, st.Migrate(t.Context()), "at every start")
+	require.NoError(t, st.CheckSchema(t.Context()))
+	return st, db
+}
+
+func TestEngineUsers(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		storetest.Users(t, func(t *testing.T, users []oauth2pw.User) oauth2pw.UserStore {
+			st, _ := e.store(t)
+			for _, u := range users {
+				require.NoError(t, st.Users.Add(t.Context(), u))
+			}
+			return st.Users
+		})
+	})
+}
+
+func TestEngineClients(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		storetest.Clients(t, func(t *testing.T, clients []oauth2pw.Client) oauth2pw.ClientStore {
+			st, _ := e.store(t)
+			for _, c := range clients {
+				require.NoError(t, st.Clients.Add(t.Context(), c))
+			}
+			return st.Clients
+		})
+	})
+}
+
+func TestEngineSessions(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		storetest.Sessions(t, func(t *testing.T) oauth2pw.SessionStore { st, _ := e.store(t); return st.Sessions })
+	})
+}
+
+// TestEngineConformance56Refreshes, see storetest.Refreshes.
+func TestEngineConformance56Refreshes(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		storetest.Refreshes(t, func(t *testing.T) oauth2pw.SessionStore { st, _ := e.store(t); return st.Sessions }, 50)
+	})
+}
+
+// TestEngineMigrate: of ten processes that start at once, one makes the tables, and the others
+// wait; the printed statements make the same tables.
+func TestEngineMigrate(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		db := e.open(t)
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				st, err := sqlstore.New(db, sqlstore.Config{Dialect: e.dialect, Prefix: "ten_"})
+				if assert.NoError(t, err) {
+					assert.NoError(t, st.Migrate(t.Context()))
+				}
+			})
+		}
+		wg.Wait()
+		st, err := sqlstore.New(db, sqlstore.Config{Dialect: e.dialect, Prefix: "byhand_"})
+		require.NoError(t, err)
+		require.ErrorContains(t, st.CheckSchema(t.Context()), "call Migrate")
+		for statement := range strings.SplitSeq(st.Schema(0), ";\n") {
+			if strings.TrimSpace(statement) != "" {
+				_, err := db.ExecContext(t.Context(), statement)
+				require.NoError(t, err, statement)
+			}
+		}
+		require.NoError(t, st.CheckSchema(t.Context()))
+		require.NoError(t, st.Users.Add(t.Context(), oauth2pw.User{ID: "1", Username: "john"}))
+		require.Empty(t, st.Schema(sqlstore.SchemaVersion))
+	})
+}
+
+// TestMySQLFoundRows: without the setting of the DSN, nothing starts.
+func TestMySQLFoundRows(t *testing.T) {
+	t.Setenv("PASSWORDFLOW_TEST_MYSQL", "root@tcp(127.0.0.1:3306)/test")
+	st, err := sqlstore.New(openMySQL(t), sqlstore.Config{Dialect: sqlstore.MySQL})
+	require.NoError(t, err)
+	require.ErrorContains(t, st.Migrate(t.Context()), "clientFoundRows=true")
+	require.ErrorContains(t, st.CheckSchema(t.Context()), "clientFoundRows=true")
+}
+
+// TestEngineOwnTable: the tables of other programs, with their types of ids, names and flags.
+func TestEngineOwnTable(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		db := e.open(t)
+		ids := map[string][2]string{"BIGINT": {"7", "8"}}
+		flags := map[string][2]string{"BOOLEAN": {"TRUE", "FALSE"}, "INTEGER": {"2", "0"}, "VARCHAR(9)": {"'Y'", "'n'"}}
+		switch e.dialect {
+		case sqlstore.PostgreSQL:
+			ids["UUID"] = [2]string{"0190b0a0-0000-7000-8000-000000000001", "0190b0a0-0000-7000-8000-000000000002"}
+			flags["TIMESTAMPTZ"] = [2]string{"now()", ""}
+		case sqlstore.MySQL:
+			ids["VARCHAR(99)"] = [2]string{"x y", "z"}
+			flags["BIT(1)"] = [2]string{"b'1'", "b'0'"}
+		}
+		n := 0
+		for idType, id := range ids {
+			for flagType, flag := range flags {
+				n++
+				name := fmt.Sprint("accounts", n)
+				run(t, db, fmt.Sprintf("CREATE TABLE %s (id %s PRIMARY KEY, email VARCHAR(99) UNIQUE, pw VARCHAR(200), off %s, since BIGINT)", name, idType, flagType))
+				run(t, db, fmt.Sprintf("INSERT INTO %s VALUES ('%s', 'john', 'h', %s, NULL)", name, id[0], flag[0]))
+				if flag[1] != "" {
+					run(t, db, fmt.Sprintf("INSERT INTO %s VALUES ('%s', 'alice', NULL, %s, NULL)", name, id[1], flag[1]))
+				}
+				what := idType + " " + flagType
+				users, err := sqlstore.NewUsers(db, e.dialect, sqlstore.UserTable{Table: name, ID: "id", Username: "email", PasswordHash: "pw", Disabled: "off", SessionsValidFrom: "since"})
+				require.NoError(t, err)
+				u, err := users.UserByName(t.Context(), "john")
+				require.NoError(t, err, what)
+				require.Equal(t, []any{id[0], true, oauth2pw.Secret("h")}, []any{u.ID, u.Disabled, u.PasswordHash}, what)
+				for _, other := range []string{"", "x", "7.0", "07", " 7", "7 ", strings.ToUpper(id[0]) + "x", "99999999999999999999", "a\x00b", "\xff", strings.Repeat("9", 10_000)} {
+					_, err = users.UserByID(t.Context(), other)
+					require.ErrorIs(t, err, oauth2pw.ErrNotFound, "%s: %.20q", what, other)
+					_, err = users.UserByName(t.Context(), other)
+					require.ErrorIs(t, err, oauth2pw.ErrNotFound, "%s: %.20q", what, other)
+				}
+				changed, err := users.UpdatePasswordHash(t.Context(), id[0], "h", "new", time.Unix(5, 0))
+				require.NoError(t, err, what)
+				require.True(t, changed, what)
+				changed, err = users.UpdatePasswordHash(t.Context(), id[0], "h", "newer", time.Unix(6, 0))
+				require.NoError(t, err, what)
+				require.False(t, changed, what)
+				u, err = users.UserByID(t.Context(), id[0])
+				require.NoError(t, err, what)
+				require.Equal(t, []any{oauth2pw.Secret("new"), time.Unix(5, 0).UTC()}, []any{u.PasswordHash, u.SessionsValidFrom}, what)
+				if flag[1] == "" {
+					continue
+				}
+				u, err = users.UserByName(t.Context(), "alice")
+				require.NoError(t, err, what)
+				require.Equal(t, []any{false, oauth2pw.Secret("")}, []any{u.Disabled, u.PasswordHash}, what)
+				changed, err = users.UpdatePasswordHash(t.Context(), id[1], "", "first", time.Time{})
+				require.NoError(t, err, what)
+				require.True(t, changed, "%s: a NULL is no hash", what)
+			}
+		}
+		// A text that is no flag is an error that names the column by its number, not the text.
+		run(t, db, "CREATE TABLE odd (id BIGINT PRIMARY KEY, email VARCHAR(99) UNIQUE, pw VARCHAR(200), off VARCHAR(20))")
+		run(t, db, "INSERT INTO odd VALUES (1, 'john', 'h', 'perhaps'), (2, 'null', 'h', NULL)")
+		users, err := sqlstore.NewUsers(db, e.dialect, sqlstore.UserTable{Table: "odd", ID: "id", Username: "email", PasswordHash: "pw", Disabled: "off"})
+		require.NoError(t, err)
+		_, err = users.UserByName(t.Context(), "john")
+		require.ErrorContains(t, err, "column 3 ")
+		require.NotContains(t, err.Error(), "perhaps")
+		u, err := users.UserByName(t.Context(), "null")
+		require.NoError(t, err)
+		require.True(t, u.Disabled)
+	})
+}
+
+// TestEngineEdit: users and clients are changed by one conditional write, and a name that is
+// taken is told apart.
+func TestEngineEdit(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		st, _ := e.store(t)
+		ctx := t.Context()
+		for _, name := range []string{"john", "alice"} {
+			require.NoError(t, st.Users.Add(ctx, oauth2pw.User{ID: name + "1", Username: name, PasswordHash: "h", Scopes: []string{"me"}}))
+		}
+		require.ErrorIs(t, st.Users.Add(ctx, oauth2pw.User{ID: "john1", Username: "other"}), oauth2pw.ErrExists)
+		require.ErrorIs(t, st.Users.Add(ctx, oauth2pw.User{ID: "other", Username: "john"}), oauth2pw.ErrExists)
+		require.NoError(t, st.Users.Update(ctx, "john1", func(u *oauth2pw.User) error { u.Disabled, u.Scopes = true, nil; return nil }))
+		require.NoError(t, st.Users.Update(ctx, "john1", func(*oauth2pw.User) error { return nil }))
+		u, err := st.Users.UserByID(ctx, "john1")
+		require.NoError(t, err)
+		require.Equal(t, []any{true, []string(nil), oauth2pw.Secret("h")}, []any{u.Disabled, u.Scopes, u.PasswordHash})
+		rename := func(to string) error {
+			return st.Users.Update(ctx, "john1", func(u *oauth2pw.User) error { u.Username = to; return nil })
+		}
+		require.ErrorIs(t, rename("alice"), oauth2pw.ErrExists)
+		require.NoError(t, rename("john "))
+		_, err = st.Users.UserByName(ctx, "john")
+		require.ErrorIs(t, err, oauth2pw.ErrNotFound, "a space at the end is part of the name")
+		require.NoError(t, st.Users.Delete(ctx, "john1"))
+		require.ErrorIs(t, st.Users.Delete(ctx, "john1"), oauth2pw.ErrNotFound)
+
+		require.NoError(t, st.Clients.Add(ctx, oauth2pw.Client{ID: "app", Grants: []string{"password"}}))
+		require.ErrorIs(t, st.Clients.Add(ctx, oauth2pw.Client{ID: "app"}), oauth2pw.ErrExists)
+		require.NoError(t, st.Clients.Update(ctx, "app", func(c *oauth2pw.Client) error { c.Introspect, c.SecretSHA256 = true, make([]byte, 32); return nil }))
+		require.NoError(t, st.Clients.Update(ctx, "app", func(*oauth2pw.Client) error { return nil }))
+		c, err := st.Clients.ClientByID(ctx, "app")
+		require.NoError(t, err)
+		require.Equal(t, &oauth2pw.Client{ID: "app", SecretSHA256: make([]byte, 32), Grants: []string{"password"}, Introspect: true}, c)
+	})
+}
+
+// TestEnginePlans: every statement of the session store finds its rows by an index.
+func TestEnginePlans(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		if strings.HasSuffix(e.name, "pq") {
+			t.Skip("the plans are those of the other driver")
+		}
+		st, db := e.store(t)
+		now := olderLogin
+		n := oauth2pw.Session{ID: "x", UserID: "1", CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now, IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(24 * time.Hour)}
+		tx, err := db.BeginTx(t.Context(), nil)
+		require.NoError(t, err)
+		many, err := sqlstore.New(tx, sqlstore.Config{Dialect: e.dialect})
+		require.NoError(t, err)
+		for i := range 5000 {
+			n.ID, n.UserID, n.EndedAt, n.IdleExpiresAt = fmt.Sprint(i), fmt.Sprint(i%100), time.Time{}, now.Add(time.Duration(i-2500)*time.Second)
+			if i%2 == 0 {
+				n.EndedAt = now.Add(time.Duration(i) * time.Second)
+			}
+			require.NoError(t, many.Sessions.Create(t.Context(), &n))
+		}
+		require.NoError(t, tx.Commit())
+		if e.dialect == sqlstore.PostgreSQL {
+			run(t, db, "ANALYZE")
+		} else {
+			run(t, db, "ANALYZE TABLE oauth2pw_sessions")
+		}
+
+		r := recorder{db, make(map[string][]any)}
+		recording, err := sqlstore.New(r, sqlstore.Config{Dialect: e.dialect})
+		require.NoError(t, err)
+		s := recording.Sessions
+		_, err = s.Get(t.Context(), "1")
+		require.NoError(t, err)
+		_, err = s.Advance(t.Context(), 0, &n, now)
+		require.NoError(t, err)
+		_, err = s.List(t.Context(), "1", now)
+		require.NoError(t, err)
+		_, err = s.End(t.Context(), oauth2pw.SessionFilter{UserID: "1", ID: "1"}, "", now)
+		require.NoError(t, err)
+		_, err = s.End(t.Context(), oauth2pw.SessionFilter{UserID: "1"}, "", now)
+		require.NoError(t, err)
+		_, err = s.Sweep(t.Context(), now.Add(-40*time.Minute), 10)
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, len(r.statements), 6)
+		for query, args := range r.statements {
+			rows, err := db.QueryContext(t.Context(), "EXPLAIN "+query, args...)
+			require.NoError(t, err, query)
+			columns, err := rows.Columns()
+			require.NoError(t, err)
+			for rows.Next() {
+				fields := make([]sql.NullString, len(columns))
+				dest := make([]any, len(columns))
+				for i := range fields {
+					dest[i] = &fields[i]
+				}
+				require.NoError(t, rows.Scan(dest...))
+				var line []string
+				for _, f := range fields {
+					line = append(line, f.String)
+				}
+				step := strings.Join(line, "|")
+				t.Logf("%.40s: %s", query, step)
+				require.NotContains(t, step, "Seq Scan on oauth2pw", "%s", query)
+				require.False(t, e.dialect == sqlstore.MySQL && fields[2].String == "oauth2pw_sessions" && fields[3].String == "ALL", "%s: %s", query, step)
+			}
+			require.NoError(t, rows.Err())
+			rows.Close()
+		}
+		_ = st
+	})
+}

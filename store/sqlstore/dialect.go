@@ -1,0 +1,218 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Dialect is a kind of database. The zero Dialect is an error of New and NewUsers.
+type Dialect int
+
+// The dialects. MySQL is MySQL 8 and MariaDB 10.6 or later, PostgreSQL is 13 or later, and
+// SQLite is 3.35 or later.
+const (
+	SQLite Dialect = iota + 1
+	PostgreSQL
+	MySQL
+)
+
+// dialect has the differences between the databases. A statement is written once, with "?" for
+// an argument and with the parts of the dialect in it.
+type dialect struct {
+	quoted  string // the quote of an identifier
+	numbers bool   // an argument is $1, not ?
+	turns   bool   // one writer at a time: the writes of a store wait for each other
+
+	onConflict  string // after an INSERT: a row that is there already is no error
+	same        string // the operator that compares NULL, too
+	textOf      string // the bytes of a column as text, without a collation; %s is the column
+	returning   bool   // UPDATE … RETURNING
+	deletesSome bool   // DELETE … LIMIT, and none by a list of ids that another query reads
+	rereads     bool   // the WHERE of an UPDATE may read its own table
+
+	// code returns the code of an error of the server: its SQLSTATE, or the number of MySQL.
+	code       func(err error) string
+	exists     []string // codes: a row with this key is there already
+	impossible []string // codes: no row can have this key, such as a word for an integer
+
+	steps        []step
+	versionTable string // a statement that makes the table of the version
+	hasVersion   string // a query: is the table of the version there?
+	// check returns an error for a connection with a setting that breaks a store; nil: none does.
+	check func(ctx context.Context, s schema) error
+	// locked calls work while no other process migrates, in a transaction if the database can
+	// roll back the changes of tables.
+	locked func(ctx context.Context, s schema, work func(DB) error) error
+}
+
+// step brings the tables from one version to another.
+type step struct {
+	from, to   int
+	statements string
+}
+
+func (d Dialect) parts() (*dialect, error) {
+	switch d {
+	case SQLite:
+		return &sqlite, nil
+	case PostgreSQL:
+		return &postgreSQL, nil
+	case MySQL:
+		return &mySQL, nil
+	default:
+		return nil, errors.New("sqlstore: the Dialect is missing: SQLite, PostgreSQL or MySQL")
+	}
+}
+
+// quote makes an identifier of a name.
+func (d *dialect) quote(name string) string {
+	return d.quoted + strings.ReplaceAll(name, d.quoted, d.quoted+d.quoted) + d.quoted
+}
+
+// quoteTable makes an identifier of a table, which may have its schema before it: auth.users.
+func (d *dialect) quoteTable(name string) string {
+	schema, table, found := strings.Cut(name, ".")
+	if !found {
+		return d.quote(name)
+	}
+	return d.quote(schema) + "." + d.quote(table)
+}
+
+func (d *dialect) text(column string) string { return fmt.Sprintf(d.textOf, column) }
+
+// sql writes a statement as the database reads it. No statement of this package has a question
+// mark that is not an argument, except in identifiers, which are quoted.
+func (d *dialect) sql(statement string) string {
+	if !d.numbers {
+		return statement
+	}
+	var b strings.Builder
+	n, quoted := 0, false
+	for _, r := range statement {
+		switch {
+		case r == '"':
+			quoted = !quoted
+		case r == '?' && !quoted:
+			n++
+			fmt.Fprintf(&b, "$%d", n)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func (d *dialect) isExists(err error) bool {
+	return err != nil && slices.Contains(d.exists, d.code(err))
+}
+
+// isImpossible reports whether a key cannot be that of a row.
+func (d *dialect) isImpossible(err error) bool {
+	return err != nil && slices.Contains(d.impossible, d.code(err))
+}
+
+// database is a DB with its dialect. If the dialect has one writer at a time, the writes take
+// turns.
+type database struct {
+	DB
+	*dialect
+	turn chan struct{} // holds one while somebody writes
+}
+
+func newDatabase(db DB, d Dialect) (database, error) {
+	if err := usable(db); err != nil {
+		return database{}, err
+	}
+	parts, err := d.parts()
+	if err != nil {
+		return database{}, err
+	}
+	var turn chan struct{}
+	if parts.turns {
+		turn = make(chan struct{}, 1)
+	}
+	return database{db, parts, turn}, nil
+}
+
+// inTurn runs write when it is its turn.
+func (d database) inTurn(ctx context.Context, write func() error) error {
+	if d.turn == nil {
+		return write()
+	}
+	select {
+	case d.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-d.turn }()
+	return write()
+}
+
+// exec runs a statement in its turn, and returns how many rows it changed.
+func (d database) exec(ctx context.Context, query string, args ...any) (changed int64, err error) {
+	err = d.inTurn(ctx, func() error {
+		result, err := d.ExecContext(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		changed, err = result.RowsAffected()
+		return err
+	})
+	return changed, err
+}
+
+// insert runs an INSERT, and reports whether the row is new.
+func (d database) insert(ctx context.Context, query string, args ...any) (added bool, err error) {
+	n, err := d.exec(ctx, query, args...)
+	if d.isExists(err) {
+		return false, nil
+	}
+	return n > 0, err
+}
+
+// each calls f for each row of a query.
+func (d database) each(ctx context.Context, f func(row *sql.Rows) error, query string, args ...any) error {
+	rows, err := d.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close() // rows.Err has the error
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// sqlState returns the SQLSTATE of an error; the drivers of PostgreSQL have a method for it.
+func sqlState(err error) string {
+	var e interface{ SQLState() string }
+	if errors.As(err, &e) {
+		return e.SQLState()
+	}
+	return ""
+}
+
+// inTransaction calls work in a transaction. A DB that begins none is one itself.
+func inTransaction(ctx context.Context, db DB, work func(DB) error) error {
+	pool, ok := db.(interface {
+		BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
+	})
+	if !ok {
+		return work(db)
+	}
+	tx, err := pool.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // does nothing after Commit
+	if err := work(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}

@@ -1,0 +1,90 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"errors"
+	"regexp"
+)
+
+//go:embed schema_mysql_3.sql
+var mySQL3 string
+
+var mySQL = dialect{
+	quoted: "`",
+	same:   "<=>", deletesSome: true, textOf: "CAST(%s AS BINARY)",
+	code:   mySQLCode,
+	exists: []string{"1062"}, // ER_DUP_ENTRY
+
+	steps: []step{{0, 3, mySQL3}},
+	versionTable: `CREATE TABLE IF NOT EXISTS {schema} (version INTEGER NOT NULL) ENGINE=InnoDB;
+`,
+	hasVersion: `SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '{prefix}schema')`,
+	check:      mySQLCheck,
+	locked:     mySQLLocked,
+}
+
+// mySQLCode returns the number of an error of the server. The driver has a field for it, and no
+// method; its text begins with "Error 1062 (23000): ".
+func mySQLCode(err error) string {
+	if m := mySQLError.FindStringSubmatch(err.Error()); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+var mySQLError = regexp.MustCompile(`^Error (\d+)\b`)
+
+// mySQLCheck requires that an UPDATE counts the rows that it finds, as in every other database,
+// and not only those that it changes.
+func mySQLCheck(ctx context.Context, s schema) error {
+	result, err := s.db.ExecContext(ctx, s.sql("UPDATE {schema} SET version = version"))
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(err, errors.New("the DSN needs clientFoundRows=true: otherwise an UPDATE does not count unchanged rows"))
+	}
+	return nil
+}
+
+// mySQLLocked holds a named lock on one connection. MySQL commits each change of a table by
+// itself: the statements of a step must be able to run again after a crash.
+func mySQLLocked(ctx context.Context, s schema, work func(DB) error) error {
+	conn, err := mySQLConn(ctx, s.db.DB)
+	if err != nil {
+		return err
+	}
+	if closer, ok := conn.(*sql.Conn); ok && s.db.DB != DB(closer) {
+		defer closer.Close()
+	}
+	name := s.prefix + "schema"
+	var locked sql.NullBool
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 60)", name).Scan(&locked); err != nil {
+		return err
+	}
+	if !locked.Bool {
+		return errors.New("another process migrates for more than a minute")
+	}
+	defer func() { _, _ = conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK(?)", name) }()
+	for _, statement := range []string{s.db.versionTable, versionRow} {
+		if _, err := conn.ExecContext(ctx, s.sql(statement)); err != nil {
+			return err
+		}
+	}
+	return work(conn)
+}
+
+func mySQLConn(ctx context.Context, db DB) (DB, error) {
+	switch pool := db.(type) {
+	case *sql.Conn:
+		return pool, nil
+	case interface {
+		Conn(ctx context.Context) (*sql.Conn, error)
+	}:
+		return pool.Conn(ctx)
+	default:
+		return nil, errors.New("MySQL cannot change tables in a transaction: Migrate needs a *sql.DB or a *sql.Conn")
+	}
+}

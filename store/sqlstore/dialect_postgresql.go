@@ -1,0 +1,36 @@
+package sqlstore
+
+import (
+	"context"
+	_ "embed"
+)
+
+//go:embed schema_postgresql_3.sql
+var postgreSQL3 string
+
+var postgreSQL = dialect{
+	quoted: `"`, numbers: true,
+	onConflict: " ON CONFLICT DO NOTHING", same: "IS NOT DISTINCT FROM", textOf: "CAST(%s AS TEXT)", returning: true, rereads: true,
+	code:       sqlState,
+	exists:     []string{"23505"},                   // unique_violation
+	impossible: []string{"22P02", "22003", "22021"}, // a text that is no number or UUID, a number out of range, a NUL or invalid UTF-8
+
+	steps: []step{{0, 3, postgreSQL3}},
+	versionTable: `CREATE TABLE IF NOT EXISTS {schema} (version INTEGER NOT NULL);
+`,
+	hasVersion: `SELECT to_regclass('{schema}') IS NOT NULL`,
+	locked:     postgreSQLLocked,
+}
+
+// postgreSQLLocked holds an advisory lock until the end of a transaction. The lock is of the
+// name of the tables, because two programs may have tables of their own.
+func postgreSQLLocked(ctx context.Context, s schema, work func(DB) error) error {
+	return inTransaction(ctx, s.db.DB, func(db DB) error {
+		for _, statement := range []string{`SELECT pg_advisory_xact_lock(hashtextextended('{prefix}schema', 0))`, s.db.versionTable, versionRow} {
+			if _, err := db.ExecContext(ctx, s.sql(statement)); err != nil {
+				return err
+			}
+		}
+		return work(db)
+	})
+}
