@@ -97,7 +97,7 @@ type PasswordBearer struct {
 // endpoint has refresh tokens. With Config.DisablePasswordGrant there is no login to describe:
 // the TokenURL is empty. Handlers are protected by [Auth.RequireBearer].
 func (a *Auth) PasswordBearer(tokenURL string) PasswordBearer {
-	b := PasswordBearer{Scopes: maps.Clone(a.scopes.all)}
+	b := PasswordBearer{Scopes: maps.Clone(a.scopes.all), Realm: a.answers.realm, OnEvent: a.answers.events.hook, ErrorBody: a.answers.body}
 	if slices.Contains(a.supported.grants, grantPassword) {
 		b.TokenURL = tokenURL
 		if slices.Contains(a.supported.grants, grantRefresh) {

@@ -36,6 +36,9 @@ type recentHandler struct {
 	next   http.Handler
 }
 
+// RequiredScopes returns no scopes: for package openapi, a token is required.
+func (h *recentHandler) RequiredScopes() []string { return nil }
+
 // Unwrap returns the next handler, for package openapi.
 func (h *recentHandler) Unwrap() http.Handler { return h.next }
 

@@ -28,6 +28,7 @@ globalThis.indexedDB = { // as much as the module uses
     return opened;
   },
 };
+globalThis.location = new URL("http://app.example.com/");
 globalThis.BroadcastChannel = class { postMessage() {} };
 let last = Promise.resolve();
 const request = (_, work) => (last = last.catch(() => {}).then(work));
@@ -78,6 +79,8 @@ assert.equal(refreshes, 0);
 assert.equal((await tab.call("/sessions", { method: "DELETE" })).status, 204);
 await assert.rejects(other.call("/account"), { code: "invalid_grant" });
 assert.equal(storage.size, 0);
+await assert.rejects(tab.call("//other.example.com/account"), TypeError);
+assert.equal((await tab.renew("/reauthenticate", { password })).status, 401, "without a session");
 assert.equal((await other.call("/account")).status, 401);
 `
 

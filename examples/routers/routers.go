@@ -67,7 +67,7 @@ func withEcho(auth *oauth2pw.Auth) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := doc.Require(http.MethodGet, "/hello", me...); err != nil {
+	if err := doc.SetScopes(http.MethodGet, "/hello", me...); err != nil {
 		return nil, err
 	}
 	handler, err := doc.Handler()
@@ -90,7 +90,7 @@ func withGin(auth *oauth2pw.Auth) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := doc.Require(http.MethodGet, "/hello", me...); err != nil {
+	if err := doc.SetScopes(http.MethodGet, "/hello", me...); err != nil {
 		return nil, err
 	}
 	handler, err := doc.Handler()
@@ -125,7 +125,7 @@ func withHuma(auth *oauth2pw.Auth) (http.Handler, error) {
 	type output struct{ Body string }
 	huma.Register(api, huma.Operation{
 		Method: http.MethodGet, Path: "/hello",
-		Middlewares: huma.Middlewares{humaBearer(auth, me...)}, Security: openapi.Require(me...),
+		Middlewares: huma.Middlewares{humaBearer(auth, me...)}, Security: openapi.Requirements(me...),
 	}, func(ctx context.Context, _ *struct{}) (*output, error) {
 		p, _ := oauth2pw.PrincipalFrom(ctx)
 		return &output{"hello, user " + p.Subject}, nil

@@ -101,7 +101,7 @@ test("the network is cut in the middle of a refresh: the answer is lost, the log
   await message(page, "Please try again.");
   assert.equal(cuts, 1, "ten calls share one refresh, and its failure");
   const spent = refreshes.at(-1).postData();
-  await page.unroute("**/token");
+  await page.unrouteAll({ behavior: "wait" });
   await load(page);
   await message(page, "10 answers: 1 session");
   assert.equal(refreshes.at(-1).postData(), spent, "the same token was sent again");
@@ -109,6 +109,55 @@ test("the network is cut in the middle of a refresh: the answer is lost, the log
   await load(page);
   await message(page, "10 answers: 1 session");
   assert.notEqual(refreshes.at(-1).postData(), spent);
+});
+
+test("logout without a network, and with a server that fails: the session ends later", async (t) => {
+  const { url, context, page } = await open(t);
+  await login(page);
+  await message(page, "Logged in.");
+  const session = await stored(page);
+  const status = async () => (await fetch(url + "/sessions", { headers: { Authorization: `Bearer ${session.access_token}` } })).status;
+  await page.route("**/revoke", (route) => route.fulfill({ status: 503, body: "{}" }));
+  await page.locator("#logout").click();
+  await message(page, "Logged out here.");
+  assert.equal(await stored(page), undefined);
+  assert.equal(await status(), 200);
+  await page.unrouteAll({ behavior: "wait" });
+  const revoked = page.waitForResponse((r) => r.url().endsWith("/revoke"));
+  await page.reload();
+  assert.equal((await revoked).status(), 200);
+  assert.equal(await status(), 401);
+});
+
+test("a login over a login ends the one before", async (t) => {
+  const { url, page } = await open(t);
+  await login(page);
+  await message(page, "Logged in.");
+  const before = await stored(page);
+  await page.evaluate(() => (document.getElementById("login").hidden = false));
+  await login(page);
+  await message(page, "Logged in.");
+  await load(page);
+  await message(page, "10 answers: 1 session");
+  const status = (await fetch(url + "/sessions", { headers: { Authorization: `Bearer ${before.access_token}` } })).status;
+  assert.equal(status, 401);
+});
+
+test("two tabs, and a refresh that takes its time: the other tab waits for the lock", async (t) => {
+  const { url, context, page, refreshes } = await open(t, "-refresh-grace=0");
+  await login(page);
+  await message(page, "Logged in.");
+  const other = await context.newPage();
+  await other.goto(url + "/");
+  await expire(page);
+  let release;
+  const both = new Promise((resolve) => (release = resolve));
+  await context.route("**/token", async (route) => (await both, route.continue()));
+  let refused = 0;
+  context.on("response", (r) => r.status() === 401 && ++refused === 20 && setTimeout(release, 200)); // both tabs want to refresh
+  await Promise.all([load(page), load(other)]);
+  await Promise.all([message(page, "10 answers: 1 session"), message(other, "10 answers: 1 session")]);
+  assert.equal(refreshes.length, 1);
 });
 
 test("no network at all: the tokens stay", async (t) => {

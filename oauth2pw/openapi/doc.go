@@ -19,10 +19,10 @@
 // [Document.Routes] asks the ServeMux for the handler of each operation, and reads the scopes
 // from the middleware around the handler: a handler and its description have one declaration.
 // For another router [Document.Operation] takes a handler and its middleware, and
-// [Document.Require] takes scopes.
+// [Document.SetScopes] takes scopes.
 //
 // An operation that needs no token has "security": [] in the document. All other operations
-// need visible middleware, or a call of Require: otherwise the document is an error,
+// need visible middleware, or a call of SetScopes: otherwise the document is an error,
 // because it would describe a protected handler as open.
 //
 // The document is JSON of OpenAPI 3.0 or 3.1. Members that this package does not set stay as

@@ -16,27 +16,39 @@ import (
 
 // Document is an app's OpenAPI document with the login in it, made by [Parse]. The methods of a
 // Document are not safe for concurrent use; the handler of [Document.Handler] is.
+//
+// A Document describes one login: middleware with another verifier is described as the same.
 type Document struct {
-	root    object
-	paths   object
-	scheme  SecurityScheme
-	scopes  bool            // the scheme has a list of scopes
-	bearers map[string]bool // the schemes of the document whose credentials are in the header Authorization as a bearer token
-	old     bool            // OpenAPI 3.0
-	decided map[operation]bool
+	root       object
+	items      []*pathItem
+	operations []*operation
+	scheme     SecurityScheme
+	scopes     bool            // the scheme has a list of scopes
+	bearers    map[string]bool // the schemes of the document whose credentials are a bearer token, too
+	old        bool            // OpenAPI 3.0
 }
 
-// operation is a method, in capitals, and a path of the document.
-type operation struct{ method, path string }
+type pathItem struct {
+	path    string
+	members object
+}
 
-func (o operation) String() string { return o.method + " " + o.path }
+// operation is an operation of the document.
+type operation struct {
+	item         *pathItem
+	method, name string // the method in capitals, and as the document has it
+	description  object
+	decided      bool // the security is that of a handler, or the app has confirmed it
+}
+
+func (o *operation) String() string { return o.method + " " + o.item.path }
 
 // Parse reads an app's document, and adds the security scheme of b to its components, under
 // [SchemeName]: a scheme of that name is replaced, all others stay. doc is JSON of OpenAPI 3.0
 // or 3.1; Parse keeps a copy. A path item that is a $ref is an error, because its operations
 // are elsewhere.
 func Parse(doc []byte, b oauth2pw.PasswordBearer) (*Document, error) {
-	d := &Document{scheme: SchemeOf(b), scopes: b.Scopes != nil, bearers: make(map[string]bool), decided: make(map[operation]bool)}
+	d := &Document{scheme: SchemeOf(b), scopes: b.Scopes != nil, bearers: make(map[string]bool)}
 	if err := json.Unmarshal(doc, &d.root); err != nil {
 		return nil, fmt.Errorf("openapi: the document is no JSON object (convert YAML to JSON): %w", err)
 	}
@@ -46,15 +58,12 @@ func Parse(doc []byte, b oauth2pw.PasswordBearer) (*Document, error) {
 	}
 	d.old = strings.HasPrefix(version, "3.0.")
 	if !d.old && !strings.HasPrefix(version, "3.1.") {
-		return nil, fmt.Errorf("openapi: the document has the version %q of OpenAPI: want 3.0 or 3.1", version)
+		return nil, fmt.Errorf("openapi: the document has the version %q of OpenAPI: want 3.0.x or 3.1.x", version)
 	}
-	if err := d.root.read("paths", &d.paths); err != nil {
+	if err := errors.Join(d.readSchemes(), d.readPaths()); err != nil {
 		return nil, err
 	}
-	if err := d.readSchemes(); err != nil {
-		return nil, err
-	}
-	return d, d.each(func(operation, *object) error { return nil })
+	return d, nil
 }
 
 // readSchemes finds the schemes of the document that use the same header.
@@ -63,39 +72,56 @@ func (d *Document) readSchemes() error {
 	if err := errors.Join(d.root.read("components", &components), components.read("securitySchemes", &schemes)); err != nil {
 		return err
 	}
-	return schemes.each(func(name string, scheme *object) error {
+	for _, m := range schemes {
+		var scheme object
 		var kind, of string
-		err := errors.Join(scheme.read("type", &kind), scheme.read("scheme", &of))
-		d.bearers[name] = kind == "oauth2" || kind == "openIdConnect" || kind == "http" && strings.EqualFold(of, "bearer")
-		return err
-	})
-}
-
-// each calls edit for every operation, and writes the result back.
-func (d *Document) each(edit func(o operation, description *object) error) error {
-	return d.paths.each(func(path string, item *object) error {
-		switch {
-		case strings.HasPrefix(path, "x-"):
-			return nil
-		case !strings.HasPrefix(path, "/"):
-			return fmt.Errorf("openapi: the path %q of the document does not begin with a slash", path)
-		case item.has("$ref"):
-			return fmt.Errorf("openapi: the path item of %s is a $ref: write its operations here", path)
+		if err := errors.Join(schemes.read(m.name, &scheme), scheme.read("type", &kind), scheme.read("scheme", &of)); err != nil {
+			return err
 		}
-		return item.each(func(name string, description *object) error {
-			method := strings.ToUpper(name)
-			switch {
-			case !slices.Contains(methods, method):
-				return nil // a member of the path item
-			case name == method:
-				return fmt.Errorf("openapi: the document has the method %s in capitals, at %s", method, path)
-			}
-			return edit(operation{method, path}, description)
-		})
-	})
+		d.bearers[m.name] = kind == "oauth2" || kind == "openIdConnect" || kind == "http" && strings.EqualFold(of, "bearer")
+	}
+	return nil
 }
 
 var methods = []string{"GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"}
+
+// readPaths finds the operations.
+func (d *Document) readPaths() error {
+	var paths object
+	if err := d.root.read("paths", &paths); err != nil {
+		return err
+	}
+	for _, m := range paths {
+		if strings.HasPrefix(m.name, "x-") {
+			continue
+		}
+		item := &pathItem{path: m.name}
+		if err := paths.read(m.name, &item.members); err != nil {
+			return err
+		}
+		switch {
+		case !strings.HasPrefix(m.name, "/"):
+			return fmt.Errorf("openapi: the path %q of the document does not begin with a slash", m.name)
+		case item.members.has("$ref"):
+			return fmt.Errorf("openapi: the path item of %s is a $ref: write its operations here", m.name)
+		}
+		d.items = append(d.items, item)
+		for _, member := range item.members {
+			o := &operation{item: item, name: member.name, method: strings.ToUpper(member.name)}
+			switch {
+			case !slices.Contains(methods, o.method):
+				continue // a member of the path item
+			case o.name == o.method:
+				return fmt.Errorf("openapi: the document has the method %s in capitals, at %s", o.method, m.name)
+			}
+			if err := item.members.read(o.name, &o.description); err != nil {
+				return fmt.Errorf("%w (at %s)", err, m.name)
+			}
+			d.operations = append(d.operations, o)
+		}
+	}
+	return nil
+}
 
 // Routes sets the security of every operation from the handler that serves it: each of routes
 // is a ServeMux, or middleware of package oauth2pw around a ServeMux. Call Routes when the
@@ -119,18 +145,18 @@ func (d *Document) Routes(routes ...http.Handler) error {
 		}
 	}
 	var problems []error
-	err := d.each(func(o operation, description *object) error {
+	for _, o := range d.operations {
+		problem := fmt.Errorf("openapi: no ServeMux of the routes serves %s", o)
 		for _, h := range routes {
 			var p protection
 			if last, served := p.route(h, o); served {
-				problems = append(problems, d.protect(o, description, p.requirements(), last))
-				return nil
+				problem = d.protect(o, p.requirements(), last)
+				break
 			}
 		}
-		problems = append(problems, fmt.Errorf("openapi: no ServeMux of the routes serves %s", o))
-		return nil
-	})
-	return errors.Join(append(problems, err)...)
+		problems = append(problems, problem)
+	}
+	return errors.Join(problems...)
 }
 
 // Operation sets the security of one operation from its handler and the middleware around it,
@@ -144,54 +170,60 @@ func (d *Document) Operation(method, path string, h http.Handler, middlewares ..
 		p.add(m(http.NotFoundHandler()))
 	}
 	last := p.add(h)
-	_, err := d.set(method, path, func(o operation, description *object) error {
-		return d.protect(o, description, p.requirements(), last)
-	})
-	return err
+	for _, o := range d.find(method, path) {
+		if err := d.protect(o, p.requirements(), last); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// Require sets the security of one operation to a token with these scopes, for handlers
+// SetScopes sets the security of one operation to a token with these scopes, for handlers
 // behind [oauth2pw.Auth.CheckBearer]. An operation that the document does not have, and a scope
-// that the scheme does not have, are errors.
-func (d *Document) Require(method, path string, scopes ...string) error {
-	found, err := d.set(method, path, func(o operation, description *object) error {
-		return d.protect(o, description, Require(scopes...), nil)
-	})
-	if err == nil && !found {
-		err = fmt.Errorf("openapi: the document has no operation %s %s", method, path)
+// that the scheme does not have, are errors. SetScopes only describes: the handler enforces.
+func (d *Document) SetScopes(method, path string, scopes ...string) error {
+	found := d.find(method, path)
+	if found == nil {
+		return fmt.Errorf("openapi: the document has no operation %s %s", method, path)
 	}
-	return err
+	for _, o := range found {
+		if err := d.protect(o, Requirements(scopes...), nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // regexps are the regular expressions in the parameters of a chi route.
 var regexps = regexp.MustCompile(`(\{[^{}:]*):[^{}]*(\{[^{}]*\}[^{}]*)*\}`)
 
-// set calls edit for the operation of a method and the path of a route.
-func (d *Document) set(method, path string, edit func(o operation, description *object) error) (found bool, err error) {
+// find returns the operations of a method and the path of a route.
+func (d *Document) find(method, path string) (found []*operation) {
 	path = regexps.ReplaceAllString(path, "$1}")
-	err = d.each(func(o operation, description *object) error {
-		if o.method != strings.ToUpper(method) || o.path != path && o.path+"/" != path {
-			return nil
+	for _, o := range d.operations {
+		if o.method == strings.ToUpper(method) && (o.item.path == path || o.item.path+"/" == path) {
+			found = append(found, o)
 		}
-		found = true
-		return edit(o, description)
-	})
-	return found, err
+	}
+	return found
 }
 
 // protect adds requirements to the security of an operation: each alternative of the document
 // with each alternative of the middleware. last is the handler behind the visible middleware.
-func (d *Document) protect(o operation, description *object, security []Requirement, last http.Handler) error {
+func (d *Document) protect(o *operation, security []Requirement, last http.Handler) error {
 	present := []Requirement{}
-	from := description
-	if !description.has("security") {
+	from := &o.description
+	if !o.description.has("security") {
 		from = &d.root // has the security of operations without their own
 	}
 	if err := from.read("security", &present); err != nil {
 		return err
 	}
+	if slices.ContainsFunc(present, func(r Requirement) bool { return r == nil }) {
+		return fmt.Errorf("openapi: %s: a security requirement is null", o)
+	}
 	if security == nil {
-		return d.checkOpen(o, from == description, present, last)
+		return d.checkOpen(o, from == &o.description, present, last)
 	}
 	if len(present) == 0 {
 		present = []Requirement{{}}
@@ -213,21 +245,21 @@ func (d *Document) protect(o operation, description *object, security []Requirem
 			}
 		}
 	}
-	d.decided[o] = true
-	return description.set("security", sum)
+	o.decided = true
+	return o.description.set("security", sum)
 }
 
 // checkOpen accepts an operation without visible middleware if its own security in the document
 // is not a token.
-func (d *Document) checkOpen(o operation, own bool, present []Requirement, last http.Handler) error {
-	const mend = "if the middleware is inside of another handler, put RequireBearer outside, give that handler a method Unwrap() http.Handler, or call Require"
+func (d *Document) checkOpen(o *operation, own bool, present []Requirement, last http.Handler) error {
+	const mend = "if the middleware is inside of another handler, put RequireBearer outside, give that handler a method Unwrap() http.Handler, or call SetScopes"
 	switch {
 	case !own:
 		return fmt.Errorf(`openapi: %s: no middleware of oauth2pw is visible around %T: write "security": [] into the operation if it needs no token; %s`, o, last, mend)
 	case slices.ContainsFunc(present, func(r Requirement) bool { _, named := r[SchemeName]; return named }):
 		return fmt.Errorf("openapi: %s: the document requires a token, but no middleware of oauth2pw is visible around %T; %s", o, last, mend)
 	}
-	d.decided[o] = true
+	o.decided = true
 	return nil
 }
 
@@ -265,26 +297,32 @@ func (d *Document) Handler() (http.Handler, error) {
 }
 
 // MarshalJSON returns the document as JSON. The error names the operations whose security
-// is not decided: call Routes, Operation or Require.
+// is not decided: call Routes, Operation or SetScopes.
 func (d *Document) MarshalJSON() ([]byte, error) {
 	var open []string
-	err := d.each(func(o operation, _ *object) error {
-		if !d.decided[o] {
+	for _, o := range d.operations {
+		if !o.decided {
 			open = append(open, o.String())
 		}
-		return nil
-	})
-	if err == nil && open != nil {
-		err = fmt.Errorf("openapi: the security of %s is open: call Routes, Operation or Require", strings.Join(open, ", "))
 	}
-	var components, schemes object
-	err = errors.Join(err, d.root.read("components", &components), components.read("securitySchemes", &schemes),
-		schemes.set(SchemeName, d.scheme), components.set("securitySchemes", schemes), d.root.set("components", components))
-	if d.paths != nil {
-		err = errors.Join(err, d.root.set("paths", d.paths))
+	if open != nil {
+		return nil, fmt.Errorf("openapi: the security of %s is open: call Routes, Operation or SetScopes", strings.Join(open, ", "))
+	}
+	root := slices.Clone(d.root)
+	var components, schemes, paths object
+	err := errors.Join(root.read("components", &components), components.read("securitySchemes", &schemes), root.read("paths", &paths),
+		schemes.set(SchemeName, d.scheme), components.set("securitySchemes", schemes), root.set("components", components))
+	for _, o := range d.operations {
+		err = errors.Join(err, o.item.members.set(o.name, o.description))
+	}
+	for _, item := range d.items {
+		err = errors.Join(err, paths.set(item.path, item.members))
+	}
+	if paths != nil {
+		err = errors.Join(err, root.set("paths", paths))
 	}
 	if err != nil {
 		return nil, err
 	}
-	return marshal(d.root)
+	return marshal(root)
 }

@@ -27,8 +27,8 @@ func ExampleSchemeOf() {
 }
 
 // The security of an operation as a struct, for a router that makes its own document.
-func ExampleRequire() {
-	text, err := json.Marshal(map[string]any{"security": openapi.Require("me", "items")})
+func ExampleRequirements() {
+	text, err := json.Marshal(map[string]any{"security": openapi.Requirements("me", "items")})
 	fmt.Println(string(text), err)
 	// Output: {"security":[{"OAuth2PasswordBearer":["me","items"]}]} <nil>
 }

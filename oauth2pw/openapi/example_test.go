@@ -46,14 +46,14 @@ func Example() {
 }
 
 // A router whose middleware is no http.Handler: the app repeats the scopes.
-func ExampleDocument_Require() {
+func ExampleDocument_SetScopes() {
 	file := []byte(`{"openapi":"3.0.3","info":{"title":"app","version":"1"},"paths":{"/hello":{"get":{"responses":{}}}}}`)
 	doc, err := openapi.Parse(file, oauth2pw.PasswordBearer{TokenURL: "token"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(doc.Require("GET", "/hello", "me"))
-	fmt.Println(doc.Require("GET", "/helo", "me"))
+	fmt.Println(doc.SetScopes("GET", "/hello", "me"))
+	fmt.Println(doc.SetScopes("GET", "/helo", "me"))
 	_, err = doc.Handler()
 	fmt.Println(err)
 	// Output:

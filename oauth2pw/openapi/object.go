@@ -97,25 +97,3 @@ func (o *object) set(name string, v any) error {
 	}
 	return nil
 }
-
-// each calls edit for every member that is an object, and writes the result back.
-func (o *object) each(edit func(name string, o *object) error) error {
-	for i, m := range *o {
-		if !bytes.HasPrefix(m.value, []byte{'{'}) {
-			continue
-		}
-		var inner object
-		if err := json.Unmarshal(m.value, &inner); err != nil {
-			return fmt.Errorf("openapi: the member %q of the document: %w", m.name, err)
-		}
-		if err := edit(m.name, &inner); err != nil {
-			return err
-		}
-		value, err := marshal(inner)
-		if err != nil {
-			return err
-		}
-		(*o)[i].value = value
-	}
-	return nil
-}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +33,11 @@ var (
 type wrapped struct{ http.Handler }
 
 func (w wrapped) Unwrap() http.Handler { return w.Handler }
+
+// requiring is middleware of an app that requires a token.
+type requiring struct{ http.Handler }
+
+func (requiring) RequiredScopes() []string { return []string{"x"} }
 
 func TestScheme(t *testing.T) {
 	for _, test := range []struct {
@@ -69,6 +73,8 @@ func TestRequirements(t *testing.T) {
 		{"a token", with()(end), `[{"OAuth2PasswordBearer":[]}]`},
 		{"nested", with("me", "items")(with("x", "me")(end)), `[{"OAuth2PasswordBearer":["me","items","x"]}]`},
 		{"optional", optional(end), `[{},{"OAuth2PasswordBearer":[]}]`},
+		{"optional, with a scope of each token", oauth2pw.PasswordBearer{Optional: true}.Require(refuseAll, "me")(end), `[{},{"OAuth2PasswordBearer":["me"]}]`},
+		{"middleware of an app that requires scopes", requiring{end}, `[{"OAuth2PasswordBearer":["x"]}]`},
 		{"optional outside", optional(with("me")(end)), `[{"OAuth2PasswordBearer":["me"]}]`},
 		{"optional inside", with("me")(optional(end)), `[{"OAuth2PasswordBearer":["me"]}]`},
 		{"between them a handler that shows the next", with("me")(wrapped{with("items")(end)}), `[{"OAuth2PasswordBearer":["me","items"]}]`},
@@ -125,18 +131,18 @@ func TestRoutes(t *testing.T) {
 	mux.Handle("/any", optional(end))
 	mux.Handle("/admin/", with("me")(inner))
 	mux.Handle("/", pages)
+	mux.Handle("/café", with("me")(end))
 	other := http.NewServeMux()
 	other.Handle("GET /other/{rest...}", with()(end))
-	d := parse(t, documentOf("3.1.0", `"x-a":{"get":{}},
-		"/users/{user_id}":{"parameters":[],"get":{},"delete":{}},
+	d := parse(t, documentOf("3.1.0", `
+		"/users/{user_id}":{"get":{},"delete":{}},
 		"/users/special":{"get":{"security":[]}},
 		"/any":{"get":{},"post":{}},
 		"/admin/users/{id}":{"get":{}},
 		"/admin/x":{"get":{}},
 		"/page":{"get":{}},
+		"/caf%C3%A9":{"trace":{},"head":{},"options":{},"put":{},"patch":{}},
 		"/other/{path}":{"get":{}}`), oauth2pw.PasswordBearer{TokenURL: "token"})
-	d.paths = slices.DeleteFunc(d.paths, func(m member) bool { return m.name == "x-a" })
-	d.paths[0].value = json.RawMessage(`{"get":{},"delete":{}}`)
 	require.NoError(t, d.Routes(mux, wrapped{other}))
 	require.Equal(t, map[string]string{
 		"get /users/{user_id}":    `[{"OAuth2PasswordBearer":["me"]}]`,
@@ -148,6 +154,11 @@ func TestRoutes(t *testing.T) {
 		"get /admin/x":            `[{"OAuth2PasswordBearer":["me"]}]`,
 		"get /page":               `[{"OAuth2PasswordBearer":["me"]}]`,
 		"get /other/{path}":       `[{"OAuth2PasswordBearer":[]}]`,
+		"trace /caf%C3%A9":        `[{"OAuth2PasswordBearer":["me"]}]`,
+		"head /caf%C3%A9":         `[{"OAuth2PasswordBearer":["me"]}]`,
+		"options /caf%C3%A9":      `[{"OAuth2PasswordBearer":["me"]}]`,
+		"put /caf%C3%A9":          `[{"OAuth2PasswordBearer":["me"]}]`,
+		"patch /caf%C3%A9":        `[{"OAuth2PasswordBearer":["me"]}]`,
 	}, read(t, d))
 }
 
@@ -212,8 +223,8 @@ func TestRoutesMissing(t *testing.T) {
 	require.NotContains(t, err.Error(), "GET /here")
 	_, err = json.Marshal(d)
 	require.ErrorContains(t, err, "the security of POST /here, PUT /gone is open")
-	require.NoError(t, d.Require("POST", "/here"))
-	require.NoError(t, d.Require("PUT", "/gone", "items"))
+	require.NoError(t, d.SetScopes("POST", "/here"))
+	require.NoError(t, d.SetScopes("PUT", "/gone", "items"))
 	require.Equal(t, map[string]string{
 		"get /here": `[{"OAuth2PasswordBearer":["me"]}]`, "post /here": `[{"OAuth2PasswordBearer":[]}]`, "put /gone": `[{"OAuth2PasswordBearer":["items"]}]`,
 	}, read(t, d))
@@ -290,12 +301,12 @@ func TestByHand(t *testing.T) {
 	hidden := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(w, r) })
 	}
-	require.NoError(t, d.Require("GET", "/a", "me", "new"))
+	require.NoError(t, d.SetScopes("GET", "/a", "me", "new"))
 	require.NoError(t, d.Operation("post", "/b/", with("items")(end), hidden, with("me"), hidden))
 	require.NoError(t, d.Operation("GET", "/c/{id:[0-9]{1,3}}/{n:x+}", end, with()))
 	require.NoError(t, d.Operation("GET", "/unknown", end), "a walker passes all routes of a router")
-	for _, wrong := range [][2]string{{"POST", "/a"}, {"GET", "/d"}, {"PARAMETERS", "/a"}, {"", ""}} {
-		require.ErrorContains(t, d.Require(wrong[0], wrong[1]), "has no operation "+wrong[0]+" "+wrong[1])
+	for _, wrong := range [][2]string{{"POST", "/a"}, {"GET", "/A"}, {"GET", "/d"}, {"PARAMETERS", "/a"}, {"", ""}} {
+		require.ErrorContains(t, d.SetScopes(wrong[0], wrong[1]), "has no operation "+wrong[0]+" "+wrong[1])
 	}
 	require.ErrorContains(t, d.Operation("GET", "/c/{id}/{n}", hidden(with()(end))), "GET /c/{id}/{n}: the document requires a token, but no middleware")
 	require.Equal(t, map[string]string{
@@ -304,9 +315,12 @@ func TestByHand(t *testing.T) {
 	body, err := d.MarshalJSON()
 	require.NoError(t, err)
 	require.Contains(t, string(body), `"scopes":{"items":"","me":"","new":""}`)
+	empty, err := parse(t, `{"openapi":"3.1.0"}`, bearer).MarshalJSON()
+	require.NoError(t, err)
+	require.NotContains(t, string(empty), "paths")
 
 	d = parse(t, documentOf("3.1.0", `"/a":{"get":{}}`), bearer)
-	require.ErrorContains(t, d.Require("GET", "/a", "mee"), `GET /a: the scheme has no scope "mee"`)
+	require.ErrorContains(t, d.SetScopes("GET", "/a", "mee"), `GET /a: the scheme has no scope "mee"`)
 	require.ErrorContains(t, d.Operation("GET", "/a", end), "no middleware of oauth2pw is visible")
 }
 
@@ -331,6 +345,8 @@ func TestParseErrors(t *testing.T) {
 		`{"openapi":"3.1.0","paths":{"a":{"get":{}}}}`:                           `the path "a"`,
 		`{"openapi":"3.1.0","paths":{"/a":{"GET":{}}}}`:                          "the method GET in capitals, at /a",
 		`{"openapi":"3.1.0","paths":{"/a":{"$ref":"#/components/pathItems/a"}}}`: "the path item of /a is a $ref",
+		`{"openapi":"3.1.0","paths":{"/a":{"get":null}}}`:                        `the member "get" of the document: an object is required, not null (at /a)`,
+		`{"openapi":"3.1.0","paths":{"/a":[]}}`:                                  `"/a"`,
 		`{"openapi":"3.1.0","paths":{"/a":{"get":{},"get":{}}}}`:                 `two members have the name "get"`,
 	} {
 		_, err := Parse([]byte(doc), bearer)
@@ -339,9 +355,23 @@ func TestParseErrors(t *testing.T) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/a", with("me")(end))
-	for _, broken := range []string{`"security":{}`, `"security":[{"a":"b"}]`} {
+	for _, broken := range []string{`"security":{}`, `"security":[null]`, `"security":[{"a":"b"}]`} {
 		require.ErrorContains(t, parse(t, documentOf("3.1.0", `"/a":{"get":{`+broken+`}}`), bearer).Routes(mux), "openapi: ", broken)
 	}
+}
+
+// TestLarge: the time of a document grows with its size. With a copy of the whole document for
+// each operation, this test would run for minutes.
+func TestLarge(t *testing.T) {
+	var paths []string
+	for i := range 3000 {
+		paths = append(paths, fmt.Sprintf(`"/p%d":{"get":{"description":"%0300d"}}`, i, 0))
+	}
+	d := parse(t, documentOf("3.1.0", strings.Join(paths, ",")), bearer)
+	for i := range paths {
+		require.NoError(t, d.SetScopes("GET", fmt.Sprint("/p", i), "me"))
+	}
+	require.Len(t, read(t, d), len(paths))
 }
 
 // FuzzDocument: no document makes it panic, and the result is a document again.
@@ -349,6 +379,7 @@ func FuzzDocument(f *testing.F) {
 	f.Add(documentOf("3.1.0", `"/a":{"get":{"security":[{"x":[]}]}}`))
 	f.Add(documentOf("3.1.0", `"/":{"get":{"security":[{"x":[]}]},"post":{}}`))
 	f.Add(documentOf("3.0.0", `"/{x}":{"post":{}},"//":{"get":{}},"":{"get":{}},"/%zz":{"get":{}}`))
+	f.Add(documentOf("3.1.0", `"/":{"get":{"security":[null]}}`))
 	f.Add(`{"openapi":"3.1.0","security":[{}],"components":null,"paths":null}`)
 	mux := http.NewServeMux()
 	mux.Handle("/", with("me")(end))

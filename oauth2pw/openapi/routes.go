@@ -42,10 +42,14 @@ const maxNesting = 100
 
 // route walks from a handler through its ServeMuxes to the handler of an operation, the last
 // handler of a known form. False: no ServeMux has the operation.
-func (p *protection) route(h http.Handler, o operation) (last http.Handler, served bool) {
+func (p *protection) route(h http.Handler, o *operation) (last http.Handler, served bool) {
 	// A parameter in the path, such as {id}, is a segment like any other: the wildcard of a
 	// pattern matches it.
-	r := &http.Request{Method: o.method, URL: &url.URL{Path: o.path}, Header: http.Header{}}
+	path, err := url.PathUnescape(o.item.path)
+	if err != nil {
+		path = o.item.path
+	}
+	r := &http.Request{Method: o.method, URL: &url.URL{Path: path}, Header: http.Header{}}
 	loose := false // the last pattern serves every path
 	for range maxNesting {
 		h = p.add(h)
@@ -59,7 +63,7 @@ func (p *protection) route(h http.Handler, o operation) (last http.Handler, serv
 		if pattern == "" {
 			return nil, false
 		}
-		h, served, loose = next, true, catchAll.MatchString(pattern) && o.path != "/"
+		h, served, loose = next, true, catchAll.MatchString(pattern) && o.item.path != "/"
 	}
 	return nil, false
 }
@@ -72,8 +76,8 @@ func (p *protection) requirements() []Requirement {
 	case !p.found:
 		return nil
 	case !p.required:
-		return append([]Requirement{{}}, Require()...)
+		return append([]Requirement{{}}, Requirements(p.scopes...)...)
 	default:
-		return Require(p.scopes...)
+		return Requirements(p.scopes...)
 	}
 }

@@ -54,8 +54,9 @@ func SchemeOf(b oauth2pw.PasswordBearer) SecurityScheme {
 // an operation needs. The empty Requirement needs nothing.
 type Requirement = map[string][]string
 
-// Require returns the security of an operation that needs a token with these scopes.
-func Require(scopes ...string) []Requirement {
+// Requirements returns the security of an operation that needs a token with these scopes. The
+// result only describes: RequireBearer enforces.
+func Requirements(scopes ...string) []Requirement {
 	if scopes == nil {
 		scopes = []string{} // null would be no list
 	}

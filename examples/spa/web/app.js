@@ -1,4 +1,4 @@
-import { call, login, loggedIn, logout, onChange } from "./session.js";
+import { call, login, loggedIn, logout, onChange, revoke } from "./session.js";
 
 const $ = (id) => document.getElementById(id);
 const say = (text) => ($("message").textContent = text);
@@ -38,5 +38,15 @@ $("load").addEventListener("click", () =>
     return answers.every((a) => a.ok) ? `10 answers: ${bodies[0].trim()} session` : `refused: ${answers.find((a) => !a.ok).status}`;
   }),
 );
-$("logout").addEventListener("click", () => act("", async () => (await logout(), "Logged out.")));
+$("logout").addEventListener("click", () =>
+  act("", async () => {
+    try {
+      await logout();
+      return "Logged out.";
+    } catch {
+      return "Logged out here. The server gets to know it when this page opens again.";
+    }
+  }),
+);
 show();
+revoke().catch(() => {}); // a session of an earlier logout; next time, if there is no network
