@@ -19,8 +19,8 @@
 //   - Only the error invalid_grant removes the file. After every other failure the next command
 //     sends the same refresh token again, which works within Config.RefreshGrace.
 //
-// The password comes from stdin: other users of the machine can read the arguments of a
-// process.
+// The password comes from stdin, without an echo on a terminal: other users of the machine can
+// read the arguments of a process.
 package main
 
 import (
@@ -36,6 +36,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/term"
 )
 
 func main() {
@@ -65,12 +67,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		if err := checkServer(server); err != nil {
 			return err
 		}
-		fmt.Fprint(stderr, "password: ")
-		password, err := bufio.NewReader(stdin).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
+		password, err := readPassword(stdin, stderr)
+		if err != nil {
 			return err
 		}
-		return s.login(ctx, server, args[2], strings.TrimRight(password, "\r\n"))
+		return s.login(ctx, server, args[2], password)
 	case len(args) == 1 && args[0] == "whoami":
 		return whoami(ctx, s, stdout)
 	case len(args) == 1 && args[0] == "logout":
@@ -80,15 +81,30 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 }
 
+// readPassword reads a line, without an echo if stdin is a terminal.
+func readPassword(stdin io.Reader, stderr io.Writer) (string, error) {
+	fmt.Fprint(stderr, "password: ")
+	if f, ok := stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		defer fmt.Fprintln(stderr)
+		password, err := term.ReadPassword(int(f.Fd()))
+		return string(password), err
+	}
+	line, err := bufio.NewReader(stdin).ReadString('\n')
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return strings.TrimRight(line, "\r\n"), err
+}
+
 // checkServer refuses a server that would get the password in plain text.
 func checkServer(server string) error {
 	u, err := url.Parse(server)
 	if err != nil || u.Host == "" {
-		return errUsage
+		return fmt.Errorf("%q is no URL such as https://api.example.com", server)
 	}
 	a, err := netip.ParseAddr(u.Hostname())
 	if u.Scheme != "https" && (u.Scheme != "http" || err != nil || !a.IsLoopback()) {
-		return fmt.Errorf("%s must be https, or http on a loopback address", server)
+		return fmt.Errorf("%s must be https, or http on a loopback address such as 127.0.0.1", server)
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -66,15 +67,23 @@ func main() {
 	log.Fatal(http.ListenAndServe("127.0.0.1:8000", handler))
 }
 
+// plainName are the names that the directory gets. LDAP takes many spellings for one name: it
+// ignores spaces at the ends, case, and the forms of Unicode (RFC 4518, section 2). Every
+// spelling would have limits of its own.
+var plainName = regexp.MustCompile(`^[a-z0-9][a-z0-9._@-]{0,99}$`)
+
 // routes returns the app. limit is the time limit of one call of the directory.
 func routes(d directory, limit time.Duration, jwt *tokens.Ring) (http.Handler, error) {
 	scopes := map[string]string{"me": "Read your name.", "reports": "Read reports."}
 	auth, err := oauth2pw.New(oauth2pw.Config{
 		Issuer: jwt, Scopes: scopes, DefaultScopes: []string{"me"},
-		FoldName: strings.ToLower, // as the directory compares names: all spellings are counted together
+		FoldName: strings.ToLower, // all spellings are counted together; plainName refuses the others
 		Authenticate: func(ctx context.Context, name, password string) (*oauth2pw.User, error) {
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
+			if !plainName.MatchString(name) {
+				return nil, oauth2pw.ErrNotFound
+			}
 			p, err := d.bind(ctx, name, password)
 			if errors.Is(err, errCredentials) {
 				return nil, oauth2pw.ErrNotFound

@@ -20,7 +20,7 @@ import (
 )
 
 // fake is a directory that can be down or silent. Like LDAP servers, it compares names without
-// case, and accepts an empty password.
+// case and without spaces at the ends, and accepts an empty password.
 type fake struct {
 	mu     sync.Mutex
 	people map[string]person // by name and password
@@ -33,7 +33,7 @@ func (f *fake) bind(ctx context.Context, name, password string) (*person, error)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls = append(f.calls, name)
-	switch p, ok := f.people[strings.ToLower(name)+" "+password]; {
+	switch p, ok := f.people[strings.TrimSpace(strings.ToLower(name))+" "+password]; {
 	case f.silent:
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -217,4 +217,28 @@ func TestDemo(t *testing.T) {
 	require.Equal(t, 200, status, body)
 	status, _, body = a.login("johndoe", "wrong", "")
 	require.Equal(t, 400, status, body)
+}
+
+// TestSpellings: the directory takes many spellings for one name, and no spelling has guesses of
+// its own.
+func TestSpellings(t *testing.T) {
+	a := start(t, time.Minute)
+	for _, name := range []string{"johndoe ", " johndoe", "john\u200bdoe", "ｊohndoe", "johndoe\x00"} {
+		status, got, _ := a.login(name, "secret", "")
+		require.Equal(t, 400, status, "%q", name)
+		require.Equal(t, "invalid_grant", got.Error, "%q", name)
+	}
+	require.Empty(t, a.calls, "the directory is not called")
+	status, _, body := a.login("JohnDoe", "secret", "")
+	require.Equal(t, 200, status, body)
+	guesses := 0
+	for i := range 60 {
+		name := []string{"johndoe", "JOHNDOE", "johndoe ", " JohnDoe"}[i%4]
+		_, _, _ = a.login(name, fmt.Sprint("wrong", i), "")
+	}
+	for _, name := range a.calls[1:] {
+		require.Equal(t, "johndoe", name)
+		guesses++
+	}
+	require.Equal(t, 10, guesses)
 }

@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/oauth2pw/passwordflow/examples/internal/program"
 	"github.com/oauth2pw/passwordflow/hasher"
@@ -48,6 +49,8 @@ func serve(ctx context.Context, o *program.Flags, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
+	o.Warn(stderr)
+	go auth.SweepSessions(ctx, time.Hour)
 	fmt.Fprintf(stdout, "listening on %s\n\nOpen it in a browser: johndoe / secret. Stop: Ctrl-C\n", url)
 	return program.Serve(ctx, listener, routes(auth), nil, logger)
 }
@@ -73,11 +76,17 @@ func newAuth(ctx context.Context, o *program.Flags, logger *slog.Logger) (*oauth
 	if err != nil {
 		return nil, err
 	}
+	secrets, err := o.OpenSecrets()
+	if err != nil {
+		return nil, err
+	}
 	return oauth2pw.New(oauth2pw.Config{
 		Users: users, Hasher: h, Issuer: jwt, DefaultScopes: []string{"me"},
-		Sessions: new(store.Sessions), Secrets: []oauth2pw.Secret{oauth2pw.NewSecret()},
-		RefreshGrace: o.Grace(),
-		OnEvent:      oauth2pw.LogEvents(logger),
+		Sessions: new(store.Sessions), Secrets: secrets,
+		RefreshGrace: o.Grace(), RefreshForgive: o.RefreshForgive,
+		ThrottleLimit: o.Throttle.Limit, ThrottleWindow: o.Throttle.Window, InsecureNoThrottle: o.Throttle.Off,
+		TrustedProxies: o.TrustedProxies,
+		OnEvent:        oauth2pw.LogEvents(logger),
 	})
 }
 
@@ -103,6 +112,7 @@ func routes(auth *oauth2pw.Auth) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Referrer-Policy", "no-referrer")
 		files.ServeHTTP(w, r)
 	})
 	return mux

@@ -19,6 +19,8 @@ test("the document is valid", async (t) => {
 });
 
 test("a validator of Go, and a generated client", async (t) => {
+  const { stdout } = await promisify(execFile)("go", ["env", "GOVERSION"]);
+  if (/^go1\.2[0-5]\b/.test(stdout)) return t.skip(`the validator needs Go 1.26, not ${stdout.trim()}`);
   const { url } = await start(t, "quickstart");
   const cwd = join(import.meta.dirname, "generated");
   await mkdir(join(cwd, "api"), { recursive: true });
