@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/oauth2pw/passwordflow/examples/internal/program"
@@ -17,17 +18,24 @@ import (
 )
 
 // usersTable is the app's own table, with further columns that the library does not use. An
-// id is never used twice.
+// id is never used twice. Names compare byte for byte.
 const usersTable = `CREATE TABLE IF NOT EXISTS users (
-	id            INTEGER PRIMARY KEY AUTOINCREMENT,
-	username      TEXT NOT NULL UNIQUE,
+	id            %s,
+	username      %s NOT NULL UNIQUE,
 	full_name     TEXT NOT NULL,
 	email         TEXT NOT NULL,
 	password_hash TEXT NOT NULL,
-	disabled      BOOLEAN NOT NULL DEFAULT 0,
+	disabled      BOOLEAN NOT NULL DEFAULT FALSE,
 	scopes        TEXT,
-	sessions_from INTEGER
+	sessions_from BIGINT
 )`
+
+// types are the types of the columns id and username.
+var types = map[sqlstore.Dialect][]any{
+	sqlstore.SQLite:     {"INTEGER PRIMARY KEY AUTOINCREMENT", "TEXT"},
+	sqlstore.PostgreSQL: {"BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", `TEXT COLLATE "C"`},
+	sqlstore.MySQL:      {"BIGINT AUTO_INCREMENT PRIMARY KEY", "VARBINARY(255)"},
+}
 
 // userTable names the columns that the library uses.
 var userTable = sqlstore.UserTable{
@@ -36,26 +44,35 @@ var userTable = sqlstore.UserTable{
 }
 
 // seed makes the tables and, in an empty database, the demo users and clients.
-func seed(ctx context.Context, db *sql.DB, h *hasher.Hasher) error {
+func seed(ctx context.Context, db *program.DB, h *hasher.Hasher) error {
+	if err := migrate(ctx, db); err != nil {
+		return err
+	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // does nothing after Commit
-	st, err := sqlstore.New(tx, sqlstore.Config{Dialect: sqlstore.SQLite})
+	defer tx.Rollback()                    // does nothing after Commit
+	if db.Dialect == sqlstore.PostgreSQL { // which makes a table once only if one process tries
+		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtext('quickstart'))"); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf(usersTable, types[db.Dialect]...)); err != nil {
+		return err
+	}
+	st, err := sqlstore.New(tx, sqlstore.Config{Dialect: db.Dialect})
 	if err != nil {
 		return err
 	}
-	if err := st.Migrate(ctx); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, usersTable); err != nil {
-		return err
-	}
-	switch _, err := st.Clients.ClientByID(ctx, "webapp"); {
-	case err == nil:
+	// The client is the mark of a database with the demo users. Another process that adds it
+	// waits for the end of this transaction.
+	grants, scopes := []string{"password", "refresh_token"}, []string{"me", "items"}
+	err = st.Clients.Add(ctx, oauth2pw.Client{ID: "webapp", Grants: grants, Scopes: scopes})
+	if errors.Is(err, oauth2pw.ErrExists) {
 		return tx.Commit()
-	case !errors.Is(err, oauth2pw.ErrNotFound):
+	}
+	if err != nil {
 		return err
 	}
 
@@ -65,15 +82,13 @@ func seed(ctx context.Context, db *sql.DB, h *hasher.Hasher) error {
 			return err
 		}
 		_, err = tx.ExecContext(ctx,
-			"INSERT INTO users (username, full_name, email, password_hash, disabled, scopes) VALUES (?, ?, ?, ?, ?, ?)",
+			db.SQL("INSERT INTO users (username, full_name, email, password_hash, disabled, scopes) VALUES (?, ?, ?, ?, ?, ?)"),
 			u.name, u.fullName, u.name+"@example.com", hash, u.disabled, "me items")
 		if err != nil {
 			return err
 		}
 	}
-	grants, scopes := []string{"password", "refresh_token"}, []string{"me", "items"}
 	for _, c := range []oauth2pw.Client{
-		{ID: "webapp", Grants: grants, Scopes: scopes},
 		{ID: "backend", SecretSHA256: sum("backend-secret"), Grants: grants, Scopes: scopes, Introspect: true},
 		{ID: "reports", SecretSHA256: sum("reports-secret"), Scopes: scopes, Introspect: true},
 	} {
@@ -82,6 +97,15 @@ func seed(ctx context.Context, db *sql.DB, h *hasher.Hasher) error {
 		}
 	}
 	return tx.Commit()
+}
+
+// migrate makes the tables of the library.
+func migrate(ctx context.Context, db *program.DB) error {
+	st, err := sqlstore.New(db, sqlstore.Config{Dialect: db.Dialect})
+	if err != nil {
+		return err
+	}
+	return st.Migrate(ctx)
 }
 
 // demo are the users of FastAPI's tutorial.
@@ -94,11 +118,11 @@ var demo = []struct {
 }
 
 // demoUsers returns lines with the passwords of the demo users that still exist.
-func demoUsers(ctx context.Context, db *sql.DB) string {
+func demoUsers(ctx context.Context, db *program.DB) string {
 	text, label := "", "users: "
 	for _, u := range demo {
 		var disabled, changed bool
-		err := db.QueryRowContext(ctx, "SELECT disabled, sessions_from IS NOT NULL FROM users WHERE username = ?", u.name).Scan(&disabled, &changed)
+		err := db.QueryRowContext(ctx, db.SQL("SELECT disabled, sessions_from IS NOT NULL FROM users WHERE username = ?"), u.name).Scan(&disabled, &changed)
 		if err != nil {
 			continue // deleted
 		}
@@ -123,54 +147,64 @@ func sum(secret string) []byte {
 
 // administer changes a user. A server may run on the same database.
 func administer(ctx context.Context, o *options, stdout io.Writer) error {
-	if _, err := os.Stat(o.DB); err != nil { // OpenDB would make the file
-		return fmt.Errorf("the database: %w", err)
+	if !strings.Contains(o.DB, "://") {
+		if _, err := os.Stat(o.DB); err != nil { // Open would make the file
+			return fmt.Errorf("the database: %w", err)
+		}
 	}
-	db, err := program.OpenDB(ctx, o.DB)
+	db, err := o.Open(ctx)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("the database %s: %w", o.DB, err)
-	}
-	defer tx.Rollback() // does nothing after Commit
-	statement := map[string]string{
-		"disable": "UPDATE users SET disabled = 1 WHERE username = ? RETURNING id",
-		"enable":  "UPDATE users SET disabled = 0 WHERE username = ? RETURNING id",
-		"delete":  "DELETE FROM users WHERE username = ? RETURNING id",
-	}[o.admin.verb]
-	var id string
-	err = tx.QueryRowContext(ctx, statement, o.admin.username).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("no user %q in %s", o.admin.username, o.DB)
-	}
-	if err == nil && o.admin.verb != "enable" {
-		err = endSessions(ctx, tx, id, "user_"+o.admin.verb+"d")
-	}
-	if err == nil {
-		err = tx.Commit()
-	}
-	if err != nil {
-		return fmt.Errorf("the database %s: %w", o.DB, err)
+	if err := change(ctx, db, o.admin); err != nil {
+		return err
 	}
 	fmt.Fprintf(stdout, "%sd %s\n", o.admin.verb, o.admin.username)
 	return nil
 }
 
-// endSessions ends a user's sessions without an Auth: a session ends in the store, and this
-// needs no key.
-func endSessions(ctx context.Context, db sqlstore.DB, userID, reason string) error {
-	st, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.SQLite})
+// change changes the user and ends the sessions in one transaction, without an Auth: a session
+// ends in the store, and this needs no key.
+func change(ctx context.Context, db *program.DB, c *adminCommand) error {
+	failed := func(err error) error { return fmt.Errorf("the database %s: %w", db.Name, err) }
+	if err := migrate(ctx, db); err != nil {
+		return failed(err)
+	}
+	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return failed(err)
 	}
-	if err := st.Migrate(ctx); err != nil {
-		return err
+	defer tx.Rollback() // does nothing after Commit
+	var id string
+	err = tx.QueryRowContext(ctx, db.SQL("SELECT id FROM users WHERE username = ?"), c.username).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("no user %q in %s", c.username, db.Name)
 	}
-	_, err = st.Sessions.End(ctx, oauth2pw.SessionFilter{UserID: userID}, reason, time.Now())
-	return err
+	if err != nil {
+		return failed(err)
+	}
+	statement := map[string]string{
+		"disable": "UPDATE users SET disabled = TRUE WHERE id = ?",
+		"enable":  "UPDATE users SET disabled = FALSE WHERE id = ?",
+		"delete":  "DELETE FROM users WHERE id = ?",
+	}[c.verb]
+	if _, err := tx.ExecContext(ctx, db.SQL(statement), id); err != nil {
+		return failed(err)
+	}
+	if c.verb != "enable" {
+		st, err := sqlstore.New(tx, sqlstore.Config{Dialect: db.Dialect})
+		if err != nil {
+			return failed(err)
+		}
+		if _, err := st.Sessions.End(ctx, oauth2pw.SessionFilter{UserID: id}, "user_"+c.verb+"d", time.Now()); err != nil {
+			return failed(err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return failed(err)
+	}
+	return nil
 }
 
 // profile has the columns of a user that belong to the app.
@@ -181,8 +215,8 @@ type profile struct {
 	Disabled bool   `json:"disabled"`
 }
 
-func readProfile(ctx context.Context, db *sql.DB, id string) (p profile, err error) {
-	err = db.QueryRowContext(ctx, "SELECT username, full_name, email, disabled FROM users WHERE id = ?", id).
+func readProfile(ctx context.Context, db *program.DB, id string) (p profile, err error) {
+	err = db.QueryRowContext(ctx, db.SQL("SELECT username, full_name, email, disabled FROM users WHERE id = ?"), id).
 		Scan(&p.Username, &p.FullName, &p.Email, &p.Disabled)
 	return p, err
 }

@@ -31,6 +31,7 @@ type adminCommand struct{ verb, username string }
 // parseFlags reads the command line. The usage text, for -h, goes to w.
 func parseFlags(args []string, w io.Writer) (*options, error) {
 	o := new(options)
+	o.Servers = true
 	f := o.NewFlagSet("quickstart")
 	f.StringVar(&o.audience, "audience", "quickstart", "the aud of the tokens")
 	f.DurationVar(&o.refreshIdle, "refresh-idle", 14*24*time.Hour, "a session dies when it is not refreshed for this long")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/cors"
 
+	"github.com/oauth2pw/passwordflow/examples/internal/program"
 	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store/sqlstore"
@@ -18,19 +19,19 @@ import (
 )
 
 type app struct {
-	db       *sql.DB
+	db       *program.DB
 	jwt      *tokens.Ring
 	auth     *oauth2pw.Auth
 	sessions oauth2pw.SessionStore
 }
 
 // newApp makes the Auth of the app.
-func newApp(o *options, db *sql.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets []oauth2pw.Secret, logger *slog.Logger) (*app, error) {
-	users, err := sqlstore.NewUsers(db, sqlstore.SQLite, userTable)
+func newApp(o *options, db *program.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets []oauth2pw.Secret, logger *slog.Logger) (*app, error) {
+	users, err := sqlstore.NewUsers(db, db.Dialect, userTable)
 	if err != nil {
 		return nil, err
 	}
-	st, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.SQLite})
+	st, err := sqlstore.New(db, sqlstore.Config{Dialect: db.Dialect})
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +162,7 @@ func (a *app) home(w http.ResponseWriter, r *http.Request) {
 func (a *app) healthz(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	var n int
-	err := a.db.QueryRowContext(r.Context(), "SELECT count(*) FROM (SELECT 1 FROM users LIMIT 1)").Scan(&n)
+	err := a.db.QueryRowContext(r.Context(), "SELECT count(*) FROM (SELECT 1 FROM users LIMIT 1) AS t").Scan(&n)
 	if _, missed := a.sessions.Get(r.Context(), "healthz"); !errors.Is(missed, oauth2pw.ErrNotFound) {
 		err = errors.Join(err, missed)
 	}

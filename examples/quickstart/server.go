@@ -25,13 +25,13 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer listener.Close()
-	db, err := program.OpenDB(ctx, o.DB)
+	db, err := o.Open(ctx)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 	if err := seed(ctx, db, h); err != nil {
-		return fmt.Errorf("the database %s: %w", o.DB, err)
+		return fmt.Errorf("the database %s: %w", db.Name, err)
 	}
 	keys, err := o.OpenKeys()
 	if err != nil {

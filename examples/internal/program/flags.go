@@ -22,6 +22,8 @@ type Flags struct {
 	Throttle                                Throttle
 	TrustedProxies                          []netip.Prefix
 	TLSCert, TLSKey                         string
+
+	Servers bool // the program has -db postgres://… and mysql://…, too
 }
 
 // Throttle is the value of -throttle.
@@ -38,7 +40,11 @@ func (o *Flags) NewFlagSet(name string) *flag.FlagSet {
 	f := flag.NewFlagSet(name, flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	f.StringVar(&o.Addr, "addr", "127.0.0.1:8000", "listen `address`; port 0 picks a free one")
-	f.StringVar(&o.DB, "db", name+".db", "a SQLite `file`, or :memory:")
+	dbs := "a SQLite `file`, or :memory:"
+	if o.Servers {
+		dbs = "a SQLite `file`, :memory:, postgres://user@host/database or mysql://user@host:3306/database"
+	}
+	f.StringVar(&o.DB, "db", name+".db", dbs)
 	f.StringVar(&o.Key, "key", "", "signing key `file`: a JWK, a JWK set (the first signs) or PEM (default: a fresh Ed25519 key, kept beside the database)")
 	f.StringVar(&o.Secret, "secret", "", "`file` of the server's secrets, a line of padded base64 each (default: a fresh one, kept beside the database)")
 	f.StringVar(&o.Issuer, "issuer", "", "the iss of the tokens, a `URL` (default: where it listens)")
@@ -77,10 +83,6 @@ func (o *Flags) Parse(f *flag.FlagSet, args []string, w io.Writer) error {
 	switch {
 	case f.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", f.Arg(0))
-	case o.DB == "":
-		return errors.New("-db is empty")
-	case strings.Contains(o.DB, "://"):
-		return errors.New("-db takes :memory: or a SQLite file, no other database yet")
 	case o.AccessTTL < time.Second || o.AccessTTL%time.Second != 0:
 		return errors.New("-access-ttl must be a positive number of whole seconds")
 	case o.RefreshGrace < 0 || o.RefreshGrace > 2*time.Minute || 0 < o.RefreshGrace && o.RefreshGrace < time.Millisecond:
@@ -90,10 +92,10 @@ func (o *Flags) Parse(f *flag.FlagSet, args []string, w io.Writer) error {
 	case (o.TLSCert == "") != (o.TLSKey == ""):
 		return errors.New("-tls-cert and -tls-key go together")
 	}
-	if o.Issuer != "" {
-		return checkIssuer(o.Issuer)
+	if err := o.checkDB(); err != nil || o.Issuer == "" {
+		return err
 	}
-	return nil
+	return checkIssuer(o.Issuer)
 }
 
 // Grace returns -refresh-grace as oauth2pw.Config.RefreshGrace has it.

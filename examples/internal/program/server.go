@@ -90,6 +90,8 @@ func (o *Flags) OpenKeys() ([]tokens.Key, error) {
 	switch {
 	case o.Key != "":
 		return tokens.ReadKeys(o.Key)
+	case o.onServer():
+		return nil, errors.New("-key must be given with this -db: all processes sign with the same key")
 	case o.DB == MemoryDB:
 		key, _, err := tokens.NewKey("")
 		return []tokens.Key{key}, err
@@ -103,6 +105,8 @@ func (o *Flags) OpenSecrets() ([]oauth2pw.Secret, error) {
 	switch {
 	case o.Secret != "":
 		return oauth2pw.ReadSecrets(o.Secret)
+	case o.onServer():
+		return nil, errors.New("-secret must be given with this -db: all processes have the same secrets")
 	case o.DB == MemoryDB:
 		return []oauth2pw.Secret{oauth2pw.NewSecret()}, nil
 	default:

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"crypto/rand"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/tokens"
+)
+
+// server makes a new, empty database on a server, and returns its URL. A server that does not
+// answer skips the test, or fails it where the servers are required.
+func server(t *testing.T, driver, variable, otherwise string) string {
+	t.Helper()
+	dsn := os.Getenv(variable)
+	if dsn == "" {
+		dsn = otherwise
+	}
+	u, err := url.Parse(dsn)
+	require.NoError(t, err)
+	open := dsn
+	if driver == "mysql" {
+		open = fmt.Sprintf("%s@tcp(%s)%s", u.User, u.Host, u.Path)
+	}
+	admin, err := sql.Open(driver, open)
+	require.NoError(t, err)
+	t.Cleanup(func() { admin.Close() })
+	if err := admin.PingContext(t.Context()); err != nil {
+		require.Empty(t, os.Getenv("PASSWORDFLOW_TEST_REQUIRE_SERVICES"), err)
+		t.Skipf("%s does not answer: start it, or name another one in %s: %v", u.Host, variable, err)
+	}
+	name := "passwordflow_" + strings.ToLower(rand.Text())
+	_, err = admin.ExecContext(t.Context(), "CREATE DATABASE "+name)
+	require.NoError(t, err)
+	t.Cleanup(func() { _, _ = admin.Exec("DROP DATABASE " + name) })
+	u.Path = "/" + name
+	return u.String()
+}
+
+// TestServers: several processes that start at once on one empty database server are one
+// service.
+func TestServers(t *testing.T) {
+	for name, url := range map[string]func(*testing.T) string{
+		"PostgreSQL": func(t *testing.T) string {
+			return server(t, "pgx", "PASSWORDFLOW_TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/test?sslmode=disable")
+		},
+		"MySQL": func(t *testing.T) string {
+			return server(t, "mysql", "PASSWORDFLOW_TEST_MYSQL_URL", "mysql://root@127.0.0.1:3306/test")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := url(t)
+			dir := t.TempDir()
+			key, secret := filepath.Join(dir, "key"), filepath.Join(dir, "secret")
+			_, err := tokens.OpenKeys(key)
+			require.NoError(t, err)
+			_, err = oauth2pw.OpenSecrets(secret)
+			require.NoError(t, err)
+			args := []string{cheapHash, "-db=" + db, "-key=" + key, "-secret=" + secret, "-issuer=http://127.0.0.1"}
+			var all [3]*process
+			done := make(chan *process)
+			for range all {
+				go func() { done <- start(t, args...) }()
+			}
+			for i := range all {
+				all[i] = <-done
+			}
+
+			status, first := all[0].login("johndoe", "secret", "me items")
+			require.Equal(t, 200, status, first)
+			status, second := all[1].form("/token", "grant_type", "refresh_token", "refresh_token", first["refresh_token"].(string))
+			require.Equal(t, 200, status, second)
+			status, body := all[2].get("/users/me/items", second["access_token"].(string))
+			require.Equal(t, 200, status, body)
+			status, body = all[2].get("/users/me", first["access_token"].(string))
+			require.Equal(t, 200, status, body)
+			require.Contains(t, body, `"full_name":"John Doe"`)
+			status, _ = all[0].login("alice", "secret2", "")
+			require.Equal(t, 400, status)
+			status, _ = all[0].get("/healthz", "")
+			require.Equal(t, 200, status)
+
+			out, err := exec.Command(binary, "-db="+db, "-disable=johndoe").CombinedOutput()
+			require.NoError(t, err, string(out))
+			status, _ = all[2].get("/users/me", second["access_token"].(string))
+			require.Equal(t, 401, status)
+			status, _ = all[0].login("johndoe", "secret", "")
+			require.Equal(t, 400, status)
+
+			out, err = exec.Command(binary, "-db="+db).CombinedOutput()
+			require.Error(t, err)
+			require.Contains(t, string(out), "-key must be given")
+			out, err = exec.Command(binary, "-db="+strings.Replace(db, "/passwordflow_", "/no_such_database_", 1), "-key="+key, "-secret="+secret).CombinedOutput()
+			require.Error(t, err)
+			require.Equal(t, 1, strings.Count(string(out), "\n"), string(out))
+		})
+	}
+	out, err := exec.Command(binary, "-addr=127.0.0.1:0", "-db=postgres://u:hunter2@127.0.0.1:1/x").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "the database postgres://u:xxxxx@127.0.0.1:1/x")
+	require.NotContains(t, string(out), "hunter2")
+	out, err = exec.Command(binary, "-db=oracle://x/y").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "postgres://")
+}
