@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -26,10 +27,17 @@ type app struct {
 }
 
 // newApp makes the Auth of the app.
-func newApp(o *options, db *program.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets []oauth2pw.Secret, logger *slog.Logger) (*app, error) {
+func newApp(ctx context.Context, o *options, db *program.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets []oauth2pw.Secret, logger *slog.Logger) (*app, error) {
 	users, err := sqlstore.NewUsers(db, db.Dialect, userTable)
 	if err != nil {
 		return nil, err
+	}
+	found, err := users.Inspect(ctx, h.Reads, 1000)
+	if err != nil {
+		return nil, err
+	}
+	if found.Unreadable > 0 || found.FoldsNames {
+		logger.Warn("the table of users does not fit", "found", found)
 	}
 	st, err := sqlstore.New(db, sqlstore.Config{Dialect: db.Dialect})
 	if err != nil {

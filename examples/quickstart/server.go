@@ -45,7 +45,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	app, err := newApp(o, db, h, jwt, secrets, logger)
+	app, err := newApp(ctx, o, db, h, jwt, secrets, logger)
 	if err != nil {
 		return err
 	}

@@ -233,15 +233,15 @@ func TestEngineOwnTable(t *testing.T) {
 					_, err = users.UserByName(t.Context(), other)
 					require.ErrorIs(t, err, oauth2pw.ErrNotFound, "%s: %.20q", what, other)
 				}
-				changed, err := users.UpdatePasswordHash(t.Context(), id[0], "h", "new", time.Unix(5, 0))
+				changed, err := users.UpdatePasswordHash(t.Context(), id[0], "h", "new", olderLogin)
 				require.NoError(t, err, what)
 				require.True(t, changed, what)
-				changed, err = users.UpdatePasswordHash(t.Context(), id[0], "h", "newer", time.Unix(6, 0))
+				changed, err = users.UpdatePasswordHash(t.Context(), id[0], "h", "newer", olderLogin)
 				require.NoError(t, err, what)
 				require.False(t, changed, what)
 				u, err = users.UserByID(t.Context(), id[0])
 				require.NoError(t, err, what)
-				require.Equal(t, []any{oauth2pw.Secret("new"), time.Unix(5, 0).UTC()}, []any{u.PasswordHash, u.SessionsValidFrom}, what)
+				require.Equal(t, []any{oauth2pw.Secret("new"), olderLogin.UTC()}, []any{u.PasswordHash, u.SessionsValidFrom}, what)
 				if flag[1] == "" {
 					continue
 				}
@@ -264,6 +264,96 @@ func TestEngineOwnTable(t *testing.T) {
 		u, err := users.UserByName(t.Context(), "null")
 		require.NoError(t, err)
 		require.True(t, u.Disabled)
+	})
+}
+
+// TestEngineTimes: the times of a change in the formats of other programs, and rows that are
+// marked as deleted.
+func TestEngineTimes(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		db := e.open(t)
+		timestamp := map[sqlstore.Dialect]string{sqlstore.PostgreSQL: "TIMESTAMPTZ", sqlstore.MySQL: "DATETIME(6)"}[e.dialect]
+		run(t, db, "CREATE TABLE accounts (id BIGINT PRIMARY KEY, email VARCHAR(99) UNIQUE, pw VARCHAR(200), micros BIGINT, seconds BIGINT, at "+timestamp+", gone "+timestamp+")")
+		run(t, db, "INSERT INTO accounts VALUES (1, 'john', 'h', NULL, NULL, NULL, NULL), (2, 'gone', 'h', NULL, NULL, NULL, '2026-01-02 03:04:05')")
+		columns := map[string]sqlstore.TimeFormat{"micros": sqlstore.UnixMicro, "seconds": sqlstore.UnixSeconds, "at": sqlstore.Timestamp}
+		table := func(column string, f sqlstore.TimeFormat) *sqlstore.Users {
+			users, err := sqlstore.NewUsers(db, e.dialect, sqlstore.UserTable{Table: "accounts", ID: "id", Username: "email", PasswordHash: "pw", DeletedAt: "gone", SessionsValidFrom: column, SessionsValidFromFormat: f})
+			require.NoError(t, err)
+			return users
+		}
+		changed := time.Date(2026, 5, 6, 7, 8, 9, 123_456_001, time.UTC) // between two microseconds
+		for column, format := range columns {
+			users := table(column, format)
+			u, err := users.UserByName(t.Context(), "john")
+			require.NoError(t, err, column)
+			require.True(t, u.SessionsValidFrom.IsZero(), column)
+			ok, err := users.UpdatePasswordHash(t.Context(), "1", "h", "h2", changed)
+			require.NoError(t, err, column)
+			require.True(t, ok)
+			u, err = users.UserByName(t.Context(), "john")
+			require.NoError(t, err, column)
+			want := changed.Truncate(time.Microsecond).Add(time.Microsecond)
+			if format == sqlstore.UnixSeconds {
+				want = changed.Truncate(time.Second).Add(time.Second)
+			}
+			require.Equal(t, want, u.SessionsValidFrom, column)
+			require.NoError(t, users.Update(t.Context(), "1", func(u *oauth2pw.User) error { u.SessionsValidFrom = time.Time{}; u.PasswordHash = "h"; return nil }), column)
+			u, err = users.UserByID(t.Context(), "1")
+			require.NoError(t, err, column)
+			require.True(t, u.SessionsValidFrom.IsZero(), column)
+			u, err = users.UserByName(t.Context(), "gone")
+			require.NoError(t, err)
+			require.True(t, u.Disabled, "deleted")
+			_, err = users.UpdatePasswordHash(t.Context(), "1", "h", "h", changed)
+			require.NoError(t, err)
+		}
+		// Every format but that of the column is an error that names the column.
+		for column, right := range columns {
+			for _, wrong := range columns {
+				if wrong == right {
+					continue
+				}
+				_, err := table(column, wrong).UserByName(t.Context(), "john")
+				require.ErrorContains(t, err, fmt.Sprintf("the column %q", column), "format %d", wrong)
+				require.ErrorContains(t, err, "SessionsValidFromFormat")
+				require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
+			}
+		}
+	})
+}
+
+// TestEngineInspect: the faults of a table are found at the start.
+func TestEngineInspect(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		db := e.open(t)
+		folding := map[sqlstore.Dialect]string{sqlstore.PostgreSQL: "TEXT", sqlstore.MySQL: "VARCHAR(99) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"}[e.dialect]
+		if e.dialect == sqlstore.PostgreSQL {
+			run(t, db, "CREATE COLLATION IF NOT EXISTS nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+			folding += " COLLATE nocase"
+		}
+		run(t, db, "CREATE TABLE accounts (id BIGINT PRIMARY KEY, email "+folding+" UNIQUE, pw VARCHAR(200), off VARCHAR(20))")
+		run(t, db, "INSERT INTO accounts VALUES (1, 'john', 'readable', 'n'), (2, 'jane', 'other', 'n'), (3, 'new', NULL, 'y')")
+		users, err := sqlstore.NewUsers(db, e.dialect, sqlstore.UserTable{Table: "accounts", ID: "id", Username: "email", PasswordHash: "pw", Disabled: "off"})
+		require.NoError(t, err)
+		reads := func(hash string) bool { return hash == "readable" }
+		found, err := users.Inspect(t.Context(), reads, 1000)
+		require.NoError(t, err)
+		require.Equal(t, sqlstore.Inspection{Users: 3, NoPassword: 1, Unreadable: 1, FoldsNames: true}, found)
+		found, err = users.Inspect(t.Context(), reads, 2)
+		require.NoError(t, err)
+		require.Equal(t, 2, found.Users)
+		run(t, db, "UPDATE accounts SET off = 'perhaps' WHERE id = 2")
+		_, err = users.Inspect(t.Context(), reads, 1000)
+		require.ErrorContains(t, err, "column 3 ")
+		missing, err := sqlstore.NewUsers(db, e.dialect, sqlstore.UserTable{Table: "accounts", ID: "id", Username: "login", PasswordHash: "pw"})
+		require.NoError(t, err)
+		_, err = missing.Inspect(t.Context(), reads, 1000)
+		require.ErrorContains(t, err, "login")
+		st, _ := e.store(t)
+		require.NoError(t, st.Users.Add(t.Context(), oauth2pw.User{ID: "1", Username: "john", PasswordHash: "readable"}))
+		found, err = st.Users.Inspect(t.Context(), reads, 1000)
+		require.NoError(t, err)
+		require.Equal(t, sqlstore.Inspection{Users: 1}, found)
 	})
 }
 

@@ -51,6 +51,26 @@ func Example_sqlstoreNewUsers() {
 	// true
 }
 
+// A table that another program has filled is inspected at the start, and not at the first login.
+func Example_sqlstoreInspect() {
+	db, stop := exampleDB()
+	defer stop()
+	ctx := context.Background()
+	_, err := db.ExecContext(ctx, `
+		CREATE TABLE accounts (id INTEGER PRIMARY KEY, email TEXT NOT NULL UNIQUE COLLATE NOCASE, pw_hash TEXT);
+		INSERT INTO accounts VALUES (7, 'john@example.com', 'md5:5ebe2294ecd0e0f0'), (8, 'jane@example.com', NULL);`)
+	if err != nil {
+		log.Fatal(err)
+	}
+	users, err := sqlstore.NewUsers(db, sqlstore.SQLite, sqlstore.UserTable{Table: "accounts", ID: "id", Username: "email", PasswordHash: "pw_hash"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	found, err := users.Inspect(ctx, hasher.Default().Reads, 1000)
+	fmt.Printf("%+v %v\n", found, err)
+	// Output: {Users:2 NoPassword:1 Unreadable:1 FoldsNames:true} <nil>
+}
+
 // The users and sessions are in the tables of the package, and a login survives a restart.
 func Example_sqlstoreNew() {
 	db, stop := exampleDB()

@@ -53,6 +53,7 @@ var examples = exampleLists{
 		"store/sqlstore.Store.Schema":             "Example_sqlstoreSchema",
 		"store/sqlstore.Users.Add":                "Example_sqlstoreUsersUpdate",
 		"store/sqlstore.Users.Delete":             "Example_sqlstoreUsersUpdate",
+		"store/sqlstore.Users.Inspect":            "Example_sqlstoreInspect",
 		"store/sqlstore.Users.Update":             "Example_sqlstoreUsersUpdate",
 		"store/sqlstore.Users.UpdatePasswordHash": "Example_sqlstoreUsersUpdate",
 		"store/sqlstore.Users.UserByID":           "Example_sqlstoreUsersUpdate",

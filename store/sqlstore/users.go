@@ -26,17 +26,21 @@ type UserTable struct {
 	PasswordHash string // text, in a BLOB too; NULL: no password opens the user
 
 	// Disabled is a column of any type that means yes or no: a boolean, a number (all but 0
-	// disables), a text (t, true, y, yes, on; f, false, n, no, off; or a number), or a time,
-	// which disables (deleted_at). NULL disables, but in a column of times it is no time. Any
-	// other text is an error. Empty: nobody is disabled.
+	// disables), or a text (t, true, y, yes, on; f, false, n, no, off; or a number). NULL
+	// disables. Any other text is an error. Empty: nobody is disabled.
 	Disabled string
 	Active   string // the same, the other way round; not both
-	Scopes   string // text, with single spaces between; NULL: nil. Empty: nil for everybody
-	// SessionsValidFrom is an integer column of Unix microseconds; NULL: never. Empty:
+	// DeletedAt is a column of any type: any value other than NULL disables. Users.Update does
+	// not change it. Empty: nobody is deleted in this way.
+	DeletedAt string
+	Scopes    string // text, with single spaces between; NULL: nil. Empty: nil for everybody
+	// SessionsValidFrom is a column of times in the SessionsValidFromFormat; NULL: never. Empty:
 	// User.SessionsValidFrom is always zero, and UpdatePasswordHash ignores the time of a
 	// change, so that a user loses sessions only by SessionStore.End. See
 	// oauth2pw.PasswordUpdater.
 	SessionsValidFrom string
+	// SessionsValidFromFormat is the format of the times. Zero: UnixMicro.
+	SessionsValidFromFormat TimeFormat
 
 	// FoldNames accepts the row that the database finds for a name, by the collation of the
 	// column. By default the name in the row must also equal the name that UserByName got, byte
@@ -49,6 +53,7 @@ type Users struct {
 	db                   database
 	table                UserTable
 	byName, byID, delete string // statements
+	some                 string // reads the first users, for Inspect
 	updateHash           string
 	updateHashAndChanged string // empty: the table has no column for the time
 
@@ -69,8 +74,11 @@ func newUsers(db database, t UserTable) (*Users, error) {
 	if t.Table == "" || t.ID == "" || t.Username == "" || t.PasswordHash == "" {
 		return nil, errors.New("sqlstore: UserTable needs Table, ID, Username and PasswordHash")
 	}
-	if err := db.checkNames(t.ID, t.Username, t.PasswordHash, t.Disabled, t.Active, t.Scopes, t.SessionsValidFrom); err != nil {
+	if err := db.checkNames(t.ID, t.Username, t.PasswordHash, t.Disabled, t.Active, t.DeletedAt, t.Scopes, t.SessionsValidFrom); err != nil {
 		return nil, err
+	}
+	if !t.SessionsValidFromFormat.valid() {
+		return nil, errors.New("sqlstore: UserTable.SessionsValidFromFormat is none of the constants")
 	}
 	if t.Disabled != "" && t.Active != "" {
 		return nil, errors.New("sqlstore: UserTable has both Disabled and Active")
@@ -89,10 +97,14 @@ func newUsers(db database, t UserTable) (*Users, error) {
 	if t.Active != "" {
 		disabled = column(t.Active, "")
 	}
+	deleted := "0"
+	if t.DeletedAt != "" {
+		deleted = column(t.DeletedAt, "") + " IS NOT NULL"
+	}
 	whereID := " WHERE " + id + " = ? AND " + db.text(id) + " = ?" // "1.0" finds the integer 1
 	// A hash in a BLOB equals no text, and a NULL is no hash.
 	whereHash := whereID + " AND COALESCE(" + db.text(hash) + ", '') = ?"
-	selectUser := "SELECT " + strings.Join([]string{id, name, hash, disabled, column(t.Scopes, "NULL"), column(t.SessionsValidFrom, "NULL")}, ", ")
+	selectUser := "SELECT " + strings.Join([]string{id, name, hash, disabled, deleted, column(t.Scopes, "NULL"), column(t.SessionsValidFrom, "NULL")}, ", ")
 	s := &Users{
 		db:         db,
 		table:      t,
@@ -105,6 +117,7 @@ func newUsers(db database, t UserTable) (*Users, error) {
 		updateHash: db.sql("UPDATE " + table + " SET " + db.quote(t.PasswordHash) + " = ?" + whereHash),
 	}
 	s.byID = db.sql(selectUser + s.fromByID)
+	s.some = db.sql(selectUser + " FROM " + table + " LIMIT ?")
 	if t.SessionsValidFrom != "" {
 		s.updateHashAndChanged = db.sql("UPDATE " + table + " SET " + db.quote(t.PasswordHash) + " = ?, " + db.quote(t.SessionsValidFrom) + " = ?" + whereHash)
 	}
@@ -141,25 +154,33 @@ var errNoUser = fmt.Errorf("sqlstore: user: %w", oauth2pw.ErrNotFound)
 
 // user reads the user of a query. Further columns of it go to more.
 func (s *Users) user(ctx context.Context, query, key string, more ...any) (*oauth2pw.User, error) {
-	var (
-		u            oauth2pw.User
-		hash, scopes sql.NullString
-		flag         flag
-		changed      sql.NullInt64
-	)
-	dest := append([]any{&u.ID, &u.Username, &hash, &flag, &scopes, &changed}, more...)
-	err := s.db.QueryRowContext(ctx, query, key).Scan(dest...)
+	u, err := s.scan(s.db.QueryRowContext(ctx, query, key), more...)
 	if errors.Is(err, sql.ErrNoRows) || s.db.isImpossible(err) {
 		return nil, errNoUser
 	}
 	if err != nil {
-		return nil, fmt.Errorf("sqlstore: reading a user: %w", scanError(err))
+		return nil, fmt.Errorf("sqlstore: reading a user: %w", err)
+	}
+	return u, nil
+}
+
+// scan reads the columns of a row.
+func (s *Users) scan(row interface{ Scan(dest ...any) error }, more ...any) (*oauth2pw.User, error) {
+	var (
+		u            oauth2pw.User
+		hash, scopes sql.NullString
+		off, deleted flag
+		changed      any
+	)
+	if err := row.Scan(append([]any{&u.ID, &u.Username, &hash, &off, &deleted, &scopes, &changed}, more...)...); err != nil {
+		return nil, scanError(err)
 	}
 	u.PasswordHash = oauth2pw.Secret(hash.String)
-	u.Disabled = flag.null || flag.set == (s.table.Active == "")
+	u.Disabled = off.null || off.set == (s.table.Active == "") || deleted.set
 	u.Scopes = splitList(scopes)
-	if changed.Valid {
-		u.SessionsValidFrom = time.UnixMicro(changed.Int64).UTC()
+	var err error
+	if u.SessionsValidFrom, err = s.table.SessionsValidFromFormat.read(changed); err != nil {
+		return nil, fmt.Errorf("the column %q: %w", s.table.SessionsValidFrom, err)
 	}
 	return &u, nil
 }
@@ -168,7 +189,7 @@ func (s *Users) user(ctx context.Context, query, key string, more ...any) (*oaut
 func (s *Users) UpdatePasswordHash(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {
 	query, args := s.updateHash, []any{new, id, id, old}
 	if !changed.IsZero() && s.updateHashAndChanged != "" {
-		query, args = s.updateHashAndChanged, []any{new, validFrom(changed), id, id, old}
+		query, args = s.updateHashAndChanged, []any{new, s.table.SessionsValidFromFormat.write(changed), id, id, old}
 	}
 	n, err := s.db.exec(ctx, query, args...)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
@@ -109,7 +108,7 @@ func (s *Users) columns(u *oauth2pw.User) []userColumn {
 		{"PasswordHash", s.table.PasswordHash, string(u.PasswordHash)},
 		disabled,
 		{"Scopes", s.table.Scopes, joinList(u.Scopes)},
-		{"SessionsValidFrom", s.table.SessionsValidFrom, validFrom(u.SessionsValidFrom)},
+		{"SessionsValidFrom", s.table.SessionsValidFrom, s.table.SessionsValidFromFormat.write(u.SessionsValidFrom)},
 	}
 }
 
@@ -190,14 +189,6 @@ func (s *Users) replace(ctx context.Context, old, u *oauth2pw.User, stored []sto
 		return false, fmt.Errorf("sqlstore: the username %q %w", u.Username, oauth2pw.ErrExists)
 	}
 	return updated == 1, nil
-}
-
-// validFrom rounds up: a login of the same microsecond, but before, must not survive.
-func validFrom(t time.Time) sql.NullInt64 {
-	if t.IsZero() {
-		return sql.NullInt64{}
-	}
-	return sql.NullInt64{Int64: t.Add(time.Microsecond - 1).UnixMicro(), Valid: true}
 }
 
 // splitList and joinList convert between a column and a slice. Nil is NULL; an

@@ -1,0 +1,60 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+)
+
+// Inspection is the result of [Users.Inspect].
+type Inspection struct {
+	Users      int // the users that were read
+	NoPassword int // of them, those without a hash: no password opens them
+	Unreadable int // of them, those whose hash has no known format: no password opens them
+	// FoldsNames says that the database finds a user by a name in other letters. With
+	// UserTable.FoldNames set oauth2pw.Config.FoldName, too.
+	FoldsNames bool
+}
+
+// Inspect reads the first users of the table, at the start of a program: a table that does not
+// fit is found then, and not at the first login. The error names the column. reads reports
+// whether a hash can be verified: Reads of a hasher.Hasher. limit is the number of users; 1,000
+// take some milliseconds.
+func (s *Users) Inspect(ctx context.Context, reads func(hash string) bool, limit int) (Inspection, error) {
+	var (
+		found Inspection
+		names []string
+	)
+	err := s.db.each(ctx, func(row *sql.Rows) error {
+		u, err := s.scan(row)
+		if err != nil {
+			return fmt.Errorf("user %d of the table: %w", found.Users+1, err)
+		}
+		found.Users++
+		names = append(names, u.Username)
+		switch {
+		case u.PasswordHash == "":
+			found.NoPassword++
+		case !reads(string(u.PasswordHash)):
+			found.Unreadable++
+		}
+		return nil
+	}, s.some, limit)
+	if err != nil {
+		return Inspection{}, fmt.Errorf("sqlstore: inspecting the users: %w", err)
+	}
+	for _, name := range names {
+		other := strings.ToUpper(name)
+		if other == name {
+			other = strings.ToLower(name)
+		}
+		if other == name {
+			continue // a name without letters
+		}
+		u, err := s.user(ctx, s.byName, other)
+		found.FoldsNames = err == nil && u.Username == name
+		break
+	}
+	return found, nil
+}
