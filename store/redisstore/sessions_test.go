@@ -1,0 +1,123 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store/storetest"
+)
+
+// open returns a client and a prefix of its own, whose keys are deleted after the test.
+func open(t testing.TB) (*redis.Client, string) {
+	t.Helper()
+	const variable = "PASSWORDFLOW_TEST_REDIS"
+	address := os.Getenv(variable)
+	if address == "" {
+		address = "127.0.0.1:6379"
+	}
+	client := redis.NewClient(&redis.Options{Addr: address})
+	t.Cleanup(func() { client.Close() })
+	if err := client.Ping(t.Context()).Err(); err != nil {
+		require.Empty(t, os.Getenv("PASSWORDFLOW_TEST_REQUIRE_SERVICES"), err)
+		t.Skipf("Redis does not answer: start it, or name another one in %s: %v", variable, err)
+	}
+	prefix := "test[" + rand.Text() + "]*:"
+	t.Cleanup(func() {
+		ctx := context.Background() // that of the test has ended
+		scan := client.Scan(ctx, 0, escape(prefix)+"*", 1000).Iterator()
+		for scan.Next(ctx) {
+			client.Del(ctx, scan.Val())
+		}
+		require.NoError(t, scan.Err())
+	})
+	return client, prefix
+}
+
+func newSessions(t testing.TB) (*Sessions, *redis.Client) {
+	t.Helper()
+	client, prefix := open(t)
+	s, err := NewSessions(client, Config{Prefix: prefix})
+	require.NoError(t, err)
+	return s, client
+}
+
+func TestSessions(t *testing.T) {
+	storetest.Sessions(t, func(t *testing.T) oauth2pw.SessionStore { s, _ := newSessions(t); return s })
+}
+
+// TestConformance56Refreshes, see storetest.Refreshes.
+func TestConformance56Refreshes(t *testing.T) {
+	storetest.Refreshes(t, func(t *testing.T) oauth2pw.SessionStore { s, _ := newSessions(t); return s }, 100)
+}
+
+// TestExpiry: every key expires by itself, a day after the end of the session; and a refresh
+// and an end move the expiry.
+func TestExpiry(t *testing.T) {
+	s, client := newSessions(t)
+	now := time.Now()
+	n := oauth2pw.Session{ID: "a", UserID: "1", CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now, IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(100 * time.Hour)}
+	require.NoError(t, s.Create(t.Context(), &n))
+	life := func(key string) time.Duration {
+		ttl, err := client.PTTL(t.Context(), key).Result()
+		require.NoError(t, err)
+		return ttl.Round(time.Hour)
+	}
+	require.Equal(t, 26*time.Hour, life(s.keys.session("a")))
+	require.Equal(t, 26*time.Hour, life(s.keys.user("1")))
+	n.Generation, n.IdleExpiresAt = 1, now.Add(50*time.Hour)
+	ok, err := s.Advance(t.Context(), 0, &n, now)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, 75*time.Hour, life(s.keys.session("a")))
+	ids, err := s.End(t.Context(), oauth2pw.SessionFilter{UserID: "1"}, "x", now)
+	require.NoError(t, err)
+	require.Equal(t, []string{"a"}, ids)
+	require.Equal(t, 25*time.Hour, life(s.keys.session("a")))
+}
+
+// TestHint: an entry of the list without its session, and a session of another user behind an
+// entry, change no answer.
+func TestHint(t *testing.T) {
+	s, client := newSessions(t)
+	now := time.Now()
+	n := oauth2pw.Session{ID: "a", UserID: "1", CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now, IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour)}
+	require.NoError(t, s.Create(t.Context(), &n))
+	for _, id := range []string{"a", "gone"} {
+		require.NoError(t, client.ZAdd(t.Context(), s.keys.user("2"), redis.Z{Score: 1, Member: id}).Err())
+	}
+	list, err := s.List(t.Context(), "2", now)
+	require.NoError(t, err)
+	require.Empty(t, list)
+	ids, err := s.End(t.Context(), oauth2pw.SessionFilter{UserID: "2"}, "x", now)
+	require.NoError(t, err)
+	require.Empty(t, ids)
+	list, err = s.List(t.Context(), "1", now)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+}
+
+func TestErrors(t *testing.T) {
+	_, err := NewSessions(nil, Config{})
+	require.ErrorContains(t, err, "client is nil")
+	_, err = NewSessions((*redis.Client)(nil), Config{})
+	require.ErrorContains(t, err, "client is nil")
+	require.Error(t, new(Sessions).Check())
+	s, client := newSessions(t)
+	require.NoError(t, s.Check())
+	require.NoError(t, client.HSet(t.Context(), s.keys.session("x"), "id", "x", "generation", "many").Err())
+	_, err = s.Get(t.Context(), "x")
+	require.ErrorContains(t, err, "damaged")
+	require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
+	down, err := NewSessions(redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1}), Config{})
+	require.NoError(t, err)
+	_, err = down.Get(t.Context(), "x")
+	require.Error(t, err)
+	require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
+}
