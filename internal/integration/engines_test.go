@@ -464,3 +464,85 @@ func TestEnginePlans(t *testing.T) {
 		_ = st
 	})
 }
+
+// TestEnginePoolOfOne: a pool of one connection is slow, and waits for nothing forever: no
+// method holds a connection while it asks for another.
+func TestEnginePoolOfOne(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		storetest.Refreshes(t, func(t *testing.T) oauth2pw.SessionStore {
+			db := e.open(t)
+			db.SetMaxOpenConns(1)
+			st, err := sqlstore.New(db, sqlstore.Config{Dialect: e.dialect})
+			require.NoError(t, err)
+			require.NoError(t, st.Migrate(t.Context()))
+			return st.Sessions
+		}, 5)
+	})
+}
+
+// TestEngineProcesses: 16 processes, each with a pool of its own, refresh the same sessions. Of
+// the processes that read the same generation, one advances it; no advance is lost and none
+// happens twice.
+func TestEngineProcesses(t *testing.T) {
+	const processes, sessions, rounds = 16, 20, 10
+	onEngines(t, func(t *testing.T, e engine) {
+		st, db := e.store(t)
+		now := time.Now().Truncate(time.Microsecond)
+		for i := range sessions {
+			require.NoError(t, st.Sessions.Create(t.Context(), &oauth2pw.Session{
+				ID: fmt.Sprint(i), UserID: "1", CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now, IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour),
+			}))
+		}
+		var won, ended sync.Map
+		var wg sync.WaitGroup
+		for p := range processes {
+			wg.Go(func() {
+				st, err := sqlstore.New(db, sqlstore.Config{Dialect: e.dialect})
+				if !assert.NoError(t, err) {
+					return
+				}
+				for round := range rounds {
+					for i := range sessions {
+						s, err := st.Sessions.Get(t.Context(), fmt.Sprint(i))
+						if !assert.NoError(t, err) {
+							return
+						}
+						from := s.Generation
+						s.Generation++
+						ok, err := st.Sessions.Advance(t.Context(), from, s, now)
+						if !assert.NoError(t, err) {
+							return
+						}
+						if ok {
+							_, twice := won.LoadOrStore([2]uint64{uint64(i), from}, p)
+							assert.False(t, twice, "two processes have advanced the session %d from %d", i, from)
+						}
+					}
+					if round == rounds/2 { // reuse, in the middle of all
+						ids, err := st.Sessions.End(t.Context(), oauth2pw.SessionFilter{UserID: "1", ID: fmt.Sprint(p)}, "reuse", now)
+						if assert.NoError(t, err) && len(ids) > 0 {
+							_, twice := ended.LoadOrStore(ids[0], p)
+							assert.False(t, twice)
+						}
+					}
+				}
+			})
+		}
+		wg.Wait()
+		for i := range sessions {
+			s, err := st.Sessions.Get(t.Context(), fmt.Sprint(i))
+			require.NoError(t, err)
+			for g := range s.Generation {
+				_, ok := won.Load([2]uint64{uint64(i), g})
+				require.True(t, ok, "the generation %d of the session %d is of no process", g, i)
+			}
+			_, isEnded := ended.Load(fmt.Sprint(i))
+			require.Equal(t, i < processes, isEnded)
+			if isEnded {
+				ok, err := st.Sessions.Advance(t.Context(), s.Generation, s, now)
+				require.NoError(t, err)
+				require.False(t, ok, "after an end nothing refreshes")
+			}
+		}
+	})
+}
