@@ -35,7 +35,7 @@ var guides = []struct {
 	{document: "from-gin-jwt.md", file: "fromothers.go", theirs: "gin-jwt", theirFile: "testdata/ginjwt/ginjwt.go", names: "../adding/gin/after/main.go"},
 	{document: "leaving-the-password-grant.md", file: "leaving.go"},
 	{document: "moving-in.md", file: "movingin.go"},
-	{document: "stores.md", file: "stores_test.go"},
+	{document: "stores.md", file: "stores_test.go", names: "../../internal/integration/engines*_test.go"},
 }
 
 // TestGuides: each block and each span of Go in a guide is one that the compiler has read, and
