@@ -181,7 +181,8 @@ type Config struct {
 	//
 	//   - from a known address: N in W for the user; 100 N in W for all users who know the
 	//     address, and then 1 in W for each of them
-	//   - from all other addresses together: 3 N in 4 W for the user
+	//   - from any other address: N in W for the user; from all of them together: 3 N in 4 W
+	//     for the user
 	//   - from one such address, for all users who do not know it: 10 N in W; from an IPv6
 	//     /48: 100 N in W
 	//
