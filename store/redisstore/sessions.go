@@ -108,7 +108,9 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 	}
 	ttl := life(n, n.CreatedAt)
 	if ended == "" {
-		if err := addToUser.Run(ctx, s.client, []string{s.keys.user(n.UserID)}, n.CreatedAt.UnixMicro(), n.ID, ttl).Err(); err != nil {
+		// A refresh moves the idle expiry, and never the absolute one.
+		list := max(n.ExpiresAt.Sub(n.CreatedAt), 0).Milliseconds() + kept.Milliseconds()
+		if err := addToUser.Run(ctx, s.client, []string{s.keys.user(n.UserID)}, n.CreatedAt.UnixMicro(), n.ID, list).Err(); err != nil {
 			return fmt.Errorf("redisstore: creating a session: %w", err)
 		}
 	}
