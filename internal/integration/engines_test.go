@@ -85,7 +85,7 @@ func openPostgreSQL(t testing.TB, driver string) *sql.DB {
 func openMySQL(t testing.TB) *sql.DB {
 	t.Helper()
 	const variable = "PASSWORDFLOW_TEST_MYSQL"
-	dsn := fromEnv(variable, "root@tcp(127.0.0.1:3306)/test?clientFoundRows=true")
+	dsn := fromEnv(variable, "root@tcp(127.0.0.1:3306)/test?clientFoundRows=true&parseTime=true")
 	admin, err := sql.Open("mysql", dsn)
 	require.NoError(t, err)
 	t.Cleanup(func() { admin.Close() })
@@ -293,7 +293,7 @@ func TestEngineTimes(t *testing.T) {
 			u, err = users.UserByName(t.Context(), "john")
 			require.NoError(t, err, column)
 			want := changed.Truncate(time.Microsecond).Add(time.Microsecond)
-			if format == sqlstore.UnixSeconds {
+			if format != sqlstore.UnixMicro {
 				want = changed.Truncate(time.Second).Add(time.Second)
 			}
 			require.Equal(t, want, u.SessionsValidFrom, column)

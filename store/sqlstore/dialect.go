@@ -37,6 +37,7 @@ type dialect struct {
 	// code returns the code of an error of the server: its SQLSTATE, or the number of MySQL.
 	code       func(err error) string
 	exists     []string // codes: a row with this key is there already
+	conflicts  []string // codes: the statement has changed nothing, and may run again
 	impossible []string // codes: no row can have this key, such as a word for an integer
 
 	steps        []step
@@ -152,16 +153,52 @@ func (d database) inTurn(ctx context.Context, write func() error) error {
 	return write()
 }
 
+// conflictTries is the highest number of tries of a statement that conflicts with others.
+const conflictTries = 10
+
+// retry runs a statement again that a deadlock or another transaction has undone. Every
+// statement of this package is complete in itself. In a transaction of the app nothing runs
+// again, because the whole transaction is undone.
+func (d database) retry(ctx context.Context, work func() error) error {
+	for try := 1; ; try++ {
+		err := work()
+		if err == nil || !d.pool() || try == conflictTries || ctx.Err() != nil || !slices.Contains(d.conflicts, d.code(err)) {
+			return err
+		}
+	}
+}
+
+// pool reports whether the DB is a pool, and no transaction.
+func (d database) pool() bool {
+	_, ok := d.DB.(beginner)
+	return ok
+}
+
+type beginner interface {
+	BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
+}
+
 // exec runs a statement in its turn, and returns how many rows it changed.
 func (d database) exec(ctx context.Context, query string, args ...any) (changed int64, err error) {
 	err = d.inTurn(ctx, func() error {
-		result, err := d.ExecContext(ctx, query, args...)
-		if err != nil {
+		return d.retry(ctx, func() error {
+			result, err := d.ExecContext(ctx, query, args...)
+			if err != nil {
+				return err
+			}
+			changed, err = result.RowsAffected()
 			return err
-		}
-		changed, err = result.RowsAffected()
-		return err
+		})
 	})
+	return changed, err
+}
+
+// change is exec for an UPDATE or DELETE. No row has a key that the columns cannot hold.
+func (d database) change(ctx context.Context, query string, args ...any) (changed int64, err error) {
+	changed, err = d.exec(ctx, query, args...)
+	if d.isImpossible(err) {
+		return 0, nil
+	}
 	return changed, err
 }
 
@@ -199,14 +236,12 @@ func sqlState(err error) string {
 }
 
 // inTransaction calls work in a transaction. A DB that begins none is one itself.
-func inTransaction(ctx context.Context, db DB, work func(DB) error) error {
-	pool, ok := db.(interface {
-		BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
-	})
+func inTransaction(ctx context.Context, db DB, opts *sql.TxOptions, work func(DB) error) error {
+	pool, ok := db.(beginner)
 	if !ok {
 		return work(db)
 	}
-	tx, err := pool.BeginTx(ctx, nil)
+	tx, err := pool.BeginTx(ctx, opts)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"errors"
 	"regexp"
+	"strings"
 )
 
 //go:embed schema_mysql_3.sql
@@ -14,8 +15,10 @@ var mySQL3 string
 var mySQL = dialect{
 	quoted: "`",
 	same:   "<=>", deletesSome: true, textOf: "CAST(%s AS BINARY)",
-	code:   mySQLCode,
-	exists: []string{"1062"}, // ER_DUP_ENTRY
+	code:       mySQLCode,
+	exists:     []string{"1062"},         // ER_DUP_ENTRY
+	conflicts:  []string{"1213"},         // ER_LOCK_DEADLOCK
+	impossible: []string{"1267", "3854"}, // a text that the character set of the column cannot hold
 
 	steps: []step{{0, 3, mySQL3}},
 	versionTable: `CREATE TABLE IF NOT EXISTS {schema} (version INTEGER NOT NULL) ENGINE=InnoDB;
@@ -36,9 +39,16 @@ func mySQLCode(err error) string {
 
 var mySQLError = regexp.MustCompile(`^Error (\d+)\b`)
 
-// mySQLCheck requires that an UPDATE counts the rows that it finds, as in every other database,
-// and not only those that it changes.
+// mySQLCheck requires that a value which is too long is an error, and that an UPDATE counts the
+// rows that it finds, as in every other database, and not only those that it changes.
 func mySQLCheck(ctx context.Context, s schema) error {
+	var mode string
+	if err := s.db.QueryRowContext(ctx, "SELECT @@SESSION.sql_mode").Scan(&mode); err != nil {
+		return err
+	}
+	if !strings.Contains(mode, "STRICT_TRANS_TABLES") && !strings.Contains(mode, "STRICT_ALL_TABLES") {
+		return errors.New("the sql_mode is not strict: the server would cut values that are too long, ids included")
+	}
 	result, err := s.db.ExecContext(ctx, s.sql("UPDATE {schema} SET version = version"))
 	if err != nil {
 		return err
@@ -49,7 +59,8 @@ func mySQLCheck(ctx context.Context, s schema) error {
 	return nil
 }
 
-// mySQLLocked holds a named lock on one connection. MySQL commits each change of a table by
+// mySQLLocked holds a named lock on one connection: locks are of the server, so that the name
+// has the database. MySQL commits each change of a table by
 // itself: the statements of a step must be able to run again after a crash.
 func mySQLLocked(ctx context.Context, s schema, work func(DB) error) error {
 	conn, err := mySQLConn(ctx, s.db.DB)
@@ -61,13 +72,15 @@ func mySQLLocked(ctx context.Context, s schema, work func(DB) error) error {
 	}
 	name := s.prefix + "schema"
 	var locked sql.NullBool
-	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 60)", name).Scan(&locked); err != nil {
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(SHA1(CONCAT(DATABASE(), ?)), 60)", name).Scan(&locked); err != nil {
 		return err
 	}
 	if !locked.Bool {
 		return errors.New("another process migrates for more than a minute")
 	}
-	defer func() { _, _ = conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK(?)", name) }()
+	defer func() {
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK(SHA1(CONCAT(DATABASE(), ?)))", name)
+	}()
 	for _, statement := range []string{s.db.versionTable, versionRow} {
 		if _, err := conn.ExecContext(ctx, s.sql(statement)); err != nil {
 			return err

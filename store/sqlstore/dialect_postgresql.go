@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	_ "embed"
 )
 
@@ -13,6 +14,7 @@ var postgreSQL = dialect{
 	onConflict: " ON CONFLICT DO NOTHING", same: "IS NOT DISTINCT FROM", textOf: "CAST(%s AS TEXT)", returning: true, rereads: true,
 	code:       sqlState,
 	exists:     []string{"23505"},                   // unique_violation
+	conflicts:  []string{"40001", "40P01"},          // serialization_failure, deadlock_detected
 	impossible: []string{"22P02", "22003", "22021"}, // a text that is no number or UUID, a number out of range, a NUL or invalid UTF-8
 
 	steps: []step{{0, 3, postgreSQL3}},
@@ -23,9 +25,10 @@ var postgreSQL = dialect{
 }
 
 // postgreSQLLocked holds an advisory lock until the end of a transaction. The lock is of the
-// name of the tables, because two programs may have tables of their own.
+// name of the tables, because two programs may have tables of their own. The snapshot of the
+// transaction must not be older than the lock.
 func postgreSQLLocked(ctx context.Context, s schema, work func(DB) error) error {
-	return inTransaction(ctx, s.db.DB, func(db DB) error {
+	return inTransaction(ctx, s.db.DB, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, func(db DB) error {
 		for _, statement := range []string{`SELECT pg_advisory_xact_lock(hashtextextended('{prefix}schema', 0))`, s.db.versionTable, versionRow} {
 			if _, err := db.ExecContext(ctx, s.sql(statement)); err != nil {
 				return err

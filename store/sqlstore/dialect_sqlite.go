@@ -36,7 +36,7 @@ func sqliteLocked(ctx context.Context, s schema, work func(DB) error) error {
 	if _, err := s.db.ExecContext(ctx, s.sql(s.db.versionTable)); err != nil {
 		return err
 	}
-	return inTransaction(ctx, s.db.DB, func(db DB) error {
+	return inTransaction(ctx, s.db.DB, nil, func(db DB) error {
 		if _, err := db.ExecContext(ctx, s.sql(versionRow)); err != nil {
 			return err
 		}

@@ -1,7 +1,10 @@
 package sqlstore
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -20,13 +23,17 @@ func (f *flag) Scan(value any) error {
 		f.set = v
 	case int64:
 		f.set = v != 0
-	case float64:
+	case uint64:
 		f.set = v != 0
+	case float64:
+		return f.number(v)
+	case float32:
+		return f.number(float64(v))
 	case time.Time:
 		f.set = true
 	case []byte:
-		if len(v) == 1 && v[0] <= 1 { // BIT(1)
-			f.set = v[0] == 1
+		if len(v) > 0 && (v[0] < ' ' || len(v) == 1 && v[0] == ' ') { // BIT(n): a number in bytes
+			f.set = len(bytes.Trim(v, "\x00")) > 0
 			return nil
 		}
 		return f.parse(string(v))
@@ -42,13 +49,25 @@ func (f *flag) parse(text string) error {
 	switch text = strings.ToLower(strings.TrimSpace(text)); text {
 	case "t", "true", "y", "yes", "on":
 		f.set = true
-	case "f", "false", "n", "no", "off", "":
+	case "f", "false", "n", "no", "off":
+	case "":
+		f.null = true
 	default:
 		n, err := strconv.ParseFloat(text, 64)
 		if err != nil {
-			return fmt.Errorf("a text is neither yes nor no") // without the text, which may be anything
+			return errNoFlag
 		}
-		f.set = n != 0
+		return f.number(n)
 	}
 	return nil
 }
+
+func (f *flag) number(n float64) error {
+	if math.IsNaN(n) || math.IsInf(n, 0) {
+		return errNoFlag
+	}
+	f.set = n != 0
+	return nil
+}
+
+var errNoFlag = errors.New("a value is neither yes nor no") // without the value, which may be anything

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -26,12 +27,24 @@ func (s *Users) Inspect(ctx context.Context, reads func(hash string) bool, limit
 		found Inspection
 		names []string
 	)
+	seen := make(map[string]bool)
 	err := s.db.each(ctx, func(row *sql.Rows) error {
+		types, err := row.ColumnTypes()
+		if err != nil {
+			return err
+		}
+		if t := types[6].DatabaseTypeName(); s.table.SessionsValidFrom != "" && s.db.dialect == &postgreSQL && t == "TIMESTAMP" {
+			return fmt.Errorf("the column %q has times without a zone: the database shifts them by the zone of a session; TIMESTAMPTZ has none of that", s.table.SessionsValidFrom)
+		}
 		u, err := s.scan(row)
 		if err != nil {
 			return fmt.Errorf("user %d of the table: %w", found.Users+1, err)
 		}
 		found.Users++
+		if seen[u.Username] {
+			return errors.New("two users have the same name: a login would find any of them; read the table through a view with unique names")
+		}
+		seen[u.Username] = true
 		names = append(names, u.Username)
 		switch {
 		case u.PasswordHash == "":

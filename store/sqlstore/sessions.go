@@ -49,6 +49,9 @@ func newSessions(db database, table string) *Sessions {
 	}
 	if !db.returning {
 		s.toEnd = "SELECT id FROM " + table + others
+		if !db.pool() {
+			s.toEnd += " FOR UPDATE" // a transaction reads its old snapshot otherwise
+		}
 	}
 	if db.deletesSome {
 		s.sweep = "DELETE FROM " + table + " WHERE ended_at < ? LIMIT ?"
@@ -137,7 +140,7 @@ func fromMicro(t int64) time.Time { return time.UnixMicro(t).UTC() }
 
 // Advance implements oauth2pw.SessionStore.
 func (s *Sessions) Advance(ctx context.Context, from uint64, n *oauth2pw.Session, now time.Time) (bool, error) {
-	changed, err := s.db.exec(ctx, s.advance,
+	changed, err := s.db.change(ctx, s.advance,
 		int64(n.Generation), int64(n.Forgiven), n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(),
 		n.ID, int64(from), now.UnixMicro(), now.UnixMicro())
 	if err != nil {
@@ -154,6 +157,9 @@ func (s *Sessions) List(ctx context.Context, userID string, now time.Time) ([]*o
 		list = append(list, n)
 		return err
 	}, s.list, userID, now.UnixMicro(), now.UnixMicro())
+	if s.db.isImpossible(err) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: listing sessions: %w", scanError(err))
 	}
@@ -193,12 +199,18 @@ func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason str
 
 // ids returns the ids of a query.
 func (d database) ids(ctx context.Context, query string, args ...any) (ids []string, err error) {
-	err = d.each(ctx, func(rows *sql.Rows) error {
-		var id string
-		err := rows.Scan(&id)
-		ids = append(ids, id)
-		return err
-	}, query, args...)
+	err = d.retry(ctx, func() error {
+		ids = nil
+		return d.each(ctx, func(rows *sql.Rows) error {
+			var id string
+			err := rows.Scan(&id)
+			ids = append(ids, id)
+			return err
+		}, query, args...)
+	})
+	if d.isImpossible(err) {
+		return nil, nil
+	}
 	return ids, err
 }
 
@@ -217,7 +229,7 @@ func (s *Sessions) endEach(ctx context.Context, args, whose []any) (ended []stri
 }
 
 func (s *Sessions) endOne(ctx context.Context, id string, args []any) ([]string, error) {
-	n, err := s.db.exec(ctx, s.end, args...)
+	n, err := s.db.change(ctx, s.end, args...)
 	if err != nil || n == 0 {
 		return nil, err
 	}

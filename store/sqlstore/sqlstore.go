@@ -86,6 +86,9 @@ func New(db DB, c Config) (*Store, error) {
 	if strings.Trim(c.Prefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
 		return nil, errors.New("sqlstore: Config.Prefix may hold letters, digits and _")
 	}
+	if len(c.Prefix) > 40 {
+		return nil, errors.New("sqlstore: Config.Prefix is longer than 40 characters: databases cut the names of tables and indexes")
+	}
 	users, err := newUsers(d, UserTable{
 		Table: c.Prefix + "users", ID: "id", Username: "username", PasswordHash: "password_hash",
 		Disabled: "disabled", Scopes: "scopes", SessionsValidFrom: "sessions_from",

@@ -14,8 +14,9 @@ type TimeFormat int
 const (
 	UnixMicro   TimeFormat = iota // an integer: microseconds since 1970
 	UnixSeconds                   // an integer: seconds since 1970
-	// Timestamp is the type of the database for times, in UTC and with microseconds: TIMESTAMPTZ
-	// in PostgreSQL, DATETIME(6) in MySQL, TEXT or DATETIME in SQLite.
+	// Timestamp is the type of the database for times: TIMESTAMPTZ in PostgreSQL, DATETIME in
+	// MySQL (with parseTime=true), TEXT or DATETIME in SQLite. A time is written in whole seconds,
+	// rounded up, because a column may have no fractions.
 	Timestamp
 )
 
@@ -48,12 +49,14 @@ func (f TimeFormat) read(value any) (time.Time, error) {
 			}
 		}
 		return time.Time{}, errors.New("it has a text that is no time")
+	case uint64:
+		return f.read(strconv.FormatUint(v, 10))
 	case int64:
 		const year1973, year5000 = 100_000_000, 95_617_584_000 // in seconds
 		switch {
 		case f == Timestamp:
 			return time.Time{}, errors.New("it has numbers, and no times of the database: " + wrong)
-		case f == UnixSeconds && v > year5000, f == UnixMicro && 0 < v && v < year1973*1_000_000:
+		case f == UnixSeconds && (v < 0 || v > year5000), f == UnixMicro && v != 0 && (v < year1973*1_000_000 || v/1_000_000 > year5000):
 			return time.Time{}, fmt.Errorf("the number %d is no time in this unit: %s", v, wrong)
 		case f == UnixSeconds:
 			return time.Unix(v, 0).UTC(), nil
@@ -75,7 +78,7 @@ func (f TimeFormat) write(t time.Time) any {
 	case f == UnixSeconds:
 		return up(time.Second).Unix()
 	case f == Timestamp:
-		return up(time.Microsecond)
+		return up(time.Second)
 	default:
 		return up(time.Microsecond).UnixMicro()
 	}

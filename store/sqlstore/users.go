@@ -26,12 +26,13 @@ type UserTable struct {
 	PasswordHash string // text, in a BLOB too; NULL: no password opens the user
 
 	// Disabled is a column of any type that means yes or no: a boolean, a number (all but 0
-	// disables), or a text (t, true, y, yes, on; f, false, n, no, off; or a number). NULL
-	// disables. Any other text is an error. Empty: nobody is disabled.
+	// disables), or a text (t, true, y, yes, on; f, false, n, no, off; or a number). NULL and an
+	// empty text disable. Any other text is an error. Add and Update write a boolean. Empty:
+	// nobody is disabled.
 	Disabled string
 	Active   string // the same, the other way round; not both
-	// DeletedAt is a column of any type: any value other than NULL disables. Users.Update does
-	// not change it. Empty: nobody is deleted in this way.
+	// DeletedAt is a column of any type: any value other than NULL disables. Users.Update neither
+	// shows nor changes it. Empty: nobody is deleted in this way.
 	DeletedAt string
 	Scopes    string // text, with single spaces between; NULL: nil. Empty: nil for everybody
 	// SessionsValidFrom is a column of times in the SessionsValidFromFormat; NULL: never. Empty:
@@ -177,6 +178,11 @@ func (s *Users) scan(row interface{ Scan(dest ...any) error }, more ...any) (*oa
 	}
 	u.PasswordHash = oauth2pw.Secret(hash.String)
 	u.Disabled = off.null || off.set == (s.table.Active == "") || deleted.set
+	if _, text := changed.(string); s.db.dialect == &mySQL && s.table.SessionsValidFromFormat == Timestamp && changed != nil {
+		if _, bytes := changed.([]byte); text || bytes {
+			return nil, fmt.Errorf("the column %q: the DSN needs parseTime=true, so that the driver converts the zone both ways", s.table.SessionsValidFrom)
+		}
+	}
 	u.Scopes = splitList(scopes)
 	var err error
 	if u.SessionsValidFrom, err = s.table.SessionsValidFromFormat.read(changed); err != nil {
@@ -191,7 +197,7 @@ func (s *Users) UpdatePasswordHash(ctx context.Context, id, old, new string, cha
 	if !changed.IsZero() && s.updateHashAndChanged != "" {
 		query, args = s.updateHashAndChanged, []any{new, s.table.SessionsValidFromFormat.write(changed), id, id, old}
 	}
-	n, err := s.db.exec(ctx, query, args...)
+	n, err := s.db.change(ctx, query, args...)
 	if err != nil {
 		return false, fmt.Errorf("sqlstore: updating a password hash: %w", err)
 	}

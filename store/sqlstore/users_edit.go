@@ -76,7 +76,7 @@ func (s *Users) Update(ctx context.Context, id string, change func(u *oauth2pw.U
 //
 // The sessions of the user stay: end them afterwards with Auth.EndAllSessions.
 func (s *Users) Delete(ctx context.Context, id string) error {
-	deleted, err := s.db.exec(ctx, s.delete, id, id)
+	deleted, err := s.db.change(ctx, s.delete, id, id)
 	if err != nil {
 		return fmt.Errorf("sqlstore: deleting a user: %w", err)
 	}
@@ -137,7 +137,25 @@ func (s *Users) stored(ctx context.Context, id string) (*oauth2pw.User, []stored
 	if err == nil && u.ID != id {
 		err = errNoUser
 	}
+	if err == nil && s.table.DeletedAt != "" { // Update writes the column Disabled, not that of DeletedAt
+		u.Disabled, err = s.disabledColumn(ctx, id)
+	}
 	return u, row, err
+}
+
+// disabledColumn reads whether a user is disabled by the column Disabled or Active.
+func (s *Users) disabledColumn(ctx context.Context, id string) (bool, error) {
+	t := s.table
+	t.DeletedAt = ""
+	plain, err := newUsers(s.db, t)
+	if err != nil {
+		return false, err
+	}
+	u, err := plain.UserByID(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	return u.Disabled, nil
 }
 
 type storedColumn struct {
