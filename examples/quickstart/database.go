@@ -48,6 +48,12 @@ func seed(ctx context.Context, db *program.DB, h *hasher.Hasher) error {
 	if err := migrate(ctx, db); err != nil {
 		return err
 	}
+	makeUsers := fmt.Sprintf(usersTable, types[db.Dialect]...)
+	if db.Dialect == sqlstore.MySQL { // which would commit the transaction
+		if _, err := db.ExecContext(ctx, makeUsers); err != nil {
+			return err
+		}
+	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -58,8 +64,10 @@ func seed(ctx context.Context, db *program.DB, h *hasher.Hasher) error {
 			return err
 		}
 	}
-	if _, err := tx.ExecContext(ctx, fmt.Sprintf(usersTable, types[db.Dialect]...)); err != nil {
-		return err
+	if db.Dialect != sqlstore.MySQL {
+		if _, err := tx.ExecContext(ctx, makeUsers); err != nil {
+			return err
+		}
 	}
 	st, err := sqlstore.New(tx, sqlstore.Config{Dialect: db.Dialect})
 	if err != nil {

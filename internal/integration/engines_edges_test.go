@@ -108,7 +108,7 @@ func TestPostgreSQLIsolation(t *testing.T) {
 	for _, isolation := range []string{"repeatable read", "serializable"} {
 		e := engines[0]
 		dsn := fromEnv("PASSWORDFLOW_TEST_POSTGRES", "postgres://postgres@127.0.0.1:5432/test?sslmode=disable")
-		t.Setenv("PASSWORDFLOW_TEST_POSTGRES", dsn+"&default_transaction_isolation="+url.QueryEscape(isolation))
+		t.Setenv("PASSWORDFLOW_TEST_POSTGRES", dsn+"&default_transaction_isolation="+url.PathEscape(isolation))
 		db := e.open(t)
 		var got string
 		require.NoError(t, db.QueryRowContext(t.Context(), "SHOW default_transaction_isolation").Scan(&got))

@@ -78,7 +78,7 @@ func openPostgreSQL(t testing.TB, driver string) *sql.DB {
 	require.NoError(t, err)
 	q := u.Query()
 	q.Set("search_path", schema+",public")
-	u.RawQuery = q.Encode()
+	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // pgx reads a plus as a plus
 	return opened(t, driver, u.String())
 }
 

@@ -3,7 +3,7 @@
 //
 // # How to wire it
 //
-//	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379"})
+//	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379", ContextTimeoutEnabled: true})
 //	sessions, err := redisstore.NewSessions(client, redisstore.Config{})
 //	auth, err := oauth2pw.New(oauth2pw.Config{Sessions: sessions, …})
 //
@@ -11,18 +11,19 @@
 //
 // A session is a hash at {prefix}s:{id}, with the id as hash tag, so that a Redis Cluster
 // spreads the sessions. Every write of a session is one script on this one key. The sessions of
-// a user are a sorted set at {prefix}u:{user}, which is written first and is only a hint: an
-// entry without its session is ignored, and no answer trusts it. Both expire by themselves, a
-// day after the end of the session.
+// a user are a sorted set at {prefix}u:{user}. A login writes it before the session, and each
+// refresh writes it again. An entry without its session is ignored, but End and List find only
+// the sessions of the set. Both keys expire by themselves, a day after the last end of a session.
+// Redis must not evict keys: set maxmemory-policy noeviction.
 //
 // The least rights of the user of Redis, for the prefix "oauth2pw:":
 //
-//	ACL SETUSER app on >password ~oauth2pw:* +hgetall +zrange +zrem +scan +hmget +del +eval +evalsha +script|load +hset +hget +exists +pexpire +pttl +zadd +ping
+//	ACL SETUSER app on >password ~oauth2pw:* +hgetall +hmget +hset +exists +pexpire +pttl +zadd +zrange +zrem +del +scan +eval +evalsha +script|load +ping +hello +client
 //
 // # Lost writes
 //
 // A Redis that fails over to a replica, or restarts without appendfsync always, loses its last
-// writes. A lost session is a new login. A lost refresh is repaired: the next refresh has a
+// writes. A lost entry of a set hides the session from End and List until the next refresh. A lost session is a new login. A lost refresh is repaired: the next refresh has a
 // higher generation than the store, and the store follows (the event store_rollback). A lost
 // end brings a session back: after a log-out in the last second before the fail-over the
 // tokens are valid again, until they expire. A lost change of a password does not, where
@@ -55,6 +56,22 @@ func (k keys) user(userID string) string { return k.prefix + "u:{" + userID + "}
 func newKeys(client redis.UniversalClient, c Config) (keys, error) {
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return keys{}, errors.New("redisstore: the client is nil")
+	}
+	timeouts := false
+	switch c := client.(type) {
+	case *redis.Client:
+		timeouts = c.Options().ContextTimeoutEnabled
+	case *redis.ClusterClient:
+		o := c.Options()
+		if o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
+			return keys{}, errors.New("redisstore: the client reads from replicas, which may lag behind: a session that has ended would be live")
+		}
+		timeouts = o.ContextTimeoutEnabled
+	default:
+		return keys{}, fmt.Errorf("redisstore: a client of the type %T: want *redis.Client or *redis.ClusterClient", client)
+	}
+	if !timeouts {
+		return keys{}, errors.New("redisstore: the Options of the client need ContextTimeoutEnabled: otherwise the time limit of a call (oauth2pw.Config.StoreTimeout) does nothing")
 	}
 	if c.Prefix == "" {
 		c.Prefix = "oauth2pw:"

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -61,27 +62,37 @@ redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 return 1`)
 
+	// The client sends a script again whose answer is lost. A session with the same salt is that
+	// of the first call.
 	create = redis.NewScript(`
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+if redis.call('EXISTS', KEYS[1]) == 1 then
+	if redis.call('HMGET', KEYS[1], 'salt', 'generation')[1] == ARGV[2] then return 1 end
+	return 0
+end
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1`)
 
 	// Numbers up to 2^53 are exact in Lua. The generation is compared as text.
 	advance = redis.NewScript(`
-local s = redis.call('HMGET', KEYS[1], 'generation', 'ended_at', 'expires_at', 'idle_expires_at')
-if not s[1] or s[1] ~= ARGV[1] or s[2] ~= '' then return 0 end
+local s = redis.call('HMGET', KEYS[1], 'generation', 'ended_at', 'expires_at', 'idle_expires_at', 'user_id', 'created_at')
+if not s[1] or s[1] ~= ARGV[1] or s[2] ~= '' then return {} end
 local now = tonumber(ARGV[2])
-if tonumber(s[3]) <= now or tonumber(s[4]) <= now then return 0 end
+if tonumber(s[3]) <= now or tonumber(s[4]) <= now then return {} end
 redis.call('HSET', KEYS[1], unpack(ARGV, 4))
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return 1`)
+return {s[5], s[6], s[3]}`)
 
+	// The call has a nonce: a call that is sent again finds its own end.
 	end = redis.NewScript(`
-local s = redis.call('HMGET', KEYS[1], 'user_id', 'ended_at', 'authenticated_at')
-if s[1] ~= ARGV[1] or s[2] ~= '' then return 0 end
+local s = redis.call('HMGET', KEYS[1], 'user_id', 'ended_at', 'authenticated_at', 'ended_by')
+if s[1] ~= ARGV[1] then return 0 end
+if s[2] ~= '' then
+	if s[4] == ARGV[6] then return 1 end
+	return 0
+end
 if ARGV[2] ~= '' and tonumber(s[3]) >= tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], 'ended_at', ARGV[3], 'end_reason', ARGV[4])
+redis.call('HSET', KEYS[1], 'ended_at', ARGV[3], 'end_reason', ARGV[4], 'ended_by', ARGV[6])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return 1`)
 )
@@ -108,13 +119,11 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 	}
 	ttl := life(n, n.CreatedAt)
 	if ended == "" {
-		// A refresh moves the idle expiry, and never the absolute one.
-		list := max(n.ExpiresAt.Sub(n.CreatedAt), 0).Milliseconds() + kept.Milliseconds()
-		if err := addToUser.Run(ctx, s.client, []string{s.keys.user(n.UserID)}, n.CreatedAt.UnixMicro(), n.ID, list).Err(); err != nil {
+		if err := s.add(ctx, n.UserID, n.ID, n.CreatedAt, n.ExpiresAt, n.CreatedAt); err != nil {
 			return fmt.Errorf("redisstore: creating a session: %w", err)
 		}
 	}
-	created, err := create.Run(ctx, s.client, []string{s.keys.session(n.ID)}, ttl,
+	created, err := create.Run(ctx, s.client, []string{s.keys.session(n.ID)}, ttl, n.Salt[:],
 		"id", n.ID, "user_id", n.UserID, "client_id", n.ClientID, "scopes", n.Scope, "salt", n.Salt[:], "key_id", n.KeyID,
 		"generation", n.Generation, "forgiven", n.Forgiven, "created_at", micro(n.CreatedAt), "authenticated_at", micro(n.AuthenticatedAt),
 		"advanced_at", micro(n.RefreshedAt), "idle_expires_at", micro(n.IdleExpiresAt), "expires_at", micro(n.ExpiresAt),
@@ -126,6 +135,13 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 		return fmt.Errorf("redisstore: the session %w", oauth2pw.ErrExists)
 	}
 	return nil
+}
+
+// add writes a session into the set of its user. A refresh moves the idle expiry, and never the
+// absolute one.
+func (s *Sessions) add(ctx context.Context, userID, id string, createdAt, expiresAt, now time.Time) error {
+	ttl := max(expiresAt.Sub(now), 0).Milliseconds() + kept.Milliseconds()
+	return addToUser.Run(ctx, s.client, []string{s.keys.user(userID)}, createdAt.UnixMicro(), id, ttl).Err()
 }
 
 var errNoSession = fmt.Errorf("redisstore: session: %w", oauth2pw.ErrNotFound)
@@ -171,6 +187,9 @@ func read(id string, fields map[string]string) (*oauth2pw.Session, error) {
 		n.Address, err = netip.ParseAddr(address)
 		failed = errors.Join(failed, err)
 	}
+	if _, has := fields["ended_at"]; !has {
+		failed = errors.Join(failed, errors.New("no ended_at"))
+	}
 	if copy(n.Salt[:], fields["salt"]) != len(n.Salt) || len(fields["salt"]) != len(n.Salt) || n.UserID == "" || failed != nil {
 		return nil, errors.New("redisstore: a session has a field that is missing or damaged")
 	}
@@ -179,18 +198,27 @@ func read(id string, fields map[string]string) (*oauth2pw.Session, error) {
 
 // Advance implements oauth2pw.SessionStore.
 func (s *Sessions) Advance(ctx context.Context, from uint64, n *oauth2pw.Session, now time.Time) (bool, error) {
-	changed, err := advance.Run(ctx, s.client, []string{s.keys.session(n.ID)}, from, now.UnixMicro(), life(n, now),
+	stored, err := advance.Run(ctx, s.client, []string{s.keys.session(n.ID)}, from, now.UnixMicro(), life(n, now),
 		"generation", n.Generation, "forgiven", n.Forgiven, "authenticated_at", micro(n.AuthenticatedAt),
-		"advanced_at", micro(n.RefreshedAt), "idle_expires_at", micro(n.IdleExpiresAt)).Int()
+		"advanced_at", micro(n.RefreshedAt), "idle_expires_at", micro(n.IdleExpiresAt)).StringSlice()
 	if err != nil {
 		return false, fmt.Errorf("redisstore: advancing a session: %w", err)
 	}
-	return changed == 1, nil
+	if len(stored) != 3 {
+		return false, nil
+	}
+	// A fail-over may have lost the entry. The refresh has happened already.
+	createdAt, err1 := fromMicro(stored[1])
+	expiresAt, err2 := fromMicro(stored[2])
+	if err1 == nil && err2 == nil {
+		_ = s.add(ctx, stored[0], n.ID, createdAt, expiresAt, now)
+	}
+	return true, nil
 }
 
 // ofUser returns the ids in the list of a user, the newest first.
 func (s *Sessions) ofUser(ctx context.Context, userID string) ([]string, error) {
-	return s.client.ZRevRange(ctx, s.keys.user(userID), 0, -1).Result()
+	return s.client.ZRangeArgs(ctx, redis.ZRangeArgs{Key: s.keys.user(userID), Start: 0, Stop: -1, Rev: true}).Result()
 }
 
 // List implements oauth2pw.SessionStore.
@@ -247,6 +275,7 @@ func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason str
 		before = micro(f.AuthenticatedBefore)
 	}
 	var ended []string
+	nonce := rand.Text()
 	for _, id := range ids {
 		if err != nil {
 			break
@@ -255,7 +284,7 @@ func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason str
 			continue
 		}
 		var n int
-		n, err = end.Run(ctx, s.client, []string{s.keys.session(id)}, f.UserID, before, micro(now), reason, kept.Milliseconds()).Int()
+		n, err = end.Run(ctx, s.client, []string{s.keys.session(id)}, f.UserID, before, micro(now), reason, kept.Milliseconds(), nonce).Int()
 		if n == 1 {
 			ended = append(ended, id)
 		}
@@ -265,7 +294,7 @@ func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason str
 		for i, id := range ended {
 			members[i] = id
 		}
-		err = s.client.ZRem(ctx, s.keys.user(f.UserID), members...).Err()
+		_ = s.client.ZRem(ctx, s.keys.user(f.UserID), members...).Err() // List ignores the entries
 	}
 	if err != nil {
 		return nil, fmt.Errorf("redisstore: ending sessions: %w", err)
@@ -281,16 +310,16 @@ func (s *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int,
 	err := eachMaster(ctx, s.client, func(ctx context.Context, client *redis.Client) error {
 		scan := client.Scan(ctx, 0, escape(s.keys.prefix)+"s:{*", 1000).Iterator()
 		for scan.Next(ctx) {
+			mu.Lock()
+			if swept >= limit {
+				mu.Unlock()
+				return nil
+			}
 			n, err := s.sweepKey(ctx, client, scan.Val(), before)
+			swept += n
+			mu.Unlock()
 			if err != nil {
 				return err
-			}
-			mu.Lock()
-			swept += n
-			done := swept >= limit
-			mu.Unlock()
-			if done {
-				return nil
 			}
 		}
 		return scan.Err()

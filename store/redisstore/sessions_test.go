@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ func open(t testing.TB) (*redis.Client, string) {
 	if address == "" {
 		address = "127.0.0.1:6379"
 	}
-	client := redis.NewClient(&redis.Options{Addr: address})
+	client := redis.NewClient(&redis.Options{Addr: address, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { client.Close() })
 	if err := client.Ping(t.Context()).Err(); err != nil {
 		require.Empty(t, os.Getenv("PASSWORDFLOW_TEST_REQUIRE_SERVICES"), err)
@@ -82,6 +83,79 @@ func TestExpiry(t *testing.T) {
 	require.Equal(t, 25*time.Hour, life(s.keys.session("a")))
 }
 
+// TestLostEntry: a refresh writes the entry of its session again, and an end finds it.
+func TestLostEntry(t *testing.T) {
+	s, client := newSessions(t)
+	now := time.Now()
+	n := oauth2pw.Session{ID: "a", UserID: "1", CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now, IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(100 * time.Hour)}
+	require.NoError(t, s.Create(t.Context(), &n))
+	require.NoError(t, client.Del(t.Context(), s.keys.user("1")).Err())
+	n.Generation, n.UserID = 1, "not read"
+	ok, err := s.Advance(t.Context(), 0, &n, now)
+	require.NoError(t, err)
+	require.True(t, ok)
+	ids, err := s.End(t.Context(), oauth2pw.SessionFilter{UserID: "1"}, "x", now)
+	require.NoError(t, err)
+	require.Equal(t, []string{"a"}, ids)
+}
+
+// TestSentTwice: a script that the client sends again, because its answer was lost, has the same
+// result.
+func TestSentTwice(t *testing.T) {
+	s, client := newSessions(t)
+	now := time.Now()
+	n := oauth2pw.Session{ID: "a", UserID: "1", Salt: [16]byte{1}, CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now, IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour)}
+	require.NoError(t, s.Create(t.Context(), &n))
+	require.NoError(t, s.Create(t.Context(), &n), "the same session, by its salt")
+	n.Salt[0] = 2
+	require.ErrorIs(t, s.Create(t.Context(), &n), oauth2pw.ErrExists)
+	run := func(nonce string) int {
+		n, err := end.Run(t.Context(), client, []string{s.keys.session("a")}, "1", "", micro(now), "x", 1000, nonce).Int()
+		require.NoError(t, err)
+		return n
+	}
+	require.Equal(t, []int{1, 1, 0}, []int{run("first"), run("first"), run("second")})
+}
+
+// TestRights: the rights of the package comment are enough.
+func TestRights(t *testing.T) {
+	admin, prefix := open(t)
+	source, err := os.ReadFile("redisstore.go")
+	require.NoError(t, err)
+	_, rule, found := strings.Cut(string(source), "ACL SETUSER app on >password ~oauth2pw:* ")
+	require.True(t, found)
+	rule, _, _ = strings.Cut(rule, "\n")
+	name := "app" + rand.Text()
+	args := []any{"ACL", "SETUSER", name, "on", ">password", "~" + escape(prefix) + "*"}
+	for _, right := range strings.Fields(rule) {
+		args = append(args, right)
+	}
+	require.NoError(t, admin.Do(t.Context(), args...).Err())
+	t.Cleanup(func() { admin.Do(context.Background(), "ACL", "DELUSER", name) })
+	client := redis.NewClient(&redis.Options{Addr: admin.Options().Addr, Username: name, Password: "password", ContextTimeoutEnabled: true})
+	defer client.Close()
+	s, err := NewSessions(client, Config{Prefix: prefix})
+	require.NoError(t, err)
+	now := time.Now()
+	n := oauth2pw.Session{ID: rand.Text(), UserID: "1", CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now, IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour)}
+	require.NoError(t, s.Create(t.Context(), &n))
+	_, err = s.Get(t.Context(), n.ID)
+	require.NoError(t, err)
+	n.Generation++
+	ok, err := s.Advance(t.Context(), 0, &n, now)
+	require.NoError(t, err)
+	require.True(t, ok)
+	list, err := s.List(t.Context(), "1", now)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	ids, err := s.End(t.Context(), oauth2pw.SessionFilter{UserID: "1"}, "x", now)
+	require.NoError(t, err)
+	require.Len(t, ids, 1)
+	swept, err := s.Sweep(t.Context(), now.Add(time.Minute), 10)
+	require.NoError(t, err)
+	require.Equal(t, 1, swept)
+}
+
 // TestHint: an entry of the list without its session, and a session of another user behind an
 // entry, change no answer.
 func TestHint(t *testing.T) {
@@ -108,6 +182,14 @@ func TestErrors(t *testing.T) {
 	require.ErrorContains(t, err, "client is nil")
 	_, err = NewSessions((*redis.Client)(nil), Config{})
 	require.ErrorContains(t, err, "client is nil")
+	for want, client := range map[string]redis.UniversalClient{
+		"ContextTimeoutEnabled": redis.NewClient(&redis.Options{}),
+		"replicas":              redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, ReadOnly: true, ContextTimeoutEnabled: true}),
+		"*redis.Ring":           redis.NewRing(&redis.RingOptions{}),
+	} {
+		_, err = NewSessions(client, Config{})
+		require.ErrorContains(t, err, want)
+	}
 	require.Error(t, new(Sessions).Check())
 	s, client := newSessions(t)
 	require.NoError(t, s.Check())
@@ -115,7 +197,7 @@ func TestErrors(t *testing.T) {
 	_, err = s.Get(t.Context(), "x")
 	require.ErrorContains(t, err, "damaged")
 	require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
-	down, err := NewSessions(redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1}), Config{})
+	down, err := NewSessions(redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, ContextTimeoutEnabled: true}), Config{})
 	require.NoError(t, err)
 	_, err = down.Get(t.Context(), "x")
 	require.Error(t, err)

@@ -31,8 +31,8 @@ type UserTable struct {
 	// nobody is disabled.
 	Disabled string
 	Active   string // the same, the other way round; not both
-	// DeletedAt is a column of any type: any value other than NULL disables. Users.Update neither
-	// shows nor changes it. Empty: nobody is deleted in this way.
+	// DeletedAt is a column of any type: any value other than NULL disables. Users.Update does
+	// not show and not change it. Empty: nobody is deleted in this way.
 	DeletedAt string
 	Scopes    string // text, with single spaces between; NULL: nil. Empty: nil for everybody
 	// SessionsValidFrom is a column of times in the SessionsValidFromFormat; NULL: never. Empty:

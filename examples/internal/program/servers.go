@@ -62,9 +62,16 @@ func (o *Flags) Open(ctx context.Context) (*DB, error) {
 	if err != nil {
 		return nil, errors.New("-db is no URL") // the error of url.Parse has the password
 	}
-	d := &DB{Dialect: sqlstore.PostgreSQL, Name: u.Redacted()}
+	shown := *u
+	shown.RawQuery = "" // PostgreSQL takes a password there, too
+	d := &DB{Dialect: sqlstore.PostgreSQL, Name: shown.Redacted()}
 	if u.Scheme == "mysql" {
 		d.Dialect = sqlstore.MySQL
+		for name := range u.Query() {
+			if name != "tls" {
+				return nil, fmt.Errorf("-db: the setting %q is not known: mysql:// takes tls=true or tls=skip-verify", name)
+			}
+		}
 		d.DB, err = sql.Open("mysql", mySQLOf(u))
 	} else {
 		d.DB, err = sql.Open("pgx", o.DB)
@@ -90,17 +97,18 @@ func mySQLOf(u *url.URL) string {
 	c.Passwd, _ = u.User.Password()
 	c.Net, c.Addr, c.DBName = "tcp", u.Host, strings.TrimPrefix(u.Path, "/")
 	c.ClientFoundRows, c.InterpolateParams = true, true
-	if settings := u.Query(); settings.Has("tls") {
-		c.TLSConfig = settings.Get("tls")
-	}
+	c.TLSConfig = u.Query().Get("tls")
 	return c.FormatDSN()
 }
 
 // withoutPassword returns the text of an error, in which a driver may have quoted the URL.
 func withoutPassword(err error, u *url.URL) string {
 	text := err.Error()
-	if password, ok := u.User.Password(); ok && password != "" {
-		text = strings.ReplaceAll(text, password, "xxxxx")
+	password, _ := u.User.Password()
+	for _, secret := range []string{password, u.Query().Get("password"), u.Query().Get("sslpassword")} {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "xxxxx")
+		}
 	}
 	return text
 }
