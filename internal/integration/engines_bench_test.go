@@ -87,11 +87,26 @@ func BenchmarkAdvance(b *testing.B) {
 				}
 				b.Run("read and advance", func(b *testing.B) { spread(b, advance) })
 				b.Run("advance", func(b *testing.B) {
+					generations := make([]atomic.Uint64, n+1) // of the sessions that this run advances
+					for i := range min(b.N, n) {
+						id := 1 + i*7919%n
+						s, err := st.Sessions.Get(b.Context(), strconv.Itoa(id))
+						require.NoError(b, err)
+						generations[id].Store(s.Generation)
+					}
+					now := time.Now()
+					var lost atomic.Int64
 					spread(b, func(i int) error {
-						s := &oauth2pw.Session{ID: strconv.Itoa(1 + i*7919%n), Generation: 1 << 40, IdleExpiresAt: time.Now().Add(time.Hour), AuthenticatedAt: time.Now(), RefreshedAt: time.Now()}
-						_, err := st.Sessions.Advance(b.Context(), 0, s, time.Now())
+						id := 1 + i*7919%n
+						to := generations[id].Add(1)
+						s := &oauth2pw.Session{ID: strconv.Itoa(id), Generation: to, IdleExpiresAt: now.Add(time.Hour + time.Duration(i)*time.Microsecond), AuthenticatedAt: now, RefreshedAt: now}
+						ok, err := st.Sessions.Advance(b.Context(), to-1, s, now)
+						if err == nil && !ok {
+							lost.Add(1)
+						}
 						return err
 					})
+					b.ReportMetric(float64(lost.Load())/float64(b.N), "lost/op")
 				})
 				b.Run("get", func(b *testing.B) {
 					spread(b, func(i int) error { _, err := st.Sessions.Get(b.Context(), strconv.Itoa(1+i*7919%n)); return err })
