@@ -40,9 +40,14 @@ type dialect struct {
 	conflicts  []string // codes: the statement has changed nothing, and may run again
 	impossible []string // codes: no row can have this key, such as a word for an integer
 
+	rowNumbers []string // names, in lower case, that every table has for the number of a row
+	textTimes  error    // the error for a time that the driver returns as a text; nil: a text is converted
+	zoneless   string   // the type of times that the database shifts by the zone of a session; "": none
+
 	steps        []step
-	versionTable string // a statement that makes the table of the version
-	hasVersion   string // a query: is the table of the version there?
+	before       func(ctx context.Context, s schema, db DB, version int) (statements string, err error) // statements that old tables need before a step; nil: none
+	versionTable string                                                                                 // a statement that makes the table of the version
+	hasVersion   string                                                                                 // a query: is the table of the version there?
 	// check returns an error for a connection with a setting that breaks a store; nil: none does.
 	check func(ctx context.Context, s schema) error
 	// locked calls work while no other process migrates, in a transaction if the database can

@@ -20,6 +20,8 @@ var mySQL = dialect{
 	conflicts:  []string{"1213"},         // ER_LOCK_DEADLOCK
 	impossible: []string{"1267", "3854"}, // a text that the character set of the column cannot hold
 
+	textTimes: errors.New("the DSN needs parseTime=true, so that the driver converts the zone both ways"),
+
 	steps: []step{{0, 3, mySQL3}},
 	versionTable: `CREATE TABLE IF NOT EXISTS {schema} (version INTEGER NOT NULL) ENGINE=InnoDB;
 `,
@@ -59,9 +61,9 @@ func mySQLCheck(ctx context.Context, s schema) error {
 	return nil
 }
 
-// mySQLLocked holds a named lock on one connection: locks are of the server, so that the name
-// has the database. MySQL commits each change of a table by
-// itself: the statements of a step must be able to run again after a crash.
+// mySQLLocked holds a named lock on one connection. Locks are of the server, so that the name
+// has the database. MySQL commits each change of a table by itself: the statements of a step must
+// be able to run again after a crash.
 func mySQLLocked(ctx context.Context, s schema, work func(DB) error) error {
 	conn, err := mySQLConn(ctx, s.db.DB)
 	if err != nil {

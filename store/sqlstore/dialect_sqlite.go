@@ -3,9 +3,6 @@ package sqlstore
 import (
 	"context"
 	_ "embed"
-	"fmt"
-	"slices"
-	"strings"
 )
 
 var (
@@ -21,8 +18,12 @@ var sqlite = dialect{
 	quoted: `"`, turns: true,
 	onConflict: " ON CONFLICT DO NOTHING", same: "IS", textOf: "CAST(%s AS TEXT) COLLATE BINARY", returning: true, rereads: true,
 	code: func(error) string { return "" }, // no error is expected
+	// Declared or not, every table has these columns, and SQLite uses their numbers again. With
+	// "oid", a typo of "uid", every user would have another ID.
+	rowNumbers: []string{"oid", "rowid", "_rowid_"},
 
-	steps: []step{{0, 1, sqlite1}, {1, 2, sqlite2}, {2, 3, sqlite3}},
+	before: sqliteBefore,
+	steps:  []step{{0, 1, sqlite1}, {1, 2, sqlite2}, {2, 3, sqlite3}},
 	versionTable: `CREATE TABLE IF NOT EXISTS {schema} (version INTEGER NOT NULL) STRICT;
 `,
 	hasVersion: `SELECT EXISTS (SELECT 1 FROM pragma_table_info('{prefix}schema'))`,
@@ -54,7 +55,7 @@ const (
 
 // sqliteBefore returns the statements that the oldest tables need before a step.
 func sqliteBefore(ctx context.Context, s schema, db DB, version int) (statements string, err error) {
-	if s.db.dialect != &sqlite || version != 0 {
+	if version != 0 {
 		return "", nil
 	}
 	var lacks bool
@@ -62,15 +63,4 @@ func sqliteBefore(ctx context.Context, s schema, db DB, version int) (statements
 		return "", err
 	}
 	return sqliteAddCreatedAt, nil
-}
-
-// checkNames refuses columns that SQLite has in every table, declared or not, and whose numbers
-// it uses again. With "oid", a typo of "uid", every user would have another ID.
-func (d *dialect) checkNames(names ...string) error {
-	for _, name := range names {
-		if d == &sqlite && slices.Contains([]string{"oid", "rowid", "_rowid_"}, strings.ToLower(name)) {
-			return fmt.Errorf("sqlstore: UserTable: %q is SQLite's own name for the number of a row; name a declared column, or read it through a view", name)
-		}
-	}
-	return nil
 }

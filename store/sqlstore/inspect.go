@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
 
 // Inspection is the result of [Users.Inspect].
@@ -29,14 +31,12 @@ func (s *Users) Inspect(ctx context.Context, reads func(hash string) bool, limit
 	)
 	seen := make(map[string]bool)
 	err := s.db.each(ctx, func(row *sql.Rows) error {
-		types, err := row.ColumnTypes()
-		if err != nil {
-			return err
+		if found.Users == 0 {
+			if err := s.checkZone(row); err != nil {
+				return err
+			}
 		}
-		if t := types[6].DatabaseTypeName(); s.table.SessionsValidFrom != "" && s.db.dialect == &postgreSQL && t == "TIMESTAMP" {
-			return fmt.Errorf("the column %q has times without a zone: the database shifts them by the zone of a session; TIMESTAMPTZ has none of that", s.table.SessionsValidFrom)
-		}
-		u, err := s.scan(row)
+		u, _, err := s.scan(row)
 		if err != nil {
 			return fmt.Errorf("user %d of the table: %w", found.Users+1, err)
 		}
@@ -66,8 +66,23 @@ func (s *Users) Inspect(ctx context.Context, reads func(hash string) bool, limit
 			continue // a name without letters
 		}
 		u, err := s.user(ctx, s.byName, other)
+		if err != nil && !errors.Is(err, oauth2pw.ErrNotFound) {
+			return Inspection{}, err
+		}
 		found.FoldsNames = err == nil && u.Username == name
 		break
 	}
 	return found, nil
+}
+
+// checkZone refuses a SessionsValidFrom whose type has no zone.
+func (s *Users) checkZone(rows *sql.Rows) error {
+	types, err := rows.ColumnTypes()
+	if err != nil || s.db.zoneless == "" || s.table.SessionsValidFrom == "" {
+		return err
+	}
+	if types[6].DatabaseTypeName() == s.db.zoneless { // the last column of selectUser
+		return fmt.Errorf("the column %q has times without a zone, which the database shifts by the zone of a session: use TIMESTAMPTZ", s.table.SessionsValidFrom)
+	}
+	return nil
 }

@@ -70,7 +70,8 @@ func (s *Store) Schema(from int) string {
 
 // CheckSchema returns an error if the tables have another version than
 // [SchemaVersion]. The error names the remedy. CheckSchema reads one row, and changes
-// nothing.
+// nothing. In MySQL it also checks the settings of the connection, by an UPDATE that writes the
+// version as it is.
 func (s *Store) CheckSchema(ctx context.Context) error {
 	version, err := s.schema.version(ctx, s.db)
 	if err == nil && version < SchemaVersion {
@@ -151,9 +152,11 @@ func (s schema) step(ctx context.Context, db DB) (version int, err error) {
 	if i < 0 {
 		return version, errors.New("no step begins at this version")
 	}
-	before, err := sqliteBefore(ctx, s, db, version)
-	if err != nil {
-		return version, err
+	before := ""
+	if s.db.before != nil {
+		if before, err = s.db.before(ctx, s, db, version); err != nil {
+			return version, err
+		}
 	}
 	step := s.db.steps[i]
 	if err := s.run(ctx, db, before+step.statements+"\n"+s.setVersion(step.to)); err != nil {

@@ -23,8 +23,9 @@ const (
 func (f TimeFormat) valid() bool { return UnixMicro <= f && f <= Timestamp }
 
 // read converts the value of a column; nil is the zero time. A number of another unit is an
-// error, because it would be a time near 1970, or far in the future.
-func (f TimeFormat) read(value any) (time.Time, error) {
+// error, because it would be a time near 1970, or far in the future. textTimes is the error of a
+// time in a text; nil: a text is converted.
+func (f TimeFormat) read(value any, textTimes error) (time.Time, error) {
 	const wrong = "set UserTable.SessionsValidFromFormat"
 	switch v := value.(type) {
 	case nil:
@@ -35,13 +36,16 @@ func (f TimeFormat) read(value any) (time.Time, error) {
 		}
 		return v.UTC(), nil
 	case []byte:
-		return f.read(string(v))
+		return f.read(string(v), textTimes)
 	case string:
 		if n, err := strconv.ParseInt(v, 10, 64); err == nil {
-			return f.read(n)
+			return f.read(n, textTimes)
 		}
 		if f != Timestamp {
 			return time.Time{}, errors.New("it has texts, and no numbers: " + wrong)
+		}
+		if textTimes != nil {
+			return time.Time{}, textTimes
 		}
 		for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999 -0700 MST"} {
 			if t, err := time.Parse(layout, strings.TrimSpace(v)); err == nil {
@@ -50,7 +54,7 @@ func (f TimeFormat) read(value any) (time.Time, error) {
 		}
 		return time.Time{}, errors.New("it has a text that is no time")
 	case uint64:
-		return f.read(strconv.FormatUint(v, 10))
+		return f.read(strconv.FormatUint(v, 10), textTimes)
 	case int64:
 		const year1973, year5000 = 100_000_000, 95_617_584_000 // in seconds
 		switch {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,8 +76,10 @@ func newUsers(db database, t UserTable) (*Users, error) {
 	if t.Table == "" || t.ID == "" || t.Username == "" || t.PasswordHash == "" {
 		return nil, errors.New("sqlstore: UserTable needs Table, ID, Username and PasswordHash")
 	}
-	if err := db.checkNames(t.ID, t.Username, t.PasswordHash, t.Disabled, t.Active, t.DeletedAt, t.Scopes, t.SessionsValidFrom); err != nil {
-		return nil, err
+	for _, name := range []string{t.ID, t.Username, t.PasswordHash, t.Disabled, t.Active, t.DeletedAt, t.Scopes, t.SessionsValidFrom} {
+		if slices.Contains(db.rowNumbers, strings.ToLower(name)) {
+			return nil, fmt.Errorf("sqlstore: UserTable: %q is SQLite's own name for the number of a row; name a declared column, or read it through a view", name)
+		}
 	}
 	if !t.SessionsValidFromFormat.valid() {
 		return nil, errors.New("sqlstore: UserTable.SessionsValidFromFormat is none of the constants")
@@ -153,20 +156,30 @@ func (s *Users) UserByID(ctx context.Context, id string) (*oauth2pw.User, error)
 
 var errNoUser = fmt.Errorf("sqlstore: user: %w", oauth2pw.ErrNotFound)
 
-// user reads the user of a query. Further columns of it go to more.
-func (s *Users) user(ctx context.Context, query, key string, more ...any) (*oauth2pw.User, error) {
-	u, err := s.scan(s.db.QueryRowContext(ctx, query, key), more...)
-	if errors.Is(err, sql.ErrNoRows) || s.db.isImpossible(err) {
-		return nil, errNoUser
-	}
+// user reads the user of a query.
+func (s *Users) user(ctx context.Context, query, key string) (*oauth2pw.User, error) {
+	u, deleted, err := s.row(ctx, query, key)
 	if err != nil {
-		return nil, fmt.Errorf("sqlstore: reading a user: %w", err)
+		return nil, err
 	}
+	u.Disabled = u.Disabled || deleted
 	return u, nil
 }
 
-// scan reads the columns of a row.
-func (s *Users) scan(row interface{ Scan(dest ...any) error }, more ...any) (*oauth2pw.User, error) {
+// row reads a user as scan does. Further columns of the query go to more.
+func (s *Users) row(ctx context.Context, query, key string, more ...any) (u *oauth2pw.User, isDeleted bool, err error) {
+	u, isDeleted, err = s.scan(s.db.QueryRowContext(ctx, query, key), more...)
+	if errors.Is(err, sql.ErrNoRows) || s.db.isImpossible(err) {
+		return nil, false, errNoUser
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("sqlstore: reading a user: %w", err)
+	}
+	return u, isDeleted, nil
+}
+
+// scan reads the columns of a row. Disabled is that of its column, without DeletedAt.
+func (s *Users) scan(row interface{ Scan(dest ...any) error }, more ...any) (user *oauth2pw.User, isDeleted bool, err error) {
 	var (
 		u            oauth2pw.User
 		hash, scopes sql.NullString
@@ -174,21 +187,15 @@ func (s *Users) scan(row interface{ Scan(dest ...any) error }, more ...any) (*oa
 		changed      any
 	)
 	if err := row.Scan(append([]any{&u.ID, &u.Username, &hash, &off, &deleted, &scopes, &changed}, more...)...); err != nil {
-		return nil, scanError(err)
+		return nil, false, scanError(err)
 	}
 	u.PasswordHash = oauth2pw.Secret(hash.String)
-	u.Disabled = off.null || off.set == (s.table.Active == "") || deleted.set
-	if _, text := changed.(string); s.db.dialect == &mySQL && s.table.SessionsValidFromFormat == Timestamp && changed != nil {
-		if _, bytes := changed.([]byte); text || bytes {
-			return nil, fmt.Errorf("the column %q: the DSN needs parseTime=true, so that the driver converts the zone both ways", s.table.SessionsValidFrom)
-		}
-	}
+	u.Disabled = off.null || off.set == (s.table.Active == "")
 	u.Scopes = splitList(scopes)
-	var err error
-	if u.SessionsValidFrom, err = s.table.SessionsValidFromFormat.read(changed); err != nil {
-		return nil, fmt.Errorf("the column %q: %w", s.table.SessionsValidFrom, err)
+	if u.SessionsValidFrom, err = s.table.SessionsValidFromFormat.read(changed, s.db.textTimes); err != nil {
+		return nil, false, fmt.Errorf("the column %q: %w", s.table.SessionsValidFrom, err)
 	}
-	return &u, nil
+	return &u, deleted.set, nil
 }
 
 // UpdatePasswordHash implements oauth2pw.PasswordUpdater.

@@ -117,7 +117,8 @@ func (s *Users) asText(column string) string {
 	return s.db.text(s.db.quoteTable(s.table.Table) + "." + s.db.quote(column))
 }
 
-// stored returns a user, and the columns of the row as they are stored.
+// stored returns a user, without DeletedAt, which Update does not write, and the columns of the
+// row as they are stored.
 func (s *Users) stored(ctx context.Context, id string) (*oauth2pw.User, []storedColumn, error) {
 	var (
 		row  []storedColumn
@@ -133,29 +134,11 @@ func (s *Users) stored(ctx context.Context, id string) (*oauth2pw.User, []stored
 	for i := range row {
 		dest = append(dest, &row[i].value)
 	}
-	u, err := s.user(ctx, s.db.sql(query+s.fromByID), id, dest...)
+	u, _, err := s.row(ctx, s.db.sql(query+s.fromByID), id, dest...)
 	if err == nil && u.ID != id {
 		err = errNoUser
 	}
-	if err == nil && s.table.DeletedAt != "" { // Update writes the column Disabled, not that of DeletedAt
-		u.Disabled, err = s.disabledColumn(ctx, id)
-	}
 	return u, row, err
-}
-
-// disabledColumn reads whether a user is disabled by the column Disabled or Active.
-func (s *Users) disabledColumn(ctx context.Context, id string) (bool, error) {
-	t := s.table
-	t.DeletedAt = ""
-	plain, err := newUsers(s.db, t)
-	if err != nil {
-		return false, err
-	}
-	u, err := plain.UserByID(ctx, id)
-	if err != nil {
-		return false, err
-	}
-	return u.Disabled, nil
 }
 
 type storedColumn struct {

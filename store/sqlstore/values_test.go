@@ -51,7 +51,7 @@ func TestTimeFormat(t *testing.T) {
 		{Timestamp, at, true}, {Timestamp, at.In(time.FixedZone("", 3600)), true}, {Timestamp, "2026-05-06 07:08:09", true}, {Timestamp, "2026-05-06T09:08:09+02:00", true},
 		{Timestamp, at.Unix(), false}, {Timestamp, "yesterday", false}, {Timestamp, 1.5, false},
 	} {
-		got, err := test.format.read(test.value)
+		got, err := test.format.read(test.value, nil)
 		if !test.good {
 			require.Error(t, err, "%d %v", test.format, test.value)
 			continue
@@ -62,11 +62,13 @@ func TestTimeFormat(t *testing.T) {
 	for _, f := range []TimeFormat{UnixMicro, UnixSeconds, Timestamp} {
 		require.Nil(t, f.write(time.Time{}))
 		for _, d := range []time.Duration{0, 1, 999, time.Microsecond, time.Second - 1} {
-			back, err := f.read(f.write(at.Add(d)))
+			back, err := f.read(f.write(at.Add(d)), nil)
 			require.NoError(t, err)
 			require.False(t, back.Before(at.Add(d)), "%d %s", f, d)
 			require.Less(t, back.Sub(at.Add(d)), time.Second)
 		}
 	}
 	require.False(t, TimeFormat(3).valid())
+	_, err := Timestamp.read([]byte("2026-05-06 07:08:09"), mySQL.textTimes)
+	require.ErrorContains(t, err, "parseTime=true")
 }
