@@ -157,7 +157,7 @@ func TestEveryFault(t *testing.T) {
 	}
 	require.NotContains(t, log.String(), bcrypt[10:])
 
-	// What was imported verifies by the Hasher of the app.
+	// The Hasher of the app verifies each imported hash.
 	h, err := hasher.New(hasher.Config{Schemes: schemes()})
 	require.NoError(t, err)
 	for i, f := range faults {

@@ -63,19 +63,24 @@ func withEcho(auth *oauth2pw.Auth) (http.Handler, error) {
 	e.Any("/token", echo.WrapHandler(auth.TokenHandler()))
 	e.GET("/hello", echo.WrapHandler(http.HandlerFunc(hello)), echo.WrapMiddleware(auth.RequireBearer(me...)))
 
-	doc, err := openapi.Parse([]byte(document), auth.PasswordBearer("token"))
-	if err != nil {
-		return nil, err
-	}
-	if err := doc.SetScopes(http.MethodGet, "/hello", me...); err != nil {
-		return nil, err
-	}
-	handler, err := doc.Handler()
+	handler, err := describe(auth, me...)
 	if err != nil {
 		return nil, err
 	}
 	e.GET("/openapi.json", echo.WrapHandler(handler))
 	return e, nil
+}
+
+// describe returns the handler of the document, for a router that does not show its middleware.
+func describe(auth *oauth2pw.Auth, scopes ...string) (http.Handler, error) {
+	doc, err := openapi.Parse([]byte(document), auth.PasswordBearer("token"))
+	if err != nil {
+		return nil, err
+	}
+	if err := doc.SetScopes(http.MethodGet, "/hello", scopes...); err != nil {
+		return nil, err
+	}
+	return doc.Handler()
 }
 
 // withGin uses ginBearer, because behind a wrapped middleware gin would run the handlers
@@ -86,14 +91,7 @@ func withGin(auth *oauth2pw.Auth) (http.Handler, error) {
 	r.Any("/token", gin.WrapH(auth.TokenHandler()))
 	r.GET("/hello", ginBearer(auth, me...), gin.WrapF(hello))
 
-	doc, err := openapi.Parse([]byte(document), auth.PasswordBearer("token"))
-	if err != nil {
-		return nil, err
-	}
-	if err := doc.SetScopes(http.MethodGet, "/hello", me...); err != nil {
-		return nil, err
-	}
-	handler, err := doc.Handler()
+	handler, err := describe(auth, me...)
 	if err != nil {
 		return nil, err
 	}
