@@ -14,6 +14,7 @@ import (
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/store"
+	"github.com/oauth2pw/passwordflow/store/storetest"
 )
 
 // TestThrottleClients: client secrets, per client and address.
@@ -408,4 +409,12 @@ func TestClockBehindAChange(t *testing.T) {
 		b.serve(post("grant_type=x", from(home))).isError(t, 400, "invalid_grant")
 	}
 	require.Equal(t, 200, b.serve(post(right("johndoe"), from(home))).StatusCode)
+}
+
+// TestThrottleSuite, see storetest.Throttle: the limits, rule by rule, and random attempts beside
+// the plainest throttle.
+func TestThrottleSuite(t *testing.T) {
+	storetest.Throttle(t, func(_ *testing.T, limit int, window time.Duration, now func() time.Time) oauth2pw.Throttle {
+		return oauth2pw.NewBuiltInThrottle(limit, window, now)
+	})
 }

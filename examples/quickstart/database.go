@@ -165,17 +165,28 @@ func administer(ctx context.Context, o *options, stdout io.Writer) error {
 		return err
 	}
 	defer db.Close()
-	if err := change(ctx, db, o.admin); err != nil {
+	id, err := change(ctx, db, o.admin)
+	if err != nil {
 		return err
+	}
+	if o.redis != "" && o.admin.verb != "enable" {
+		shared, err := openShared(ctx, o, db)
+		if err != nil {
+			return err
+		}
+		defer shared.close()
+		if _, err := shared.sessions.End(ctx, oauth2pw.SessionFilter{UserID: id}, "user_"+o.admin.verb+"d", time.Now()); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintf(stdout, "%sd %s\n", o.admin.verb, o.admin.username)
 	return nil
 }
 
-// change changes the user and ends the sessions in one transaction, without an Auth: a session
-// ends in the store, and this needs no key.
-func change(ctx context.Context, db *program.DB, c *adminCommand) error {
-	failed := func(err error) error { return fmt.Errorf("the database %s: %w", db.Name, err) }
+// change changes the user and ends the sessions of the database in one transaction, without an
+// Auth: a session ends in the store, and this needs no key. id is that of the user.
+func change(ctx context.Context, db *program.DB, c *adminCommand) (id string, err error) {
+	failed := func(err error) (string, error) { return "", fmt.Errorf("the database %s: %w", db.Name, err) }
 	if err := migrate(ctx, db); err != nil {
 		return failed(err)
 	}
@@ -184,10 +195,9 @@ func change(ctx context.Context, db *program.DB, c *adminCommand) error {
 		return failed(err)
 	}
 	defer tx.Rollback() // does nothing after Commit
-	var id string
 	err = tx.QueryRowContext(ctx, db.SQL("SELECT id FROM users WHERE username = ?"), c.username).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("no user %q in %s", c.username, db.Name)
+		return "", fmt.Errorf("no user %q in %s", c.username, db.Name)
 	}
 	if err != nil {
 		return failed(err)
@@ -212,7 +222,7 @@ func change(ctx context.Context, db *program.DB, c *adminCommand) error {
 	if err := tx.Commit(); err != nil {
 		return failed(err)
 	}
-	return nil
+	return id, nil
 }
 
 // profile has the columns of a user that belong to the app.

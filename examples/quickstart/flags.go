@@ -20,6 +20,7 @@ type options struct {
 	proxyHeader             string
 	laxForm                 bool
 	cors                    []string      // allowed origins
+	redis                   string        // "": sessions in the database, the throttle in memory
 	admin                   *adminCommand // nil: serve
 }
 
@@ -51,6 +52,7 @@ func parseFlags(args []string, w io.Writer) (*options, error) {
 		return err
 	})
 	f.BoolVar(&o.laxForm, "lax-form", false, "take what FastAPI's form takes: multipart too, and a password request without grant_type")
+	f.StringVar(&o.redis, "redis", "", "sessions and throttle state go to this Redis, redis://host:6379; users stay in -db")
 	f.StringVar(&o.proxyHeader, "proxy-header", defaultProxyHeader, "the `header` in which they name the client")
 	for _, verb := range []string{"disable", "enable", "delete"} {
 		f.Func(verb, verb+" the user of this `name` in the database, and exit", func(s string) error {

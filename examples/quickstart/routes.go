@@ -27,7 +27,7 @@ type app struct {
 }
 
 // newApp makes the Auth of the app.
-func newApp(ctx context.Context, o *options, db *program.DB, h *hasher.Hasher, jwt *tokens.Ring, secrets []oauth2pw.Secret, logger *slog.Logger) (*app, error) {
+func newApp(ctx context.Context, o *options, db *program.DB, shared *shared, h *hasher.Hasher, jwt *tokens.Ring, secrets []oauth2pw.Secret, logger *slog.Logger) (*app, error) {
 	users, err := sqlstore.NewUsers(db, db.Dialect, userTable)
 	if err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func newApp(ctx context.Context, o *options, db *program.DB, h *hasher.Hasher, j
 			"items": "Read items.",
 		},
 		DefaultScopes:    []string{"me"},
-		Sessions:         st.Sessions,
+		Sessions:         shared.sessions,
 		Secrets:          secrets,
 		RefreshIdle:      o.refreshIdle,
 		RefreshMax:       o.refreshMax,
@@ -60,8 +60,9 @@ func newApp(ctx context.Context, o *options, db *program.DB, h *hasher.Hasher, j
 		RefreshForgive:   o.RefreshForgive,
 		LoadUser:         true,
 		CheckNewPassword: hasher.Policy{}.Check, // at least 8 characters, and no common password
-		ThrottleLimit:    o.Throttle.Limit,
-		ThrottleWindow:   o.Throttle.Window,
+		Throttle:         shared.throttle,
+		ThrottleLimit:    shared.limit,
+		ThrottleWindow:   shared.window,
 		TrustedProxies:   o.TrustedProxies,
 		ProxyHeader:      o.proxyHeader,
 		TrustedOrigins:   o.cors,
@@ -72,7 +73,7 @@ func newApp(ctx context.Context, o *options, db *program.DB, h *hasher.Hasher, j
 	if err != nil {
 		return nil, err
 	}
-	return &app{db, jwt, auth, st.Sessions}, nil
+	return &app{db, jwt, auth, shared.sessions}, nil
 }
 
 // routes returns the handler of the app. publicKeys: the signing key has a public half.

@@ -33,6 +33,11 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err := seed(ctx, db, h); err != nil {
 		return fmt.Errorf("the database %s: %w", db.Name, err)
 	}
+	shared, err := openShared(ctx, o, db)
+	if err != nil {
+		return err
+	}
+	defer shared.close()
 	keys, err := o.OpenKeys()
 	if err != nil {
 		return err
@@ -45,7 +50,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	app, err := newApp(ctx, o, db, h, jwt, secrets, logger)
+	app, err := newApp(ctx, o, db, shared, h, jwt, secrets, logger)
 	if err != nil {
 		return err
 	}

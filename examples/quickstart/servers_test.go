@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"database/sql"
 	"fmt"
@@ -11,8 +12,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oauth2pw/passwordflow/examples/internal/program"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 	"github.com/oauth2pw/passwordflow/tokens"
 )
@@ -44,6 +47,80 @@ func server(t *testing.T, driver, variable, otherwise string) string {
 	t.Cleanup(func() { _, _ = admin.Exec("DROP DATABASE " + name) })
 	u.Path = "/" + name
 	return u.String()
+}
+
+// emptyRedis returns the URL of an empty database of Redis, which is emptied after the test.
+func emptyRedis(t *testing.T) string {
+	t.Helper()
+	const variable = "PASSWORDFLOW_TEST_REDIS"
+	address := os.Getenv(variable)
+	if address == "" {
+		address = "127.0.0.1:6379"
+	}
+	for n := 1; n < 16; n++ {
+		url := fmt.Sprintf("redis://%s/%d", address, n)
+		client, err := program.OpenRedis(t.Context(), url)
+		if err != nil {
+			require.Empty(t, os.Getenv("PASSWORDFLOW_TEST_REQUIRE_SERVICES"), err)
+			t.Skipf("Redis does not answer: start it, or name another one in %s: %v", variable, err)
+		}
+		defer client.Close()
+		if size, err := client.DBSize(t.Context()).Result(); err == nil && size == 0 {
+			t.Cleanup(func() {
+				client, err := program.OpenRedis(context.Background(), url) // the context of the test has ended
+				if assert.NoError(t, err) {
+					assert.NoError(t, client.FlushDB(context.Background()).Err())
+					client.Close()
+				}
+			})
+			return url
+		}
+	}
+	t.Fatal("Redis has no empty database")
+	return ""
+}
+
+// TestRedis: with -redis, several processes have the same sessions and count the same guesses.
+func TestRedis(t *testing.T) {
+	redis := emptyRedis(t)
+	file := filepath.Join(t.TempDir(), "quickstart.db")
+	args := []string{cheapHash, "-db=" + file, "-redis=" + redis, "-issuer=http://127.0.0.1", "-throttle=4/15m"}
+	one := start(t, args...)
+	two := start(t, args...)
+	status, first := one.login("johndoe", "secret", "me")
+	require.Equal(t, 200, status, first)
+	status, second := two.form("/token", "grant_type", "refresh_token", "refresh_token", first["refresh_token"].(string))
+	require.Equal(t, 200, status, second)
+	status, body := one.get("/sessions", second["access_token"].(string))
+	require.Equal(t, 200, status, body)
+	for i := range 4 {
+		status, _ = []*process{one, two}[i%2].login("johndoe", fmt.Sprint("wrong", i), "")
+		require.Equal(t, 400, status)
+	}
+	for _, p := range []*process{one, two} {
+		status, _ = p.login("johndoe", "secret", "")
+		require.Equal(t, 429, status)
+	}
+	out, err := exec.Command(binary, "-db="+file, "-redis="+redis, "-disable=johndoe").CombinedOutput()
+	require.NoError(t, err, string(out))
+	out, err = exec.Command(binary, "-db="+file, "-redis="+redis, "-enable=johndoe").CombinedOutput()
+	require.NoError(t, err, string(out))
+	status, _ = two.form("/token", "grant_type", "refresh_token", "refresh_token", second["refresh_token"].(string))
+	require.Equal(t, 400, status, "the session has ended in Redis")
+
+	off := start(t, cheapHash, "-db=:memory:", "-redis="+redis, "-throttle=off")
+	status, _ = off.login("johndoe", "secret", "")
+	require.Equal(t, 200, status)
+	for address, want := range map[string]string{
+		"redis://:hunter2@127.0.0.1:1": "the Redis redis://:xxxxx@127.0.0.1:1",
+		"http://u:hunter2@x":           "redis://host:6379",
+		"redis://u:hunter2@%zz":        "redis://host:6379",
+	} {
+		out, err := exec.Command(binary, "-addr=127.0.0.1:0", "-db=:memory:", "-redis="+address).CombinedOutput()
+		require.Error(t, err)
+		require.Contains(t, string(out), want)
+		require.NotContains(t, string(out), "hunter2")
+	}
 }
 
 // TestServers: several processes that start at once on one empty database server are one

@@ -1,11 +1,12 @@
-// Package redisstore keeps sessions in Redis or Valkey, for several processes. The app brings
-// the client of go-redis.
+// Package redisstore keeps sessions, and the counters of the throttle, in Redis or Valkey, for
+// several processes. The app brings the client of go-redis.
 //
 // # How to wire it
 //
 //	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379", ContextTimeoutEnabled: true})
 //	sessions, err := redisstore.NewSessions(client, redisstore.Config{})
-//	auth, err := oauth2pw.New(oauth2pw.Config{Sessions: sessions, …})
+//	throttle, err := redisstore.NewThrottle(client, redisstore.ThrottleConfig{})
+//	auth, err := oauth2pw.New(oauth2pw.Config{Sessions: sessions, Throttle: throttle, …})
 //
 // # Keys
 //
@@ -16,18 +17,29 @@
 // the sessions of the set. Both keys expire by themselves, a day after the last end of a session.
 // Redis must not evict keys: set maxmemory-policy noeviction.
 //
+// The keys of the throttle begin with {prefix}{throttle}: and are in one slot of a cluster,
+// because an attempt is counted in several of them in one step: one script before the password is
+// hashed, and one after a right password. The keys contain digests of names and addresses. The key
+// of the digests is in Redis, too: no typed name is shown, but a reader of Redis can try names.
+// Each key expires when no counter needs it, the known addresses of a user 30 days after the last
+// login. An attempt that costs its sender no hash has one of 262,144 keys of its kind. The
+// throttle uses the clock of Redis, and an account is blocked for its window at most also after
+// that clock was set.
+//
 // The least rights of the user of Redis, for the prefix "oauth2pw:":
 //
-//	ACL SETUSER app on >password ~oauth2pw:* +hgetall +hmget +hset +exists +pexpire +pttl +zadd +zrange +zrem +del +scan +eval +evalsha +script|load +ping +hello +client
+//	ACL SETUSER app on >password ~oauth2pw:* +hgetall +hmget +hset +exists +pexpire +pttl +zadd +zrange +zrem +zscore +zremrangebyrank +get +set +rpush +lpop +llen +lindex +lrem +time +del +scan +eval +evalsha +script|load +ping +hello +client
 //
 // # Lost writes
 //
 // A Redis that fails over to a replica, or restarts without appendfsync always, loses its last
-// writes. A lost entry of a set hides the session from End and List until the next refresh. A lost session is a new login. A lost refresh is repaired: the next refresh has a
-// higher generation than the store, and the store follows (the event store_rollback). A lost
-// end brings a session back: after a log-out in the last second before the fail-over the
-// tokens are valid again, until they expire. A lost change of a password does not, where
-// Config.LoadUser reads the user from another database.
+// writes. A lost entry of a set hides the session from End and List until the next refresh. A
+// lost session is a new login. A lost refresh is repaired: the next refresh has a higher
+// generation than the store, and the store follows (the event store_rollback). A lost end brings
+// a session back: after a log-out in the last second before the fail-over the tokens are valid
+// again, until they expire. A lost change of a password does not, where
+// Config.LoadUser reads the user from another database. A lost attempt is a guess more, and a
+// lost known address counts as a stranger's until the next login.
 //
 // Read from the master only: a replica that lags behind breaks the duties of a store.
 package redisstore
@@ -52,6 +64,10 @@ type keys struct{ prefix string }
 
 func (k keys) session(id string) string  { return k.prefix + "s:{" + id + "}" }
 func (k keys) user(userID string) string { return k.prefix + "u:{" + userID + "}" }
+
+// throttle returns a key of the throttle. All of them are in one slot of a cluster, because an
+// attempt is counted in several of them at once.
+func (k keys) throttle(name string) string { return k.prefix + "{throttle}:" + name }
 
 func newKeys(client redis.UniversalClient, c Config) (keys, error) {
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {

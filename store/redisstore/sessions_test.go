@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"crypto/rand"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -154,6 +155,24 @@ func TestRights(t *testing.T) {
 	swept, err := s.Sweep(t.Context(), now.Add(time.Minute), 10)
 	require.NoError(t, err)
 	require.Equal(t, 1, swept)
+
+	throttle, err := NewThrottle(client, ThrottleConfig{Prefix: prefix, Limit: 1, Window: time.Second})
+	require.NoError(t, err)
+	for _, a := range []oauth2pw.Attempt{password("1", "2001:db8::1", 1), {Kind: oauth2pw.AttemptGrant, Address: netip.MustParseAddr("192.0.2.1")}} {
+		for range 2 {
+			_, err = throttle.Begin(t.Context(), a)
+			require.NoError(t, err)
+		}
+		require.NoError(t, throttle.Cancel(t.Context(), a))
+		a.UserID = "1"
+		require.NoError(t, throttle.Succeed(t.Context(), a))
+		require.NoError(t, throttle.Forget(t.Context(), a))
+	}
+	for i := range 4 { // the fourth finds three that have expired
+		throttle.now = func() time.Time { return now.Add(time.Duration(i) * time.Hour) }
+		_, err = throttle.Begin(t.Context(), password("2", "192.0.2.7", i))
+		require.NoError(t, err)
+	}
 }
 
 // TestHint: an entry of the list without its session, and a session of another user behind an
