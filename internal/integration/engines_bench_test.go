@@ -144,3 +144,22 @@ func rotate(b *testing.B, db *sql.DB, id, token string) error {
 	}
 	return tx.Commit()
 }
+
+// BenchmarkPrepared is a read in SQLite with a statement that is prepared once, and with one that
+// the driver prepares at each call, in turns.
+func BenchmarkPrepared(b *testing.B) {
+	st, db := benchEngines[0].store(b)
+	fill(b, benchEngines[0], db, 1000)
+	atEachCall, err := sqlstore.New(struct{ *sql.DB }{db}, sqlstore.Config{Dialect: sqlstore.SQLite}) // not a *sql.DB
+	require.NoError(b, err)
+	var times [2]time.Duration
+	for i := 0; b.Loop(); i++ {
+		for k, s := range []*sqlstore.Store{st, atEachCall} {
+			began := time.Now()
+			_, err := s.Sessions.Get(b.Context(), strconv.Itoa(1+i*7919%1000))
+			times[k] += time.Since(began)
+			require.NoError(b, err)
+		}
+	}
+	b.ReportMetric(float64(times[1])/float64(times[0]), "times-faster")
+}

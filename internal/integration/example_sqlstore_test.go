@@ -68,7 +68,7 @@ func Example_sqlstoreInspect() {
 	}
 	found, err := users.Inspect(ctx, hasher.Default().Reads, 1000)
 	fmt.Printf("%+v %v\n", found, err)
-	// Output: {Users:2 NoPassword:1 Unreadable:1 FoldsNames:true} <nil>
+	// Output: {Users:2 NoPassword:1 Unreadable:1 Scopes:[] FoldsNames:true} <nil>
 }
 
 // The users and sessions are in the tables of the package, and a login survives a restart.

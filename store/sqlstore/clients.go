@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
 )
@@ -65,6 +66,14 @@ func (r *clientRow) client() *oauth2pw.Client {
 	}
 }
 
+// splitList converts a column; NULL is nil, and an empty text is an empty slice.
+func splitList(s sql.NullString) []string {
+	if !s.Valid {
+		return nil
+	}
+	return append([]string{}, strings.Fields(s.String)...)
+}
+
 func (s *Clients) row(ctx context.Context, id string) (*clientRow, error) {
 	var (
 		r      clientRow
@@ -110,7 +119,7 @@ func (s *Clients) Add(ctx context.Context, c oauth2pw.Client) error {
 	if err := checkClient(&c); err != nil {
 		return err
 	}
-	added, err := s.db.insert(ctx, s.insert, c.ID, c.SecretSHA256, joinList(c.Grants), joinList(c.Scopes), c.Introspect)
+	added, err := s.db.insert(ctx, s.insert, c.ID, c.SecretSHA256, SpacesBetween.write(c.Grants), SpacesBetween.write(c.Scopes), c.Introspect)
 	if err != nil {
 		return fmt.Errorf("sqlstore: adding a client: %w", err)
 	}
@@ -140,7 +149,7 @@ func (s *Clients) Update(ctx context.Context, id string, change func(c *oauth2pw
 		if err := checkClient(c); err != nil {
 			return err
 		}
-		updated, err := s.db.exec(ctx, s.update, c.SecretSHA256, joinList(c.Grants), joinList(c.Scopes), c.Introspect,
+		updated, err := s.db.exec(ctx, s.update, c.SecretSHA256, SpacesBetween.write(c.Grants), SpacesBetween.write(c.Scopes), c.Introspect,
 			id, old.secret, old.grants, old.scopes, old.introspect)
 		if err != nil {
 			return fmt.Errorf("sqlstore: updating a client: %w", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Dialect is a kind of database. The zero Dialect is an error of New and NewUsers.
@@ -26,6 +27,9 @@ type dialect struct {
 	quoted  string // the quote of an identifier
 	numbers bool   // an argument is $1, not ?
 	turns   bool   // one writer at a time: the writes of a store wait for each other
+	// prepares: a statement is prepared once, because the driver prepares it at each call. The
+	// drivers of servers have a setting for it.
+	prepares bool
 
 	onConflict  string // after an INSERT: a row that is there already is no error
 	same        string // the operator that compares NULL, too
@@ -42,6 +46,7 @@ type dialect struct {
 
 	rowNumbers []string // names, in lower case, that every table has for the number of a row
 	textTimes  error    // the error for a time that the driver returns as a text; nil: a text is converted
+	padded     string   // the type of texts that the database fills with spaces; "": none
 	zoneless   string   // the type of times that the database shifts by the zone of a session; "": none
 
 	steps        []step
@@ -126,7 +131,68 @@ func (d *dialect) isImpossible(err error) bool {
 type database struct {
 	DB
 	*dialect
-	turn chan struct{} // holds one while somebody writes
+	turn     chan struct{} // holds one while somebody writes
+	prepared *prepared     // nil: no statement is prepared
+}
+
+// prepared has the statements of a *sql.DB that are prepared. A *sql.Stmt prepares itself again
+// on each new connection of the pool.
+type prepared struct {
+	db     *sql.DB
+	mu     sync.RWMutex
+	byText map[string]*sql.Stmt
+}
+
+// statement returns a prepared statement, or nil if the statement cannot be prepared.
+func (d database) statement(ctx context.Context, query string) *sql.Stmt {
+	p := d.prepared
+	if p == nil {
+		return nil
+	}
+	p.mu.RLock()
+	s := p.byText[query]
+	p.mu.RUnlock()
+	if s != nil {
+		return s
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s = p.byText[query]; s != nil || len(p.byText) == maxPrepared {
+		return s
+	}
+	s, err := p.db.PrepareContext(ctx, query)
+	if err != nil {
+		return nil // the statement itself has the error
+	}
+	p.byText[query] = s
+	return s
+}
+
+// maxPrepared is above the number of statements of a store, those of every set of changed fields
+// included.
+const maxPrepared = 256
+
+// QueryRowContext, QueryContext and ExecContext are those of the DB, with a prepared statement.
+
+func (d database) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if s := d.statement(ctx, query); s != nil {
+		return s.QueryRowContext(ctx, args...)
+	}
+	return d.DB.QueryRowContext(ctx, query, args...)
+}
+
+func (d database) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if s := d.statement(ctx, query); s != nil {
+		return s.QueryContext(ctx, args...)
+	}
+	return d.DB.QueryContext(ctx, query, args...)
+}
+
+func (d database) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if s := d.statement(ctx, query); s != nil {
+		return s.ExecContext(ctx, args...)
+	}
+	return d.DB.ExecContext(ctx, query, args...)
 }
 
 func newDatabase(db DB, d Dialect) (database, error) {
@@ -141,7 +207,11 @@ func newDatabase(db DB, d Dialect) (database, error) {
 	if parts.turns {
 		turn = make(chan struct{}, 1)
 	}
-	return database{db, parts, turn}, nil
+	var p *prepared
+	if pool, ok := db.(*sql.DB); ok && parts.prepares {
+		p = &prepared{db: pool, byText: make(map[string]*sql.Stmt)}
+	}
+	return database{db, parts, turn, p}, nil
 }
 
 // inTurn runs write when it is its turn.

@@ -15,7 +15,7 @@ var (
 )
 
 var sqlite = dialect{
-	quoted: `"`, turns: true,
+	quoted: `"`, turns: true, prepares: true,
 	onConflict: " ON CONFLICT DO NOTHING", same: "IS", textOf: "CAST(%s AS TEXT) COLLATE BINARY", returning: true, rereads: true,
 	code: func(error) string { return "" }, // no error is expected
 	// Declared or not, every table has these columns, and SQLite uses their numbers again. With

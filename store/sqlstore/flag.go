@@ -71,3 +71,27 @@ func (f *flag) number(n float64) error {
 }
 
 var errNoFlag = errors.New("a value is neither yes nor no") // without the value, which may be anything
+
+// flagLike returns the value of a flag in the manner of the stored one.
+func flagLike(stored string, set bool) any {
+	if stored != "" && stored[0] < ' ' { // BIT(n)
+		if set {
+			return 1
+		}
+		return 0
+	}
+	for _, words := range [...][2]string{{"0", "1"}, {"f", "t"}, {"false", "true"}, {"n", "y"}, {"no", "yes"}, {"off", "on"}} {
+		i := 0
+		if set {
+			i = 1
+		}
+		for _, style := range []func(string) string{strings.ToLower, strings.ToUpper, title} {
+			if stored == style(words[0]) || stored == style(words[1]) {
+				return style(words[i])
+			}
+		}
+	}
+	return set
+}
+
+func title(word string) string { return strings.ToUpper(word[:1]) + word[1:] }

@@ -96,12 +96,14 @@ func New(db DB, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	migrating := d
+	migrating.prepared = nil // the statements of a schema are run once
 	return &Store{
 		Users:    users,
 		Clients:  newClients(d, c.Prefix+"clients"),
 		Sessions: newSessions(d, c.Prefix+"sessions"),
 		db:       d,
-		schema:   schema{d, c.Prefix},
+		schema:   schema{migrating, c.Prefix},
 	}, nil
 }
 

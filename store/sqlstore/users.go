@@ -22,20 +22,24 @@ var (
 // table does not have is an error at the first query, which says which.
 type UserTable struct {
 	Table        string
-	ID           string // text or integer
-	Username     string // text
+	ID           string // text, integer, UUID, or bytes in an IDFormat
+	IDFormat     IDFormat
+	Username     string // text; NULL: no name, and only UserByID finds the user
 	PasswordHash string // text, in a BLOB too; NULL: no password opens the user
 
 	// Disabled is a column of any type that means yes or no: a boolean, a number (all but 0
 	// disables), or a text (t, true, y, yes, on; f, false, n, no, off; or a number). NULL and an
-	// empty text disable. Any other text is an error. Add and Update write a boolean. Empty:
-	// nobody is disabled.
+	// empty text disable. Any other text is an error. Update writes the value in the manner of
+	// the old one: true for false, 1 for 0, Y for N. Add writes a boolean. Empty: nobody is
+	// disabled.
 	Disabled string
 	Active   string // the same, the other way round; not both
 	// DeletedAt is a column of any type: any value other than NULL disables. Users.Update does
 	// not show and not change it. Empty: nobody is deleted in this way.
 	DeletedAt string
-	Scopes    string // text, with single spaces between; NULL: nil. Empty: nil for everybody
+	Scopes    string // a list in the ScopesFormat; NULL: nil. Empty: nil for everybody
+	// ScopesFormat is the format of the lists. Zero: with spaces between the scopes.
+	ScopesFormat ListFormat
 	// SessionsValidFrom is a column of times in the SessionsValidFromFormat; NULL: never. Empty:
 	// User.SessionsValidFrom is always zero, and UpdatePasswordHash ignores the time of a
 	// change, so that a user loses sessions only by SessionStore.End. See
@@ -84,6 +88,9 @@ func newUsers(db database, t UserTable) (*Users, error) {
 	if !t.SessionsValidFromFormat.valid() {
 		return nil, errors.New("sqlstore: UserTable.SessionsValidFromFormat is none of the constants")
 	}
+	if !t.IDFormat.valid() || !t.ScopesFormat.valid() {
+		return nil, errors.New("sqlstore: UserTable.IDFormat or UserTable.ScopesFormat is none of the constants")
+	}
 	if t.Disabled != "" && t.Active != "" {
 		return nil, errors.New("sqlstore: UserTable has both Disabled and Active")
 	}
@@ -106,6 +113,9 @@ func newUsers(db database, t UserTable) (*Users, error) {
 		deleted = column(t.DeletedAt, "") + " IS NOT NULL"
 	}
 	whereID := " WHERE " + id + " = ? AND " + db.text(id) + " = ?" // "1.0" finds the integer 1
+	if t.IDFormat != PlainID {
+		whereID = " WHERE " + id + " = ? AND " + id + " = ?" // bytes have no other spelling
+	}
 	// A hash in a BLOB equals no text, and a NULL is no hash.
 	whereHash := whereID + " AND COALESCE(" + db.text(hash) + ", '') = ?"
 	selectUser := "SELECT " + strings.Join([]string{id, name, hash, disabled, deleted, column(t.Scopes, "NULL"), column(t.SessionsValidFrom, "NULL")}, ", ")
@@ -147,7 +157,11 @@ func (s *Users) UserByName(ctx context.Context, name string) (*oauth2pw.User, er
 
 // UserByID implements oauth2pw.UserStore.
 func (s *Users) UserByID(ctx context.Context, id string) (*oauth2pw.User, error) {
-	u, err := s.user(ctx, s.byID, id)
+	key, possible := s.table.IDFormat.write(id)
+	if !possible {
+		return nil, errNoUser
+	}
+	u, err := s.user(ctx, s.byID, key)
 	if err == nil && u.ID != id { // "1.0" finds the integer 1
 		return nil, errNoUser
 	}
@@ -157,7 +171,7 @@ func (s *Users) UserByID(ctx context.Context, id string) (*oauth2pw.User, error)
 var errNoUser = fmt.Errorf("sqlstore: user: %w", oauth2pw.ErrNotFound)
 
 // user reads the user of a query.
-func (s *Users) user(ctx context.Context, query, key string) (*oauth2pw.User, error) {
+func (s *Users) user(ctx context.Context, query string, key any) (*oauth2pw.User, error) {
 	u, deleted, err := s.row(ctx, query, key)
 	if err != nil {
 		return nil, err
@@ -167,7 +181,7 @@ func (s *Users) user(ctx context.Context, query, key string) (*oauth2pw.User, er
 }
 
 // row reads a user as scan does. Further columns of the query go to more.
-func (s *Users) row(ctx context.Context, query, key string, more ...any) (u *oauth2pw.User, isDeleted bool, err error) {
+func (s *Users) row(ctx context.Context, query string, key any, more ...any) (u *oauth2pw.User, isDeleted bool, err error) {
 	u, isDeleted, err = s.scan(s.db.QueryRowContext(ctx, query, key), more...)
 	if errors.Is(err, sql.ErrNoRows) || s.db.isImpossible(err) {
 		return nil, false, errNoUser
@@ -182,16 +196,23 @@ func (s *Users) row(ctx context.Context, query, key string, more ...any) (u *oau
 func (s *Users) scan(row interface{ Scan(dest ...any) error }, more ...any) (user *oauth2pw.User, isDeleted bool, err error) {
 	var (
 		u            oauth2pw.User
+		id           string
+		name         sql.NullString
 		hash, scopes sql.NullString
 		off, deleted flag
 		changed      any
 	)
-	if err := row.Scan(append([]any{&u.ID, &u.Username, &hash, &off, &deleted, &scopes, &changed}, more...)...); err != nil {
+	if err := row.Scan(append([]any{&id, &name, &hash, &off, &deleted, &scopes, &changed}, more...)...); err != nil {
 		return nil, false, scanError(err)
 	}
-	u.PasswordHash = oauth2pw.Secret(hash.String)
+	u.Username, u.PasswordHash = name.String, oauth2pw.Secret(hash.String)
 	u.Disabled = off.null || off.set == (s.table.Active == "")
-	u.Scopes = splitList(scopes)
+	if u.ID, err = s.table.IDFormat.read(id); err != nil {
+		return nil, false, fmt.Errorf("the column %q: %w", s.table.ID, err)
+	}
+	if u.Scopes, err = s.table.ScopesFormat.read(scopes); err != nil {
+		return nil, false, fmt.Errorf("the column %q: %w", s.table.Scopes, err)
+	}
 	if u.SessionsValidFrom, err = s.table.SessionsValidFromFormat.read(changed, s.db.textTimes); err != nil {
 		return nil, false, fmt.Errorf("the column %q: %w", s.table.SessionsValidFrom, err)
 	}
@@ -200,9 +221,13 @@ func (s *Users) scan(row interface{ Scan(dest ...any) error }, more ...any) (use
 
 // UpdatePasswordHash implements oauth2pw.PasswordUpdater.
 func (s *Users) UpdatePasswordHash(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {
-	query, args := s.updateHash, []any{new, id, id, old}
+	key, possible := s.table.IDFormat.write(id)
+	if !possible {
+		return false, nil
+	}
+	query, args := s.updateHash, []any{new, key, key, old}
 	if !changed.IsZero() && s.updateHashAndChanged != "" {
-		query, args = s.updateHashAndChanged, []any{new, s.table.SessionsValidFromFormat.write(changed), id, id, old}
+		query, args = s.updateHashAndChanged, []any{new, s.table.SessionsValidFromFormat.write(changed), key, key, old}
 	}
 	n, err := s.db.change(ctx, query, args...)
 	if err != nil {

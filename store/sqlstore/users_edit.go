@@ -18,7 +18,11 @@ func (s *Users) Add(ctx context.Context, u oauth2pw.User) error {
 	if u.ID == "" || u.Username == "" {
 		return errIncomplete
 	}
-	columns, args := []string{s.db.quote(s.table.ID)}, []any{u.ID}
+	key, possible := s.table.IDFormat.write(u.ID)
+	if !possible {
+		return fmt.Errorf("sqlstore: the user ID %q is not in the IDFormat of the table", u.ID)
+	}
+	columns, args := []string{s.db.quote(s.table.ID)}, []any{key}
 	zero := s.columns(&oauth2pw.User{})
 	for i, c := range s.columns(&u) {
 		switch {
@@ -76,7 +80,11 @@ func (s *Users) Update(ctx context.Context, id string, change func(u *oauth2pw.U
 //
 // The sessions of the user stay: end them afterwards with Auth.EndAllSessions.
 func (s *Users) Delete(ctx context.Context, id string) error {
-	deleted, err := s.db.change(ctx, s.delete, id, id)
+	key, possible := s.table.IDFormat.write(id)
+	if !possible {
+		return errNoUser
+	}
+	deleted, err := s.db.change(ctx, s.delete, key, key)
 	if err != nil {
 		return fmt.Errorf("sqlstore: deleting a user: %w", err)
 	}
@@ -107,7 +115,7 @@ func (s *Users) columns(u *oauth2pw.User) []userColumn {
 		{"Username", s.table.Username, u.Username},
 		{"PasswordHash", s.table.PasswordHash, string(u.PasswordHash)},
 		disabled,
-		{"Scopes", s.table.Scopes, joinList(u.Scopes)},
+		{"Scopes", s.table.Scopes, s.table.ScopesFormat.write(u.Scopes)},
 		{"SessionsValidFrom", s.table.SessionsValidFrom, s.table.SessionsValidFromFormat.write(u.SessionsValidFrom)},
 	}
 }
@@ -134,7 +142,11 @@ func (s *Users) stored(ctx context.Context, id string) (*oauth2pw.User, []stored
 	for i := range row {
 		dest = append(dest, &row[i].value)
 	}
-	u, _, err := s.row(ctx, s.db.sql(query+s.fromByID), id, dest...)
+	key, possible := s.table.IDFormat.write(id)
+	if !possible {
+		return nil, nil, errNoUser
+	}
+	u, _, err := s.row(ctx, s.db.sql(query+s.fromByID), key, dest...)
 	if err == nil && u.ID != id {
 		err = errNoUser
 	}
@@ -144,6 +156,15 @@ func (s *Users) stored(ctx context.Context, id string) (*oauth2pw.User, []stored
 type storedColumn struct {
 	name  string
 	value sql.NullString
+}
+
+func storedValue(row []storedColumn, name string) string {
+	for _, c := range row {
+		if c.name == name {
+			return c.value.String
+		}
+	}
+	return ""
 }
 
 // replace writes u instead of old, and reports false if the row is not as it was stored.
@@ -160,13 +181,17 @@ func (s *Users) replace(ctx context.Context, old, u *oauth2pw.User, stored []sto
 		if c.name == "" {
 			return false, c.missing()
 		}
+		if set, is := c.value.(bool); is {
+			c.value = flagLike(storedValue(stored, c.name), set)
+		}
 		set, args = append(set, s.db.quote(c.name)+" = ?"), append(args, c.value)
 	}
 	if len(set) == 0 {
 		return true, nil
 	}
 	query := "UPDATE " + s.db.quoteTable(s.table.Table) + " SET " + strings.Join(set, ", ") + s.whereID
-	args = append(args, u.ID, u.ID)
+	key, _ := s.table.IDFormat.write(u.ID) // that of the row that was read
+	args = append(args, key, key)
 	for _, c := range stored {
 		query += " AND " + s.asText(c.name) + " " + s.db.same + " ?"
 		args = append(args, c.value)
@@ -174,7 +199,7 @@ func (s *Users) replace(ctx context.Context, old, u *oauth2pw.User, stored []sto
 	renamed := u.Username != old.Username
 	if renamed && s.db.rereads {
 		query += " AND NOT " + s.nameTaken
-		args = append(args, u.Username, u.ID)
+		args = append(args, u.Username, key)
 	}
 	updated, err := s.db.exec(ctx, s.db.sql(query), args...)
 	taken := s.db.isExists(err)
@@ -182,7 +207,7 @@ func (s *Users) replace(ctx context.Context, old, u *oauth2pw.User, stored []sto
 		return false, fmt.Errorf("sqlstore: updating a user: %w", err)
 	}
 	if updated == 0 && renamed && !taken {
-		if err := s.db.QueryRowContext(ctx, s.db.sql("SELECT "+s.nameTaken), u.Username, u.ID).Scan(&taken); err != nil {
+		if err := s.db.QueryRowContext(ctx, s.db.sql("SELECT "+s.nameTaken), u.Username, key).Scan(&taken); err != nil {
 			return false, fmt.Errorf("sqlstore: updating a user: %w", err)
 		}
 	}
@@ -190,17 +215,4 @@ func (s *Users) replace(ctx context.Context, old, u *oauth2pw.User, stored []sto
 		return false, fmt.Errorf("sqlstore: the username %q %w", u.Username, oauth2pw.ErrExists)
 	}
 	return updated == 1, nil
-}
-
-// splitList and joinList convert between a column and a slice. Nil is NULL; an
-// empty, non-nil slice is "".
-func splitList(s sql.NullString) []string {
-	if !s.Valid {
-		return nil
-	}
-	return append([]string{}, strings.Fields(s.String)...)
-}
-
-func joinList(list []string) sql.NullString {
-	return sql.NullString{String: strings.Join(list, " "), Valid: list != nil}
 }
