@@ -15,10 +15,17 @@ import (
 
 var _ oauth2pw.SessionStore = (*Sessions)(nil)
 
-// Sessions are sessions in memory: they end with the process. The zero value is
-// empty and ready.
+// Sessions are sessions in memory: they end with the process. The zero value is empty and ready.
+//
+// Memory is bounded: a new session removes some of those that ended or expired a day ago, and
+// beside MaxSessions others it is an error.
 type Sessions struct {
+	// MaxSessions is the highest number of sessions, of about 500 bytes each. Zero: 1,000,000.
+	// Set it before the first use.
+	MaxSessions int
+
 	mu     sync.RWMutex
+	calls  int // of Create
 	byID   map[string]*session
 	byUser map[string]*session // the newest of each user that was not ended; the others hang on it
 }
@@ -93,6 +100,9 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 	if s.byID == nil {
 		s.byID, s.byUser = make(map[string]*session), make(map[string]*session)
 	}
+	if err := s.makeRoom(n.CreatedAt); err != nil {
+		return err
+	}
 	s.byID[r.id] = r
 	if r.endedAt != 0 {
 		return nil
@@ -103,6 +113,46 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 	}
 	s.byUser[r.userID] = r
 	return nil
+}
+
+const (
+	defaultMaxSessions = 1_000_000
+	keptEnded          = 24 * time.Hour // as Auth.SweepSessions does
+	sweepEvery         = 16             // calls of Create
+	sweepLook          = 8 * sweepEvery // sessions: those of a random part of the map
+)
+
+// makeRoom removes old sessions from a random part of the map, and reports that there is no room.
+// With 8 sessions looked at for each new one, few old ones stay. The caller holds the lock.
+func (s *Sessions) makeRoom(now time.Time) error {
+	limit := cmp.Or(s.MaxSessions, defaultMaxSessions)
+	s.calls++
+	if s.calls%sweepEvery != 0 && len(s.byID) < limit {
+		return nil
+	}
+	seen := 0
+	for _, r := range s.byID {
+		if seen++; seen > sweepLook {
+			break
+		}
+		s.sweep(r, now.Add(-keptEnded).UnixMicro())
+	}
+	if len(s.byID) >= limit {
+		return fmt.Errorf("store: there are %d sessions already, which is Sessions.MaxSessions", limit)
+	}
+	return nil
+}
+
+// sweep removes a session that ended or expired before a time. The caller holds the lock.
+func (s *Sessions) sweep(r *session, before int64) (swept bool) {
+	if r.deadline() >= before {
+		return false
+	}
+	delete(s.byID, r.id)
+	if r.endedAt == 0 {
+		s.unlink(r)
+	}
+	return true
 }
 
 // Get implements oauth2pw.SessionStore.
@@ -187,15 +237,11 @@ func (s *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	swept, seen := 0, 0
-	for id, r := range s.byID {
+	for _, r := range s.byID {
 		if swept >= limit {
 			break
 		}
-		if r.deadline() < before.UnixMicro() {
-			delete(s.byID, id)
-			if r.endedAt == 0 {
-				s.unlink(r)
-			}
+		if s.sweep(r, before.UnixMicro()) {
 			swept++
 		}
 		if seen++; seen%stretch == 0 {

@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -101,4 +103,47 @@ func TestCopies(t *testing.T) {
 			return errors.New("no")
 		}))
 	}
+}
+
+// TestSessionsBounded: a store that nobody sweeps does not grow without bound, a full one says so,
+// and no live session goes.
+//
+// Conformance 131.
+func TestSessionsBounded(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	s := new(store.Sessions)
+	create := func(id string, life time.Duration) error {
+		return s.Create(t.Context(), &oauth2pw.Session{ID: id, UserID: id, CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now, IdleExpiresAt: now.Add(life), ExpiresAt: now.Add(life)})
+	}
+	const live, dead = 1000, 50_000
+	for i := range live {
+		require.NoError(t, create(fmt.Sprint("live", i), 1000*24*time.Hour))
+	}
+	for i := range dead { // one a minute, each for a minute
+		now = now.Add(time.Minute)
+		require.NoError(t, create(fmt.Sprint("dead", i), time.Minute))
+	}
+	left := 0
+	for i := range dead {
+		if _, err := s.Get(t.Context(), fmt.Sprint("dead", i)); err == nil {
+			left++
+		}
+	}
+	t.Logf("%d of %d dead sessions are left", left, dead)
+	require.Less(t, left, 24*60+(live+24*60)/2, "those of a day, and some")
+	require.GreaterOrEqual(t, left, 24*60, "those of a day stay, for the reuse of their tokens")
+	for i := range live {
+		_, err := s.Get(t.Context(), fmt.Sprint("live", i))
+		require.NoError(t, err)
+	}
+
+	s = &store.Sessions{MaxSessions: 3}
+	for i := range 3 {
+		require.NoError(t, create(fmt.Sprint(i), time.Hour))
+	}
+	err := create("3", time.Hour)
+	require.ErrorContains(t, err, "MaxSessions")
+	require.NotErrorIs(t, err, oauth2pw.ErrExists)
+	now = now.Add(26 * time.Hour)
+	require.NoError(t, create("3", time.Hour))
 }
