@@ -30,6 +30,7 @@ func TestCluster(t *testing.T) {
 		rounds = 200
 	}
 	storetest.Refreshes(t, open, rounds)
+	testHostile(t, client, "hostile:")
 
 	s, err := NewSessions(client, Config{Prefix: "sweep:"})
 	must(t, err)

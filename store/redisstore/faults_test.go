@@ -10,8 +10,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -421,11 +423,20 @@ func TestReuseRacesRefresh(t *testing.T) {
 		require.Equal(t, 200, got.status, got.body)
 		tokens = append(tokens, got.token)
 		clock.Add((31 * time.Second).Microseconds())
-		var replayed answer
+		var answers [2]answer
+		parallel := []func(){
+			func() { answers[0] = apps[0].post(refresh(tokens[0])) },
+			func() { answers[1] = apps[1].post(refresh(tokens[1])) },
+		}
+		if round%2 == 0 {
+			slices.Reverse(parallel)
+		}
 		var wg sync.WaitGroup
-		wg.Go(func() { replayed = apps[0].post(refresh(tokens[0])) })
-		got = apps[1+round%2].post(refresh(tokens[1]))
+		for _, f := range parallel {
+			wg.Go(f)
+		}
 		wg.Wait()
+		replayed, got := answers[0], answers[1]
 		require.Equal(t, 400, replayed.status, "round %d: %s", round, replayed.body)
 		if got.status == 200 {
 			refreshed++
@@ -443,5 +454,433 @@ func TestReuseRacesRefresh(t *testing.T) {
 		require.Equal(t, "reuse", n.EndReason)
 	}
 	t.Logf("%d rounds, in %d of them the refresh was first", rounds, refreshed)
+	require.NotZero(t, refreshed)
+	require.Less(t, refreshed, rounds)
 	require.Equal(t, rounds, e.of(oauth2pw.EventRefreshReuse))
+}
+
+// proxy is between a client and a server. Armed, it lets some requests pass, and holds the next
+// one or its answer, until the client closes the connection. A request is one write of the client.
+type proxy struct {
+	listener net.Listener
+	target   string
+
+	mu       sync.Mutex
+	requests int // since the last arm
+	at       int // the request to hold; 0: none
+	answer   bool
+	held     chan struct{}
+}
+
+func startProxy(t *testing.T, target string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	p := &proxy{listener: l, target: target}
+	var wg sync.WaitGroup
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { p.serve(c) })
+		}
+	})
+	return p
+}
+
+// arm counts requests from 0, and holds request number at, or its answer. The channel is closed
+// when the request has come.
+func (p *proxy) arm(at int, answer bool) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.requests, p.at, p.answer, p.held = 0, at, answer, make(chan struct{})
+	return p.held
+}
+
+func (p *proxy) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.requests
+}
+
+func (p *proxy) serve(c net.Conn) {
+	defer c.Close()
+	up, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	defer up.Close()
+	var silent atomic.Bool
+	go func() {
+		defer c.Close()
+		b := make([]byte, 1<<16)
+		for {
+			n, err := up.Read(b)
+			if err != nil {
+				return
+			}
+			if silent.Load() {
+				continue
+			}
+			if _, err := c.Write(b[:n]); err != nil {
+				return
+			}
+		}
+	}()
+	b := make([]byte, 1<<16)
+	for {
+		n, err := c.Read(b)
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		p.requests++
+		hold := p.at != 0 && p.requests == p.at
+		if hold {
+			silent.Store(true)
+		}
+		drop := hold && !p.answer
+		if !drop {
+			_, err = up.Write(b[:n])
+		}
+		if hold {
+			close(p.held)
+		}
+		p.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// dump returns all keys of a prefix with their content. Every key must have an expiry.
+func dump(t *testing.T, client *redis.Client, prefix string) map[string]string {
+	t.Helper()
+	state := make(map[string]string)
+	scan := client.Scan(t.Context(), 0, escape(prefix)+"*", 1000).Iterator()
+	for scan.Next(t.Context()) {
+		key := scan.Val()
+		kind, err := client.Type(t.Context(), key).Result()
+		must(t, err)
+		switch kind {
+		case "hash":
+			fields, err := client.HGetAll(t.Context(), key).Result()
+			must(t, err)
+			delete(fields, "ended_by") // random
+			state[key] = fmt.Sprintf("%q", fields)
+		case "zset":
+			members, err := client.ZRangeWithScores(t.Context(), key, 0, -1).Result()
+			must(t, err)
+			state[key] = fmt.Sprint(members)
+		default:
+			require.Fail(t, "unexpected type", kind)
+		}
+		ttl, err := client.PTTL(t.Context(), key).Result()
+		must(t, err)
+		require.Positive(t, ttl, "%s has no expiry", key)
+	}
+	must(t, scan.Err())
+	return state
+}
+
+// TestContext: the context of a call ends before the call, or while it waits for each of its
+// answers. The state of every key is then that before the call or that after it, and the next
+// call works.
+func TestContext(t *testing.T) {
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	created := testSession("created", "1", now)
+	created.Salt = [16]byte{1}
+	for _, test := range []struct {
+		name string
+		call func(context.Context, *Sessions) error
+		half bool // a login writes the set of its user first
+	}{
+		{"Create", func(ctx context.Context, s *Sessions) error { return s.Create(ctx, &created) }, true},
+		{"Get", func(ctx context.Context, s *Sessions) error { _, err := s.Get(ctx, "a"); return err }, false},
+		{"List", func(ctx context.Context, s *Sessions) error {
+			list, err := s.List(ctx, "1", now)
+			if err == nil && len(list) == 0 {
+				err = errors.New("an empty list")
+			}
+			return err
+		}, false},
+		{"Advance", func(ctx context.Context, s *Sessions) error {
+			n := testSession("a", "1", now)
+			n.Generation = 2
+			_, err := s.Advance(ctx, 1, &n, now)
+			return err
+		}, false},
+		{"End one", func(ctx context.Context, s *Sessions) error {
+			_, err := s.End(ctx, oauth2pw.SessionFilter{UserID: "1", ID: "a"}, "x", now)
+			return err
+		}, false},
+		{"End all", func(ctx context.Context, s *Sessions) error {
+			_, err := s.End(ctx, oauth2pw.SessionFilter{UserID: "1"}, "x", now)
+			return err
+		}, false},
+		{"Sweep", func(ctx context.Context, s *Sessions) error {
+			_, err := s.Sweep(ctx, now.Add(time.Hour), 10)
+			return err
+		}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			direct, admin := newSessions(t)
+			prefix := direct.keys.prefix
+			p := startProxy(t, admin.Options().Addr)
+			client := redis.NewClient(&redis.Options{Addr: p.listener.Addr().String(), PoolSize: 1, ReadTimeout: 500 * time.Millisecond, ContextTimeoutEnabled: true})
+			t.Cleanup(func() { client.Close() })
+			s, err := NewSessions(client, Config{Prefix: prefix})
+			must(t, err)
+			for _, script := range []*redis.Script{addToUser, create, advance, end} {
+				must(t, script.Load(t.Context(), admin).Err())
+			}
+			// setup returns the state before the call: three live sessions and two ended ones.
+			setup := func(t *testing.T) map[string]string {
+				for key := range dump(t, admin, prefix) {
+					must(t, admin.Del(t.Context(), key).Err())
+				}
+				for _, id := range []string{"a", "b", "c", "ended1", "ended2"} {
+					n := testSession(id, "1", now)
+					if strings.HasPrefix(id, "ended") {
+						n.EndedAt, n.EndReason = now.Add(-time.Hour), "x"
+					}
+					must(t, direct.Create(t.Context(), &n))
+				}
+				// The connections are made before the call: pipelines have one of their own.
+				must(t, client.Ping(t.Context()).Err())
+				_, err := client.Pipelined(t.Context(), func(p redis.Pipeliner) error { p.Ping(t.Context()); return nil })
+				must(t, err)
+				return dump(t, admin, prefix)
+			}
+			before := setup(t)
+			p.arm(0, false)
+			must(t, test.call(t.Context(), s))
+			steps := p.count()
+			require.NotZero(t, steps)
+			after := dump(t, admin, prefix)
+			// check compares the state after a call that was disturbed, and calls once more.
+			check := func(t *testing.T, err error) {
+				t.Helper()
+				require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
+				require.NotErrorIs(t, err, oauth2pw.ErrExists)
+				state := dump(t, admin, prefix)
+				for key, value := range state {
+					require.Contains(t, []string{before[key], after[key]}, value, key)
+				}
+				for key := range before {
+					require.Contains(t, []string{before[key], after[key]}, state[key], key)
+				}
+				set := direct.keys.user("1")
+				if !test.half && test.name != "End all" && test.name != "Sweep" && state[direct.keys.session("a")] == before[direct.keys.session("a")] {
+					require.Equal(t, before, state)
+				}
+				if test.half && state[set] == before[set] {
+					require.Equal(t, before, state, "the set is written first")
+				}
+				hashes := func(state map[string]string) map[string]string {
+					hashes := make(map[string]string)
+					for key, value := range state {
+						if key != set {
+							hashes[key] = value
+						}
+					}
+					return hashes
+				}
+				if err == nil {
+					require.Equal(t, hashes(after), hashes(state), "a call without an error")
+				}
+				p.arm(0, false)
+				must(t, test.call(t.Context(), s))
+				require.Equal(t, hashes(after), hashes(dump(t, admin, prefix)), "the next call works")
+			}
+
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+			defer cancel()
+			for _, ctx := range []context.Context{ended, late} {
+				before := setup(t)
+				err := test.call(ctx, s)
+				require.ErrorIs(t, err, ctx.Err())
+				require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
+				require.Equal(t, before, dump(t, admin, prefix))
+			}
+			for step := 1; step <= steps; step++ {
+				for _, answer := range []bool{false, true} {
+					t.Run(fmt.Sprint(step, answer), func(t *testing.T) {
+						var err error
+						reached := false
+						for limit := 200 * time.Millisecond; !reached; limit *= 2 { // longer on a slow machine
+							require.Less(t, limit, 10*time.Second, "the call does not come to this step")
+							setup(t)
+							held := p.arm(step, answer)
+							ctx, cancel := context.WithTimeout(t.Context(), limit)
+							err = test.call(ctx, s)
+							cancel()
+							select {
+							case <-held:
+								reached = true
+							default:
+								p.arm(0, false)
+							}
+						}
+						// The second step of Advance, and the last one of End, only write the set.
+						if step == 1 {
+							require.Error(t, err)
+						}
+						check(t, err)
+					})
+				}
+			}
+			t.Run("cancelled", func(t *testing.T) {
+				setup(t)
+				held := p.arm(1, true)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go func() {
+					<-held
+					cancel()
+				}()
+				start := time.Now()
+				err := test.call(ctx, s)
+				t.Logf("returned %v after %v", err, time.Since(start).Round(time.Millisecond))
+				require.Error(t, err)
+				check(t, err)
+			})
+		})
+	}
+}
+
+// hostile are texts that a store must keep, or refuse.
+var hostile = map[string]string{
+	"quotes": "'\"`\\", "NUL": "a\x00b", "CRLF": "a\r\nDEL x\r\n", "RESP": "*1\r\n$8\r\nFLUSHALL\r\n",
+	"1 MiB": strings.Repeat("0123456789abcdef", 1<<16), "emoji": "😀👩‍👩‍👧‍👦", "right to left": "\u202eabc\u200f\u0627",
+	"tag": "{a}", "open": "{", "close": "}", "empty tag": "{}", "nested": "}{a}{", "pattern": "*[?", "ranges": "[a-z]^\\*?*", "star": "*",
+	"not UTF-8": "\xff\xfe", "spaces": "  \t ", "Lua": "']) redis.call('FLUSHALL') --", "number": "0", "separator": ":s:{x}",
+}
+
+// hostileSession has a text in every field.
+func hostileSession(text, id string, now time.Time) oauth2pw.Session {
+	n := testSession(id, text, now)
+	n.ClientID, n.Scope, n.KeyID, n.EndReason, n.UserAgent, n.Label = text, text, text, "", text, text
+	copy(n.Salt[:], text)
+	return n
+}
+
+// testHostile stores texts in every field, also as ID and as prefix, and looks at a session
+// beside them.
+func testHostile(t *testing.T, client redis.UniversalClient, prefix string) {
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	for _, name := range slices.Sorted(maps.Keys(hostile)) {
+		text := hostile[name]
+		for where, prefix := range map[string]string{"fields": prefix + name + ":", "prefix": prefix + text} {
+			t.Run(name+" in the "+where, func(t *testing.T) {
+				s, err := NewSessions(client, Config{Prefix: prefix})
+				must(t, err)
+				beside, err := NewSessions(client, Config{Prefix: prefix + "-beside"})
+				must(t, err)
+				bystander := testSession("bystander", "bystander", now)
+				var stores []*Sessions
+				for _, s := range []*Sessions{s, beside} {
+					must(t, s.Create(t.Context(), &bystander))
+					stores = append(stores, s)
+				}
+				checkBystanders := func() {
+					t.Helper()
+					for _, s := range stores {
+						got, err := s.Get(t.Context(), bystander.ID)
+						must(t, err)
+						require.Equal(t, &bystander, got)
+						list, err := s.List(t.Context(), bystander.UserID, now)
+						must(t, err)
+						require.Equal(t, []*oauth2pw.Session{&bystander}, list)
+					}
+				}
+				check := func(want oauth2pw.Session) {
+					t.Helper()
+					got, err := s.Get(t.Context(), want.ID)
+					must(t, err)
+					require.True(t, want == *got, "%s is not returned as it is stored", name)
+				}
+				one, two := hostileSession(text, text, now), hostileSession(text, text+"2", now)
+				must(t, s.Create(t.Context(), &one))
+				must(t, s.Create(t.Context(), &two))
+				again := one
+				again.Salt[15]++
+				require.ErrorIs(t, s.Create(t.Context(), &again), oauth2pw.ErrExists)
+				check(one)
+				check(two)
+				checkBystanders()
+				list, err := s.List(t.Context(), text, now)
+				must(t, err)
+				require.Len(t, list, 2)
+				for _, id := range []string{text + "3", text[1:], strings.Trim(text, "{}"), "{" + text + "}"} {
+					if id != text && id != text+"2" {
+						_, err := s.Get(t.Context(), id)
+						require.ErrorIs(t, err, oauth2pw.ErrNotFound)
+					}
+				}
+				one.Generation = 2
+				advanced, err := s.Advance(t.Context(), 1, &one, now)
+				must(t, err)
+				require.True(t, advanced)
+				check(one)
+				check(two)
+				ids, err := s.End(t.Context(), oauth2pw.SessionFilter{UserID: text, Except: two.ID}, text, now)
+				must(t, err)
+				require.Equal(t, []string{one.ID}, ids)
+				one.EndedAt, one.EndReason = now, text
+				check(one)
+				check(two)
+				checkBystanders()
+				swept, err := s.Sweep(t.Context(), now.Add(time.Second), 1000)
+				must(t, err)
+				require.Equal(t, 1, swept)
+				check(two)
+				checkBystanders()
+				swept, err = s.Sweep(t.Context(), now.Add(24*time.Hour), 1000)
+				must(t, err)
+				require.Equal(t, 2, swept)
+				stores = stores[1:]
+				checkBystanders()
+			})
+		}
+	}
+}
+
+// TestHostile, see testHostile; then logins of such users through an Auth.
+func TestHostile(t *testing.T) {
+	client, prefix := open(t)
+	testHostile(t, client, prefix)
+
+	s, err := NewSessions(client, Config{Prefix: prefix + "auth:"})
+	must(t, err)
+	a, err := newApp(s, newEvents(), nil)
+	must(t, err)
+	other := a.post(login("other"))
+	require.Equal(t, 200, other.status)
+	for name, text := range hostile {
+		got := a.post(login(text))
+		if got.status != 200 {
+			require.Contains(t, []int{400, 413}, got.status, name)
+			t.Logf("the user %s is refused: %s", name, got.body)
+			continue
+		}
+		next := a.post(refresh(got.token))
+		require.Equal(t, 200, next.status, "%s: %s", name, next.body)
+		ended, err := a.auth.EndAllSessions(t.Context(), text, "logout")
+		must(t, err)
+		require.Equal(t, 1, ended, name)
+		require.Equal(t, 400, a.post(refresh(next.token)).status, name)
+	}
+	for _, text := range hostile {
+		for _, token := range []string{text, other.token + text} {
+			require.Contains(t, []int{400, 413}, a.post(refresh(token)).status)
+		}
+	}
+	require.Equal(t, 200, a.post(refresh(other.token)).status)
 }
