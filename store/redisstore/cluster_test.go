@@ -1,8 +1,11 @@
 package redisstore
 
 import (
+	"errors"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,6 +69,70 @@ func testSession(id, userID string, now time.Time) oauth2pw.Session {
 	}
 }
 
+// TestClusterReshard: slots move to another master while their sessions refresh: no call fails. The
+// user of Redis has the rights of the package comment, and two more that a cluster needs.
+func TestClusterReshard(t *testing.T) {
+	c := startCluster(t)
+	for _, s := range c {
+		args := []any{"ACL", "SETUSER", "app", "on", ">password", "~oauth2pw:*", "+cluster|slots", "+asking"}
+		for _, right := range leastRights(t) {
+			args = append(args, right)
+		}
+		s.do(args...)
+	}
+	e := newEvents()
+	senders, s := newApps(t, 4, e, func() redis.UniversalClient {
+		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{c[0].addr(), c[1].addr()}, Username: "app", Password: "password", ContextTimeoutEnabled: true})
+		t.Cleanup(func() { client.Close() })
+		return client
+	})
+	f := newFleet(t, 100, senders...)
+	admin := c.client(t, 0)
+	f.disturb(8, func() {
+		for _, d := range f.devices[:10] {
+			key := s.keys.session(d.id)
+			slot := c[0].do("CLUSTER", "KEYSLOT", key)
+			from := c.masterOf(t, admin, key)
+			to := c[slices.IndexFunc(c, func(s *server) bool {
+				return s != from && s.contains("role:master", "INFO", "replication") == nil
+			})]
+			fromID, toID := from.do("CLUSTER", "MYID"), to.do("CLUSTER", "MYID")
+			to.do("CLUSTER", "SETSLOT", slot, "IMPORTING", fromID)
+			from.do("CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
+			for {
+				keys := from.do("CLUSTER", "GETKEYSINSLOT", slot, 100).([]any)
+				if len(keys) == 0 {
+					break
+				}
+				for _, key := range keys {
+					from.do("MIGRATE", "127.0.0.1", to.port, key, 0, 5000)
+				}
+			}
+			before := to.asked()
+			eventually(t, "a redirected refresh", func() error {
+				if to.asked() < before+5 {
+					return errors.New("no request was redirected")
+				}
+				return nil
+			})
+			to.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
+			from.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
+		}
+	})
+	require.Zero(t, f.answers[503])
+	f.check(func(user string) ([]*oauth2pw.Session, error) { return s.List(t.Context(), user, time.Now()) })
+}
+
+// asked returns the number of requests that were redirected to a server while their slot moved.
+func (s *server) asked() int {
+	stats, err := s.admin.Info(s.t.Context(), "commandstats").Result()
+	must(s.t, err)
+	_, n, _ := strings.Cut(stats, "cmdstat_asking:calls=")
+	n, _, _ = strings.Cut(n, ",")
+	calls, _ := strconv.Atoi(n)
+	return calls
+}
+
 // TestClusterFailover: a master is killed while 100 sessions refresh by 16 apps.
 func TestClusterFailover(t *testing.T) {
 	c := startCluster(t)
@@ -82,5 +149,6 @@ func TestClusterFailover(t *testing.T) {
 	victim := c.masterOf(t, client, s.keys.session(f.devices[0].id))
 	took := f.disturb(16, victim.kill)
 	t.Logf("every call works again after %.1f s", took.Seconds())
+	require.NotZero(t, f.answers[503], "no call has failed: the fault had no effect")
 	f.finish(e, s)
 }

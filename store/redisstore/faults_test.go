@@ -45,6 +45,7 @@ func TestSentinel(t *testing.T) {
 	f := newFleet(t, 100, senders...)
 	took := f.disturb(16, c.primary.kill)
 	t.Logf("every call works again after %.1f s", took.Seconds())
+	require.NotZero(t, f.answers[503], "no call has failed: the fault had no effect")
 	f.finish(e, s)
 	require.NoError(t, c.replica.contains("role:master", "INFO", "replication"))
 }
@@ -469,6 +470,7 @@ type proxy struct {
 	requests int // since the last arm
 	at       int // the request to hold; 0: none
 	answer   bool
+	cut      bool // close the connection instead
 	held     chan struct{}
 }
 
@@ -514,6 +516,7 @@ func (p *proxy) serve(c net.Conn) {
 	}
 	defer up.Close()
 	var silent atomic.Bool
+	executed := make(chan struct{}, 1)
 	go func() {
 		defer c.Close()
 		b := make([]byte, 1<<16)
@@ -523,6 +526,10 @@ func (p *proxy) serve(c net.Conn) {
 				return
 			}
 			if silent.Load() {
+				select {
+				case executed <- struct{}{}:
+				default:
+				}
 				continue
 			}
 			if _, err := c.Write(b[:n]); err != nil {
@@ -549,11 +556,118 @@ func (p *proxy) serve(c net.Conn) {
 		if hold {
 			close(p.held)
 		}
+		cut := hold && p.cut
 		p.mu.Unlock()
-		if err != nil {
+		if cut && !drop {
+			<-executed // a lost answer, and no lost request
+		}
+		if err != nil || cut {
 			return
 		}
 	}
+}
+
+// TestCut: the connection is cut at each step of a login, a refresh and an end: before the
+// request, or before its answer. The client sends the request again, and every call works.
+func TestCut(t *testing.T) {
+	direct, admin := newSessions(t)
+	p := startProxy(t, admin.Options().Addr)
+	p.cut = true
+	client := redis.NewClient(&redis.Options{Addr: p.listener.Addr().String(), PoolSize: 1, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { client.Close() })
+	s, err := NewSessions(client, Config{Prefix: direct.keys.prefix})
+	must(t, err)
+	e := newEvents()
+	a, err := newApp(s, e, nil)
+	must(t, err)
+	warm := func() {
+		must(t, client.Ping(t.Context()).Err())
+		_, err := client.Pipelined(t.Context(), func(p redis.Pipeliner) error { p.Ping(t.Context()); return nil })
+		must(t, err)
+	}
+	run := func(name string, call func(form url.Values) answer, form func() url.Values, want func(t *testing.T, sent url.Values, got answer)) {
+		call(form()) // loads the scripts
+		first := form()
+		warm()
+		p.arm(0, false)
+		got := call(first)
+		steps := p.count()
+		want(t, first, got)
+		for step := 1; step <= steps; step++ {
+			for _, answer := range []bool{false, true} {
+				t.Run(fmt.Sprint(name, step, answer), func(t *testing.T) {
+					form := form()
+					warm()
+					held := p.arm(step, answer)
+					got := call(form)
+					select {
+					case <-held:
+					default:
+						require.Fail(t, "the call has not come to this step")
+					}
+					p.arm(0, false)
+					want(t, form, got)
+				})
+			}
+		}
+	}
+	token := func() string { return a.post(login("1")).token }
+	run("login", a.post, func() url.Values { return login("1") }, func(t *testing.T, _ url.Values, got answer) {
+		require.Equal(t, 200, got.status, got.body)
+		require.Equal(t, 200, a.post(refresh(got.token)).status)
+	})
+	run("refresh", a.post, func() url.Values { return refresh(token()) }, func(t *testing.T, sent url.Values, got answer) {
+		require.Equal(t, 200, got.status, got.body)
+		_, generation := decode(got.token)
+		require.EqualValues(t, 2, generation)
+		require.Equal(t, got.token, a.post(sent).token)
+		require.Equal(t, 200, a.post(refresh(got.token)).status)
+	})
+	live := ""
+	end := func(form url.Values) answer {
+		n, err := a.auth.EndAllSessions(t.Context(), "1", "logout")
+		must(t, err)
+		return answer{status: n}
+	}
+	_, err = a.auth.EndAllSessions(t.Context(), "1", "logout")
+	must(t, err)
+	run("end", end, func() url.Values { live = token(); return nil }, func(t *testing.T, _ url.Values, got answer) {
+		require.Equal(t, 1, got.status, "the session is one that this call has ended")
+		require.Equal(t, 400, a.post(refresh(live)).status)
+	})
+	require.Zero(t, e.of(oauth2pw.EventRefreshReuse))
+	require.Zero(t, e.of(oauth2pw.EventUnavailable))
+}
+
+// TestFull: a Redis without free memory refuses writes. Sessions are still read, and nothing is
+// lost or half written.
+func TestFull(t *testing.T) {
+	server := startServer(t, "maxmemory-policy noeviction")
+	s, err := NewSessions(server.admin, Config{})
+	must(t, err)
+	e := newEvents()
+	a, err := newApp(s, e, nil)
+	must(t, err)
+	first := a.post(login("1")).token
+	second := a.post(refresh(first)).token
+	id, _ := decode(second)
+	before := dump(t, server.admin, "oauth2pw:")
+	server.do("CONFIG", "SET", "maxmemory", "1")
+	for _, form := range []url.Values{login("1"), login("2"), refresh(second)} {
+		require.Equal(t, 503, a.post(form).status)
+	}
+	_, err = a.auth.EndAllSessions(t.Context(), "1", "logout")
+	require.Error(t, err, "an end is a write, too")
+	_, err = s.Get(t.Context(), id)
+	must(t, err)
+	require.Equal(t, before, dump(t, server.admin, "oauth2pw:"))
+	server.do("CONFIG", "SET", "maxmemory", "0")
+	third := a.post(refresh(second))
+	require.Equal(t, 200, third.status, third.body)
+	n, err := a.auth.EndAllSessions(t.Context(), "1", "logout")
+	must(t, err)
+	require.Equal(t, 1, n)
+	require.Equal(t, 400, a.post(refresh(third.token)).status)
 }
 
 // dump returns all keys of a prefix with their content. Every key must have an expiry.
