@@ -18,7 +18,8 @@ import (
 
 // TestCluster: the suite passes in a Redis Cluster, and Sweep finds the sessions of every master.
 func TestCluster(t *testing.T) {
-	c := startCluster(t)
+	t.Parallel()
+	c := startCluster(t, 15*time.Second)
 	client := c.client(t, 0)
 	number := 0
 	open := func(t *testing.T) oauth2pw.SessionStore {
@@ -72,7 +73,8 @@ func testSession(id, userID string, now time.Time) oauth2pw.Session {
 // TestClusterReshard: slots move to another master while their sessions refresh: no call fails. The
 // user of Redis has the rights of the package comment, and two more that a cluster needs.
 func TestClusterReshard(t *testing.T) {
-	c := startCluster(t)
+	t.Parallel()
+	c := startCluster(t, 15*time.Second)
 	for _, s := range c {
 		args := []any{"ACL", "SETUSER", "app", "on", ">password", "~oauth2pw:*", "+cluster|slots", "+asking"}
 		for _, right := range leastRights(t) {
@@ -89,7 +91,7 @@ func TestClusterReshard(t *testing.T) {
 	f := newFleet(t, 100, senders...)
 	admin := c.client(t, 0)
 	f.disturb(8, func() {
-		for _, d := range f.devices[:10] {
+		for _, d := range f.devices[:5] {
 			key := s.keys.session(d.id)
 			slot := c[0].do("CLUSTER", "KEYSLOT", key)
 			from := c.masterOf(t, admin, key)
@@ -135,7 +137,8 @@ func (s *server) asked() int {
 
 // TestClusterFailover: a master is killed while 100 sessions refresh by 16 apps.
 func TestClusterFailover(t *testing.T) {
-	c := startCluster(t)
+	t.Parallel()
+	c := startCluster(t, time.Second)
 	e := newEvents()
 	reload := time.Second
 	if text := os.Getenv("PASSWORDFLOW_TEST_RELOAD"); text != "" {

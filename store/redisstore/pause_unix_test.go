@@ -13,6 +13,7 @@ import (
 // TestSentinelPause: a primary stops for a while, with requests in its buffers, and continues
 // after the fail-over as a second primary, until the sentinels make it a replica.
 func TestSentinelPause(t *testing.T) {
+	t.Parallel()
 	c := startSentinels(t)
 	e := newEvents()
 	senders, s := newApps(t, 16, e, func() redis.UniversalClient { return c.client(t) })

@@ -198,13 +198,15 @@ func (s *server) contains(line string, args ...any) error {
 // cluster is a Redis Cluster of three masters and three replicas.
 type cluster []*server
 
-func startCluster(t testing.TB) cluster {
+// startCluster starts a cluster. A short nodeTimeout is for a fail-over: on a busy machine it is
+// the cause of others.
+func startCluster(t testing.TB, nodeTimeout time.Duration) cluster {
 	t.Helper()
 	cli := program(t, "redis-cli")
 	c := make(cluster, 6)
 	args := []string{"--cluster", "create"}
 	for i := range c {
-		c[i] = newServer(t, "cluster-enabled yes", "cluster-config-file nodes", "cluster-node-timeout 1000")
+		c[i] = newServer(t, "cluster-enabled yes", "cluster-config-file nodes", fmt.Sprint("cluster-node-timeout ", nodeTimeout.Milliseconds()))
 		c[i].begin()
 	}
 	for _, s := range c {
