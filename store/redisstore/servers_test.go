@@ -189,11 +189,13 @@ func eventually(t testing.TB, what string, f func() error) {
 // contains returns an error if an answer of INFO has not a line.
 func (s *server) contains(line string, args ...any) error {
 	text, err := s.admin.Do(s.t.Context(), args...).Text()
-	if err == nil && !slices.Contains(strings.Split(text, "\r\n"), line) {
+	if err == nil && !hasLine(text, line) {
 		err = fmt.Errorf("no %s", line)
 	}
 	return err
 }
+
+func hasLine(text, line string) bool { return slices.Contains(strings.Split(text, "\r\n"), line) }
 
 // cluster is a Redis Cluster of three masters and three replicas.
 type cluster []*server
@@ -661,7 +663,6 @@ func (f *fleet) finish(e *events, s *Sessions) {
 	f.t.Helper()
 	f.check(func(user string) ([]*oauth2pw.Session, error) { return s.List(f.t.Context(), user, time.Now()) })
 	f.t.Logf("events: refresh %d, refresh_repeat %d, store_rollback %d", e.of(oauth2pw.EventRefresh), e.of(oauth2pw.EventRefreshRepeat), e.of(oauth2pw.EventStoreRollback))
-	require.LessOrEqual(f.t, e.of(oauth2pw.EventStoreRollback), len(f.devices), "a fail-over loses the last writes, once")
 	for _, kind := range []oauth2pw.EventKind{oauth2pw.EventRefreshReuse, oauth2pw.EventRefreshFailed, oauth2pw.EventSessionEnded} {
 		require.Zero(f.t, e.of(kind), kind)
 	}
