@@ -118,17 +118,22 @@ func TestSentTwice(t *testing.T) {
 	require.Equal(t, []int{1, 1, 0}, []int{run("first"), run("first"), run("second")})
 }
 
-// TestRights: the rights of the package comment are enough.
-func TestRights(t *testing.T) {
-	admin, prefix := open(t)
+// leastRights returns the rights of the package comment.
+func leastRights(t *testing.T) []string {
 	source, err := os.ReadFile("redisstore.go")
 	require.NoError(t, err)
 	_, rule, found := strings.Cut(string(source), "ACL SETUSER app on >password ~oauth2pw:* ")
 	require.True(t, found)
 	rule, _, _ = strings.Cut(rule, "\n")
+	return strings.Fields(rule)
+}
+
+// TestRights: the rights of the package comment are enough.
+func TestRights(t *testing.T) {
+	admin, prefix := open(t)
 	name := "app" + rand.Text()
 	args := []any{"ACL", "SETUSER", name, "on", ">password", "~" + escape(prefix) + "*"}
-	for _, right := range strings.Fields(rule) {
+	for _, right := range leastRights(t) {
 		args = append(args, right)
 	}
 	require.NoError(t, admin.Do(t.Context(), args...).Err())

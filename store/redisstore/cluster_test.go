@@ -1,0 +1,158 @@
+package redisstore
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store/storetest"
+)
+
+// TestCluster: the suite passes in a Redis Cluster, and Sweep finds the sessions of every master.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 15*time.Second)
+	client := c.client(t, 0)
+	number := 0
+	open := func(t *testing.T) oauth2pw.SessionStore {
+		number++
+		s, err := NewSessions(client, Config{Prefix: "test" + strconv.Itoa(number) + ":"})
+		must(t, err)
+		return s
+	}
+	storetest.Sessions(t, open)
+	rounds := 10
+	if soak {
+		rounds = 200
+	}
+	storetest.Refreshes(t, open, rounds)
+	testHostile(t, client, "hostile:")
+
+	s, err := NewSessions(client, Config{Prefix: "sweep:"})
+	must(t, err)
+	const count = 300
+	masters := make(map[string]int)
+	now := time.Now()
+	for i := range count {
+		n := testSession("id"+strconv.Itoa(i), "1", now)
+		must(t, s.Create(t.Context(), &n))
+		masters[c.masterOf(t, client, s.keys.session(n.ID)).addr()]++
+	}
+	require.Len(t, masters, 3, "the sessions are on every master")
+	_, err = s.End(t.Context(), oauth2pw.SessionFilter{UserID: "1"}, "x", now)
+	must(t, err)
+	live := testSession("live", "1", now)
+	must(t, s.Create(t.Context(), &live))
+	swept, err := s.Sweep(t.Context(), now.Add(time.Minute), count-50)
+	must(t, err)
+	require.Equal(t, count-50, swept)
+	swept, err = s.Sweep(t.Context(), now.Add(time.Minute), count)
+	must(t, err)
+	require.Equal(t, 50, swept)
+	list, err := s.List(t.Context(), "1", now)
+	must(t, err)
+	require.Len(t, list, 1)
+}
+
+func testSession(id, userID string, now time.Time) oauth2pw.Session {
+	now = now.UTC().Truncate(time.Microsecond)
+	return oauth2pw.Session{
+		ID: id, UserID: userID, Generation: 1, CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now,
+		IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(2 * time.Hour),
+	}
+}
+
+// TestClusterReshard: slots move to another master while their sessions refresh: no call fails. The
+// user of Redis has the rights of the package comment, and two more that a cluster needs.
+func TestClusterReshard(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 15*time.Second)
+	for _, s := range c {
+		args := []any{"ACL", "SETUSER", "app", "on", ">password", "~oauth2pw:*", "+cluster|slots", "+asking"}
+		for _, right := range leastRights(t) {
+			args = append(args, right)
+		}
+		s.do(args...)
+	}
+	e := newEvents()
+	senders, s := newApps(t, 4, e, func() redis.UniversalClient {
+		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{c[0].addr(), c[1].addr()}, Username: "app", Password: "password", ContextTimeoutEnabled: true})
+		t.Cleanup(func() { client.Close() })
+		return client
+	})
+	f := newFleet(t, 100, senders...)
+	admin := c.client(t, 0)
+	f.disturb(8, func() {
+		for _, d := range f.devices[:5] {
+			key := s.keys.session(d.id)
+			slot := c[0].do("CLUSTER", "KEYSLOT", key)
+			from := c.masterOf(t, admin, key)
+			to := c[slices.IndexFunc(c, func(s *server) bool {
+				return s != from && s.contains("role:master", "INFO", "replication") == nil
+			})]
+			fromID, toID := from.do("CLUSTER", "MYID"), to.do("CLUSTER", "MYID")
+			to.do("CLUSTER", "SETSLOT", slot, "IMPORTING", fromID)
+			from.do("CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
+			for {
+				keys := from.do("CLUSTER", "GETKEYSINSLOT", slot, 100).([]any)
+				if len(keys) == 0 {
+					break
+				}
+				for _, key := range keys {
+					from.do("MIGRATE", "127.0.0.1", to.port, key, 0, 5000)
+				}
+			}
+			before := to.asked()
+			eventually(t, "a redirected refresh", func() error {
+				if to.asked() < before+5 {
+					return errors.New("no request was redirected")
+				}
+				return nil
+			})
+			to.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
+			from.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
+		}
+	})
+	require.Zero(t, f.answers[503])
+	f.check(func(user string) ([]*oauth2pw.Session, error) { return s.List(t.Context(), user, time.Now()) })
+}
+
+// asked returns the number of requests that were redirected to a server while their slot moved.
+func (s *server) asked() int {
+	stats, err := s.admin.Info(s.t.Context(), "commandstats").Result()
+	must(s.t, err)
+	_, n, _ := strings.Cut(stats, "cmdstat_asking:calls=")
+	n, _, _ = strings.Cut(n, ",")
+	calls, _ := strconv.Atoi(n)
+	return calls
+}
+
+// TestClusterFailover: a master is killed while 100 sessions refresh by 16 apps.
+func TestClusterFailover(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, time.Second)
+	e := newEvents()
+	reload := time.Second
+	if text := os.Getenv("PASSWORDFLOW_TEST_RELOAD"); text != "" {
+		var err error
+		reload, err = time.ParseDuration(text)
+		must(t, err)
+	}
+	senders, s := newApps(t, 16, e, func() redis.UniversalClient { return c.client(t, reload) })
+	f := newFleet(t, 100, senders...)
+	client := s.client.(*redis.ClusterClient)
+	victim := c.masterOf(t, client, s.keys.session(f.devices[0].id))
+	took := f.disturb(16, victim.kill)
+	t.Logf("every call works again after %.1f s", took.Seconds())
+	require.NotZero(t, f.answers[503], "no call has failed: the fault had no effect")
+	f.finish(e, s)
+	require.LessOrEqual(t, e.of(oauth2pw.EventStoreRollback), len(f.devices), "a fail-over loses the last writes, once")
+}
