@@ -28,7 +28,9 @@
 //
 // The least rights of the user of Redis, for the prefix "oauth2pw:":
 //
-//	ACL SETUSER app on >password ~oauth2pw:* +hgetall +hmget +hset +exists +pexpire +pttl +zadd +zrange +zrem +zscore +zremrangebyrank +get +set +rpush +lpop +llen +lindex +lrem +time +del +scan +eval +evalsha +script|load +ping +hello +client
+//	ACL SETUSER app on >password ~oauth2pw:* +hgetall +hmget +hset +hdel +exists +pexpire +pttl +zadd +zrange +zrem +zscore +zremrangebyrank +get +set +rpush +lpop +llen +lindex +lrem +time +del +scan +eval +evalsha +script|load +ping +hello +client +cluster|slots +asking
+//
+// Only a cluster needs the last two.
 //
 // # Lost writes
 //
@@ -41,7 +43,10 @@
 // Config.LoadUser reads the user from another database. A lost attempt is a guess more, and a
 // lost known address counts as a stranger's until the next login.
 //
-// Read from the master only: a replica that lags behind breaks the duties of a store.
+// Read from the master only: a replica that lags behind breaks the duties of a store. A session
+// is read by a script that writes nothing, and that a replica refuses: also a server that was the
+// master until now. In a cluster each fail-over is 503 until the client knows the new master: the
+// stores let it ask at once.
 package redisstore
 
 import (
@@ -69,9 +74,15 @@ func (k keys) user(userID string) string { return k.prefix + "u:{" + userID + "}
 // attempt is counted in several of them at once.
 func (k keys) throttle(name string) string { return k.prefix + "{throttle}:" + name }
 
-func newKeys(client redis.UniversalClient, c Config) (keys, error) {
+// conn is a client of a Redis, of a cluster, or of the primary that sentinels name.
+type conn struct {
+	client redis.UniversalClient
+	keys   keys
+}
+
+func newConn(client redis.UniversalClient, prefix string) (conn, error) {
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
-		return keys{}, errors.New("redisstore: the client is nil")
+		return conn{}, errors.New("redisstore: the client is nil")
 	}
 	timeouts := false
 	switch c := client.(type) {
@@ -80,19 +91,29 @@ func newKeys(client redis.UniversalClient, c Config) (keys, error) {
 	case *redis.ClusterClient:
 		o := c.Options()
 		if o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
-			return keys{}, errors.New("redisstore: the client reads from replicas, which may lag behind: a session that has ended would be live")
+			return conn{}, errors.New("redisstore: the client reads from replicas, which may lag behind: a session that has ended would be live")
 		}
 		timeouts = o.ContextTimeoutEnabled
 	default:
-		return keys{}, fmt.Errorf("redisstore: a client of the type %T: want *redis.Client or *redis.ClusterClient", client)
+		return conn{}, fmt.Errorf("redisstore: a client of the type %T: want *redis.Client or *redis.ClusterClient", client)
 	}
 	if !timeouts {
-		return keys{}, errors.New("redisstore: the Options of the client need ContextTimeoutEnabled: otherwise the time limit of a call (oauth2pw.Config.StoreTimeout) does nothing")
+		return conn{}, errors.New("redisstore: the Options of the client need ContextTimeoutEnabled: otherwise the time limit of a call (oauth2pw.Config.StoreTimeout) does nothing")
 	}
-	if c.Prefix == "" {
-		c.Prefix = "oauth2pw:"
+	if prefix == "" {
+		prefix = "oauth2pw:"
 	}
-	return keys{c.Prefix}, nil
+	return conn{client, keys{prefix}}, nil
+}
+
+// failed returns the error of a call. After a failure of the network it lets the client of a
+// cluster ask which node is the master now: by itself the client asks once a minute.
+func (c conn) failed(doing string, err error) error {
+	var answer redis.Error
+	if cluster, ok := c.client.(*redis.ClusterClient); ok && !errors.As(err, &answer) {
+		cluster.ReloadState(context.Background()) // in the background
+	}
+	return fmt.Errorf("redisstore: %s: %w", doing, err)
 }
 
 // eachMaster calls f for the server, or for each master of a cluster.

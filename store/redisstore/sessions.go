@@ -20,19 +20,16 @@ import (
 var _ oauth2pw.SessionStore = (*Sessions)(nil)
 
 // Sessions is an oauth2pw.SessionStore. A Sessions is safe for concurrent use.
-type Sessions struct {
-	client redis.UniversalClient
-	keys   keys
-}
+type Sessions struct{ conn }
 
 // NewSessions returns a store over a client of Redis, Redis Cluster or Sentinel. NewSessions
 // sends nothing. The error names the setting that is wrong.
 func NewSessions(client redis.UniversalClient, c Config) (*Sessions, error) {
-	k, err := newKeys(client, c)
+	s, err := newConn(client, c.Prefix)
 	if err != nil {
 		return nil, err
 	}
-	return &Sessions{client, k}, nil
+	return &Sessions{s}, nil
 }
 
 // Check reports that a Sessions was not made by NewSessions; see oauth2pw.Checker.
@@ -72,6 +69,11 @@ end
 redis.call('HSET', KEYS[1], unpack(ARGV, 3))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1`)
+
+	// get removes a field that no session has: a replica refuses the write, and so the read.
+	get = redis.NewScript(`
+redis.call('HDEL', KEYS[1], '')
+return redis.call('HGETALL', KEYS[1])`)
 
 	// Numbers up to 2^53 are exact in Lua. The generation is compared as text.
 	advance = redis.NewScript(`
@@ -120,7 +122,7 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 	ttl := life(n, n.CreatedAt)
 	if ended == "" {
 		if err := s.add(ctx, n.UserID, n.ID, n.CreatedAt, n.ExpiresAt, n.CreatedAt); err != nil {
-			return fmt.Errorf("redisstore: creating a session: %w", err)
+			return s.failed("creating a session", err)
 		}
 	}
 	created, err := create.Run(ctx, s.client, []string{s.keys.session(n.ID)}, ttl, n.Salt[:],
@@ -129,7 +131,7 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 		"advanced_at", micro(n.RefreshedAt), "idle_expires_at", micro(n.IdleExpiresAt), "expires_at", micro(n.ExpiresAt),
 		"ended_at", ended, "end_reason", n.EndReason, "address", address, "user_agent", n.UserAgent, "idle", n.Idle.Microseconds(), "label", n.Label).Int()
 	if err != nil {
-		return fmt.Errorf("redisstore: creating a session: %w", err)
+		return s.failed("creating a session", err)
 	}
 	if created == 0 {
 		return fmt.Errorf("redisstore: the session %w", oauth2pw.ErrExists)
@@ -148,15 +150,21 @@ var errNoSession = fmt.Errorf("redisstore: session: %w", oauth2pw.ErrNotFound)
 
 // Get implements oauth2pw.SessionStore.
 func (s *Sessions) Get(ctx context.Context, id string) (*oauth2pw.Session, error) {
-	fields, err := s.client.HGetAll(ctx, s.keys.session(id)).Result()
+	fields, err := get.Run(ctx, s.client, []string{s.keys.session(id)}).StringSlice()
 	if err != nil {
-		return nil, fmt.Errorf("redisstore: reading a session: %w", err)
+		return nil, s.failed("reading a session", err)
 	}
 	return read(id, fields)
 }
 
-// read converts the fields of a hash. No fields are a miss.
-func read(id string, fields map[string]string) (*oauth2pw.Session, error) {
+// read converts the names and values of a hash. None are a miss.
+func read(id string, list []string) (*oauth2pw.Session, error) {
+	fields := make(map[string]string, len(list)/2)
+	for pair := range slices.Chunk(list, 2) {
+		if len(pair) == 2 {
+			fields[pair[0]] = pair[1]
+		}
+	}
 	if len(fields) == 0 || fields["id"] != id {
 		return nil, errNoSession
 	}
@@ -202,7 +210,7 @@ func (s *Sessions) Advance(ctx context.Context, from uint64, n *oauth2pw.Session
 		"generation", n.Generation, "forgiven", n.Forgiven, "authenticated_at", micro(n.AuthenticatedAt),
 		"advanced_at", micro(n.RefreshedAt), "idle_expires_at", micro(n.IdleExpiresAt)).StringSlice()
 	if err != nil {
-		return false, fmt.Errorf("redisstore: advancing a session: %w", err)
+		return false, s.failed("advancing a session", err)
 	}
 	if len(stored) != 3 {
 		return false, nil
@@ -225,23 +233,27 @@ func (s *Sessions) ofUser(ctx context.Context, userID string) ([]string, error) 
 func (s *Sessions) List(ctx context.Context, userID string, now time.Time) ([]*oauth2pw.Session, error) {
 	ids, err := s.ofUser(ctx, userID)
 	if err != nil {
-		return nil, fmt.Errorf("redisstore: listing sessions: %w", err)
+		return nil, s.failed("listing sessions", err)
 	}
 	var list []*oauth2pw.Session
 	var lost []any
-	hashes := make([]*redis.MapStringStringCmd, len(ids))
+	hashes := make([]*redis.Cmd, len(ids))
 	if len(ids) > 0 {
 		if _, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, id := range ids {
-				hashes[i] = p.HGetAll(ctx, s.keys.session(id))
+				hashes[i] = get.Eval(ctx, p, []string{s.keys.session(id)})
 			}
 			return nil
 		}); err != nil {
-			return nil, fmt.Errorf("redisstore: listing sessions: %w", err)
+			return nil, s.failed("listing sessions", err)
 		}
 	}
 	for i, id := range ids {
-		n, err := read(id, hashes[i].Val())
+		fields, err := hashes[i].StringSlice()
+		if err != nil {
+			return nil, s.failed("listing sessions", err)
+		}
+		n, err := read(id, fields)
 		switch {
 		case errors.Is(err, oauth2pw.ErrNotFound):
 			lost = append(lost, id)
@@ -255,7 +267,7 @@ func (s *Sessions) List(ctx context.Context, userID string, now time.Time) ([]*o
 	// written its session yet: only an old entry is removed.
 	if len(lost) > len(list)+100 {
 		if err := s.client.ZRem(ctx, s.keys.user(userID), lost[100:]...).Err(); err != nil {
-			return nil, fmt.Errorf("redisstore: listing sessions: %w", err)
+			return nil, s.failed("listing sessions", err)
 		}
 	}
 	slices.SortStableFunc(list, func(a, b *oauth2pw.Session) int {
@@ -297,7 +309,7 @@ func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason str
 		_ = s.client.ZRem(ctx, s.keys.user(f.UserID), members...).Err() // List ignores the entries
 	}
 	if err != nil {
-		return nil, fmt.Errorf("redisstore: ending sessions: %w", err)
+		return nil, s.failed("ending sessions", err)
 	}
 	return ended, nil
 }
@@ -325,7 +337,7 @@ func (s *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int,
 		return scan.Err()
 	})
 	if err != nil {
-		return swept, fmt.Errorf("redisstore: sweeping sessions: %w", err)
+		return swept, s.failed("sweeping sessions", err)
 	}
 	return swept, nil
 }

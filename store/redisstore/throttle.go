@@ -29,8 +29,7 @@ var _ oauth2pw.Throttle = (*Throttle)(nil)
 // oauth2pw.Config.ThrottleLimit, for all processes together. A Throttle is safe for concurrent
 // use.
 type Throttle struct {
-	client redis.UniversalClient
-	keys   keys
+	conn
 	limit  int
 	window time.Duration
 	seed   atomic.Pointer[string]
@@ -51,7 +50,7 @@ type ThrottleConfig struct {
 // NewThrottle returns a throttle over a client of Redis, Redis Cluster or Sentinel. NewThrottle
 // sends nothing. The error names the setting that is wrong.
 func NewThrottle(client redis.UniversalClient, c ThrottleConfig) (*Throttle, error) {
-	k, err := newKeys(client, Config{c.Prefix})
+	s, err := newConn(client, c.Prefix)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +66,7 @@ func NewThrottle(client redis.UniversalClient, c ThrottleConfig) (*Throttle, err
 	case c.Window < time.Second || c.Window > 7*24*time.Hour:
 		return nil, errors.New("redisstore: ThrottleConfig.Window is at least a second, and at most a week; zero is 15 minutes")
 	}
-	t := &Throttle{client: client, keys: k, limit: c.Limit, window: c.Window}
+	t := &Throttle{conn: s, limit: c.Limit, window: c.Window}
 	seed := rand.Text()
 	t.seed.Store(&seed)
 	return t, nil
@@ -85,7 +84,7 @@ func (t *Throttle) Check() error {
 func (t *Throttle) Begin(ctx context.Context, a oauth2pw.Attempt) (time.Duration, error) {
 	n, err := t.run(ctx, "begin", a)
 	if err != nil {
-		return 0, fmt.Errorf("redisstore: counting an attempt: %w", err)
+		return 0, t.failed("counting an attempt", err)
 	}
 	return time.Duration(n) * time.Microsecond, nil
 }
@@ -115,7 +114,7 @@ func (t *Throttle) Forget(ctx context.Context, a oauth2pw.Attempt) error {
 
 func (t *Throttle) settle(ctx context.Context, call string, a oauth2pw.Attempt) error {
 	if _, err := t.run(ctx, call, a); err != nil {
-		return fmt.Errorf("redisstore: settling an attempt: %w", err)
+		return t.failed("settling an attempt", err)
 	}
 	return nil
 }
