@@ -3,7 +3,6 @@
 package integration
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"math/rand/v2"
@@ -242,16 +241,4 @@ func startMariaDB(t *testing.T) *dbServer {
 	run(t, db, "CREATE DATABASE fleet CHARACTER SET utf8mb4")
 	s.dsn = fmt.Sprintf("root@tcp(127.0.0.1:%d)/fleet?clientFoundRows=true&parseTime=true&interpolateParams=true", s.port)
 	return s
-}
-
-// soak reports whether the long runs are asked for: PASSWORDFLOW_SOAK=1, make soak.
-func soak() bool { return os.Getenv("PASSWORDFLOW_SOAK") != "" }
-
-// poll calls ready until it returns true.
-func poll(ctx context.Context, t *testing.T, condition string, ready func() bool) {
-	t.Helper()
-	for end := time.Now().Add(startLimit); !ready(); time.Sleep(5 * time.Millisecond) {
-		require.NoError(t, ctx.Err(), condition)
-		require.True(t, time.Now().Before(end), "never: %s", condition)
-	}
 }
