@@ -437,6 +437,16 @@ func hosts(servers ...*dbServer) string {
 // of refreshes, and the standby is promoted. The pools find the new primary by the hosts of the
 // DSN: no session is lost or forked, and every answer is 200 or 503.
 func TestPromotion(t *testing.T) {
+	rounds := 1
+	if soak() {
+		rounds = 10
+	}
+	for range rounds {
+		t.Run("", testPromotion)
+	}
+}
+
+func testPromotion(t *testing.T) {
 	primary := startPostgreSQL(t)
 	standby := newPostgreSQL(t)
 	standby.run(t, postgreSQLProgram(t, "pg_basebackup"), "-R", "-D", standby.data, "-d",

@@ -121,50 +121,57 @@ func (s *steps) End(ctx context.Context, f oauth2pw.SessionFilter, reason string
 // Check makes one method of two.
 func (s *steps) Check() error { return s.Sessions.Check() }
 
+// counts returns a function that reports whether a query counts something.
+func counts(t *testing.T, db *sql.DB, query string, args ...any) func() bool {
+	return func() bool {
+		var n int
+		require.NoError(t, db.QueryRowContext(t.Context(), query, args...).Scan(&n))
+		return n > 0
+	}
+}
+
+// blocks returns a function that reports whether a statement waits for the locks of an open
+// transaction.
+func blocks(t *testing.T, e engine, db *sql.DB, tx sqlstore.DB) func() bool {
+	if e.dialect == sqlstore.PostgreSQL {
+		var pid int
+		require.NoError(t, tx.QueryRowContext(t.Context(), "SELECT pg_backend_pid()").Scan(&pid))
+		return counts(t, db, "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))", pid)
+	}
+	waits := counts(t, db, "SELECT count(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id"+
+		" WHERE p.db = DATABASE() AND t.trx_state = 'LOCK WAIT'")
+	return func() bool {
+		time.Sleep(120 * time.Millisecond) // a read within 100 ms of another one returns the same rows
+		return waits()
+	}
+}
+
 // locker returns a function that locks the tables, or all rows, in another connection.
 func locker(t *testing.T, e engine, db *sql.DB) func(rows bool) (blocked func() bool, release func()) {
 	return func(rows bool) (blocked func() bool, release func()) {
 		conn, err := db.Conn(t.Context())
 		require.NoError(t, err)
-		exec := func(statements ...string) {
-			for _, statement := range statements {
-				_, err := conn.ExecContext(t.Context(), statement)
-				require.NoError(t, err, statement)
-			}
-		}
 		free := "ROLLBACK"
-		const allRows1, allRows2 = "SELECT id FROM oauth2pw_users FOR UPDATE", "SELECT id FROM oauth2pw_sessions FOR UPDATE"
-		waits := func(query string, args ...any) func() bool {
-			return func() bool {
-				var n int
-				require.NoError(t, db.QueryRowContext(t.Context(), query, args...).Scan(&n))
-				return n > 0
-			}
-		}
 		switch {
 		case e.dialect == sqlstore.SQLite:
-			exec("BEGIN EXCLUSIVE")
+			run(t, conn, "BEGIN EXCLUSIVE")
 			blocked = func() bool { return db.Stats().InUse > 1 } // the lock, and the call
-		case e.dialect == sqlstore.PostgreSQL:
-			exec("BEGIN")
-			if rows {
-				exec(allRows1, allRows2)
-			} else {
-				exec("LOCK TABLE oauth2pw_users, oauth2pw_sessions IN ACCESS EXCLUSIVE MODE")
-			}
-			var pid int
-			require.NoError(t, conn.QueryRowContext(t.Context(), "SELECT pg_backend_pid()").Scan(&pid))
-			blocked = waits("SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))", pid)
 		case rows:
-			exec("BEGIN", allRows1, allRows2)
-			blocked = waits("SELECT count(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id WHERE p.db = DATABASE() AND t.trx_state = 'LOCK WAIT'")
+			run(t, conn, "BEGIN")
+			run(t, conn, "SELECT id FROM oauth2pw_users FOR UPDATE")
+			run(t, conn, "SELECT id FROM oauth2pw_sessions FOR UPDATE")
+			blocked = blocks(t, e, db, conn)
+		case e.dialect == sqlstore.PostgreSQL:
+			run(t, conn, "BEGIN")
+			run(t, conn, "LOCK TABLE oauth2pw_users, oauth2pw_sessions IN ACCESS EXCLUSIVE MODE")
+			blocked = blocks(t, e, db, conn)
 		default:
-			exec("LOCK TABLES oauth2pw_users WRITE, oauth2pw_sessions WRITE")
+			run(t, conn, "LOCK TABLES oauth2pw_users WRITE, oauth2pw_sessions WRITE")
 			free = "UNLOCK TABLES"
-			blocked = waits("SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND state LIKE 'Waiting for table%lock'")
+			blocked = counts(t, db, "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND state LIKE 'Waiting for table%lock'")
 		}
 		return blocked, sync.OnceFunc(func() {
-			exec(free)
+			run(t, conn, free)
 			require.NoError(t, conn.Close())
 		})
 	}
