@@ -43,7 +43,11 @@ func newDBApp(t testing.TB, st *sqlstore.Store, edits ...func(*oauth2pw.Config))
 	require.NoError(t, err)
 	c := oauth2pw.Config{
 		Users: st.Users, Hasher: plainHasher{}, Issuer: jwt, Sessions: st.Sessions, Secrets: []oauth2pw.Secret{oauth2pw.Secret(strings.Repeat("x", 32))},
-		LoadUser: true, DefaultScopes: []string{"me"}, Now: now, OnEvent: func(context.Context, oauth2pw.Event) {},
+		LoadUser: true, DefaultScopes: []string{"me"}, Now: now, OnEvent: func(_ context.Context, e oauth2pw.Event) {
+			if e.Kind == oauth2pw.EventStoreRollback || e.Kind == oauth2pw.EventPanic {
+				t.Errorf("the event %s: %v", e.Kind, e.Err)
+			}
+		},
 	}
 	for _, edit := range edits {
 		edit(&c)

@@ -213,7 +213,7 @@ func (f *fleet) run() {
 				}
 				pause := time.Duration(0)
 				if !refreshed { // a client that waits before it tries again
-					pause = 50 * time.Millisecond
+					pause = 100 * time.Millisecond
 				}
 				select {
 				case <-done:
@@ -395,7 +395,7 @@ func TestFleet(t *testing.T) {
 				rounds = 10
 			}
 			for range rounds {
-				for i := range 3 {
+				for i := range 2 {
 					f.kill(i)
 					f.start(i)
 				}
