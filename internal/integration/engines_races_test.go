@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -177,11 +178,12 @@ func TestEngineSerializable(t *testing.T) {
 		}
 		var unavailable atomic.Int64
 		refresh := func(token string) (got answer) {
-			for range 20 {
+			for range 100 {
 				if got = a.refresh(t.Context(), token); got.status != 503 {
 					break
 				}
 				unavailable.Add(1)
+				time.Sleep(rand.N(50 * time.Millisecond)) // a client waits before it tries again
 			}
 			return got
 		}
