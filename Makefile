@@ -43,6 +43,10 @@ vulnerabilities: ## Run govulncheck in each module
 interleavings: ## Run every order of store calls of parallel requests (takes long)
 	INTERLEAVINGS=all go test -run TestInterleavings -v -timeout 120m ./oauth2pw | grep -v '^=== '
 
+.PHONY: soak
+soak: ## Run the long forms of the tests of faults: kills, restarts, locks, races (takes long)
+	PASSWORDFLOW_SOAK=1 go test -count=1 -run '^(TestFleet|TestPromotion|TestLockedDatabase|TestFullDisk|TestContextEndsAtEachStep|TestReuseRacesRefresh)$$' -v -timeout 120m ./internal/integration | grep -v '^=== '
+
 .PHONY: bench
 bench: ## Run the benchmarks
 	go test -run '^$$' -bench . -benchmem work

@@ -32,9 +32,17 @@ import (
 // server over that SQLite file; it prints its URL and runs until it is killed.
 const serverFile = "PASSWORDFLOW_TEST_SERVER"
 
+// memberSettings is set in the environment of this test binary when it is to be a member of a
+// fleet: the JSON of a member.
+const memberSettings = "PASSWORDFLOW_TEST_MEMBER"
+
 func TestMain(m *testing.M) {
 	if file := os.Getenv(serverFile); file != "" {
 		serveFile(file)
+		return
+	}
+	if settings := os.Getenv(memberSettings); settings != "" {
+		serveMember(settings)
 		return
 	}
 	os.Exit(m.Run())
@@ -106,9 +114,17 @@ func startProcess(t *testing.T, file string) *process {
 // beginProcess starts a process, and does not wait until it serves.
 func beginProcess(t *testing.T, file string) *process {
 	t.Helper()
+	return beginTestBinary(t, serverFile+"="+file)
+}
+
+// beginTestBinary starts this test binary with a variable of the environment.
+func beginTestBinary(t *testing.T, variable string) *process {
+	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), serverFile+"="+file)
+	cmd.Env = append(os.Environ(), variable)
 	cmd.Stderr = os.Stderr
+	_, err := cmd.StdinPipe() // closed with the test
+	require.NoError(t, err)
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
