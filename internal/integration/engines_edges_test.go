@@ -149,7 +149,7 @@ func TestPostgreSQLIsolation(t *testing.T) {
 
 // TestMySQLStrict: a server that cuts long values is refused at the start.
 func TestMySQLStrict(t *testing.T) {
-	dsn := fromEnv("PASSWORDFLOW_TEST_MYSQL", "root@tcp(127.0.0.1:3306)/test?clientFoundRows=true")
+	dsn := fromEnv("PASSWORDFLOW_TEST_MYSQL", "root@tcp(127.0.0.1:3306)/test?clientFoundRows=true&innodb_lock_wait_timeout=2&lock_wait_timeout=2")
 	t.Setenv("PASSWORDFLOW_TEST_MYSQL", dsn+"&sql_mode=%27%27")
 	st, err := sqlstore.New(openMySQL(t), sqlstore.Config{Dialect: sqlstore.MySQL})
 	require.NoError(t, err)

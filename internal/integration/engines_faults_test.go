@@ -90,7 +90,7 @@ func TestEngineCut(t *testing.T) {
 			c = newCutter(t, "127.0.0.1:3306")
 			var name string
 			require.NoError(t, db.QueryRowContext(t.Context(), "SELECT DATABASE()").Scan(&name))
-			cutDB = opened(t, "mysql", fmt.Sprintf("root@tcp(%s)/%s?clientFoundRows=true&interpolateParams=true", c.Addr(), name))
+			cutDB = opened(t, "mysql", fmt.Sprintf("root@tcp(%s)/%s?clientFoundRows=true&innodb_lock_wait_timeout=2&lock_wait_timeout=2&interpolateParams=true", c.Addr(), name))
 		} else {
 			c = newCutter(t, "127.0.0.1:5432")
 			var name string

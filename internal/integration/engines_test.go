@@ -77,7 +77,7 @@ func openPostgreSQL(t testing.TB, driver string) *sql.DB {
 	u, err := url.Parse(dsn)
 	require.NoError(t, err)
 	q := u.Query()
-	q.Set("search_path", schema+",public")
+	q.Set("search_path", schema)
 	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // pgx reads a plus as a plus
 	return opened(t, driver, u.String())
 }
@@ -85,7 +85,7 @@ func openPostgreSQL(t testing.TB, driver string) *sql.DB {
 func openMySQL(t testing.TB) *sql.DB {
 	t.Helper()
 	const variable = "PASSWORDFLOW_TEST_MYSQL"
-	dsn := fromEnv(variable, "root@tcp(127.0.0.1:3306)/test?clientFoundRows=true&parseTime=true")
+	dsn := fromEnv(variable, "root@tcp(127.0.0.1:3306)/test?clientFoundRows=true&innodb_lock_wait_timeout=2&lock_wait_timeout=2&parseTime=true")
 	admin, err := sql.Open("mysql", dsn)
 	require.NoError(t, err)
 	t.Cleanup(func() { admin.Close() })
@@ -188,13 +188,15 @@ func TestEngineMigrate(t *testing.T) {
 	})
 }
 
-// TestMySQLFoundRows: without the setting of the DSN, nothing starts.
-func TestMySQLFoundRows(t *testing.T) {
+// TestMySQLSettings: without the settings of the DSN nothing starts, and one error has all of them.
+func TestMySQLSettings(t *testing.T) {
 	t.Setenv("PASSWORDFLOW_TEST_MYSQL", "root@tcp(127.0.0.1:3306)/test")
 	st, err := sqlstore.New(openMySQL(t), sqlstore.Config{Dialect: sqlstore.MySQL})
 	require.NoError(t, err)
-	require.ErrorContains(t, st.Migrate(t.Context()), "clientFoundRows=true")
-	require.ErrorContains(t, st.CheckSchema(t.Context()), "clientFoundRows=true")
+	for _, setting := range []string{"clientFoundRows=true", "innodb_lock_wait_timeout=2&lock_wait_timeout=2"} {
+		require.ErrorContains(t, st.Migrate(t.Context()), setting)
+		require.ErrorContains(t, st.CheckSchema(t.Context()), setting)
+	}
 }
 
 // TestEngineOwnTable: the tables of other programs, with their types of ids, names and flags.

@@ -60,7 +60,7 @@ var examples = exampleLists{
 		"store/sqlstore.Users.UserByName":         "Example_sqlstoreNewUsers",
 	},
 	exceptions: map[string]string{
-		"store/storetest.Throttle": "no package of the module exports a Throttle; TestThrottle of redisstore is the call",
+		"store/storetest.Throttle":    "no package of the module exports a Throttle; TestThrottle of redisstore is the call",
 		"oauth2pw.Error.Error":        "package fmt calls the method",
 		"oauth2pw.Error.Unwrap":       "package errors calls the method",
 		"oauth2pw.Secret.Format":      "package fmt calls the method; ExampleSecret has the result",

@@ -234,11 +234,11 @@ func startMariaDB(t *testing.T) *dbServer {
 		"--socket="+filepath.Join(s.data, "s"), "--pid-file="+filepath.Join(s.data, "pid"),
 		"--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=2", // only the processes are killed, and not the machine
 	)
-	s.dsn = fmt.Sprintf("root@tcp(127.0.0.1:%d)/?clientFoundRows=true&parseTime=true", s.port)
+	s.dsn = fmt.Sprintf("root@tcp(127.0.0.1:%d)/?clientFoundRows=true&innodb_lock_wait_timeout=2&lock_wait_timeout=2&parseTime=true", s.port)
 	s.start(t)
 	t.Cleanup(func() { s.stop(t) })
 	db := s.open(t)
 	run(t, db, "CREATE DATABASE fleet CHARACTER SET utf8mb4")
-	s.dsn = fmt.Sprintf("root@tcp(127.0.0.1:%d)/fleet?clientFoundRows=true&parseTime=true&interpolateParams=true", s.port)
+	s.dsn = fmt.Sprintf("root@tcp(127.0.0.1:%d)/fleet?clientFoundRows=true&innodb_lock_wait_timeout=2&lock_wait_timeout=2&parseTime=true&interpolateParams=true", s.port)
 	return s
 }

@@ -5,9 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Dialect is a kind of database. The zero Dialect is an error of New and NewUsers.
@@ -238,6 +240,14 @@ func (d database) retry(ctx context.Context, work func() error) error {
 	for try := 1; ; try++ {
 		err := work()
 		if err == nil || !d.pool() || try == conflictTries || ctx.Err() != nil || !slices.Contains(d.conflicts, d.code(err)) {
+			return err
+		}
+		// Without a pause the same statements meet again.
+		pause := time.NewTimer(rand.N(min(1<<try*time.Millisecond, 64*time.Millisecond)))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
 			return err
 		}
 	}

@@ -17,7 +17,7 @@ var mySQL = dialect{
 	same:   "<=>", deletesSome: true, textOf: "CAST(%s AS BINARY)",
 	code:       mySQLCode,
 	exists:     []string{"1062"},         // ER_DUP_ENTRY
-	conflicts:  []string{"1213"},         // ER_LOCK_DEADLOCK
+	conflicts:  []string{"1213", "1205"}, // ER_LOCK_DEADLOCK, ER_LOCK_WAIT_TIMEOUT
 	impossible: []string{"1267", "3854"}, // a text that the character set of the column cannot hold
 
 	textTimes: errors.New("the DSN needs parseTime=true, so that the driver converts the zone both ways"),
@@ -41,22 +41,42 @@ func mySQLCode(err error) string {
 
 var mySQLError = regexp.MustCompile(`^Error (\d+)\b`)
 
-// mySQLCheck requires that a value which is too long is an error, and that an UPDATE counts the
-// rows that it finds, as in every other database, and not only those that it changes.
+// longestLock is the longest wait for a lock, in seconds. At the end of a context the driver closes
+// its connection, and the server continues with the statement: a refresh that waits for a lock would
+// happen after its answer was 503, when the client's next try may be a reuse.
+const longestLock = 10
+
+// mySQLCheck requires that a value which is too long is an error, that a wait for a lock is short,
+// and that an UPDATE counts the rows that it finds, as in every other database, and not only those
+// that it changes.
 func mySQLCheck(ctx context.Context, s schema) error {
-	var mode string
-	if err := s.db.QueryRowContext(ctx, "SELECT @@SESSION.sql_mode").Scan(&mode); err != nil {
+	var (
+		mode         string
+		rows, tables int64
+		wrong        []string
+	)
+	if err := s.db.QueryRowContext(ctx, "SELECT @@SESSION.sql_mode, @@SESSION.innodb_lock_wait_timeout, @@SESSION.lock_wait_timeout").Scan(&mode, &rows, &tables); err != nil {
 		return err
 	}
 	if !strings.Contains(mode, "STRICT_TRANS_TABLES") && !strings.Contains(mode, "STRICT_ALL_TABLES") {
-		return errors.New("the sql_mode is not strict: the server would cut values that are too long, ids included")
+		wrong = append(wrong, "the sql_mode is not strict: the server would cut values that are too long, ids included")
+	}
+	if max(rows, tables) > longestLock {
+		wrong = append(wrong, "the DSN needs innodb_lock_wait_timeout=2&lock_wait_timeout=2 (seconds): a refresh that waits longer for a lock would happen after its answer was 503")
 	}
 	result, err := s.db.ExecContext(ctx, s.sql("UPDATE {schema} SET version = version"))
 	if err != nil {
 		return err
 	}
-	if n, err := result.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(err, errors.New("the DSN needs clientFoundRows=true: otherwise an UPDATE does not count unchanged rows"))
+	n, err := result.RowsAffected()
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		wrong = append(wrong, "the DSN needs clientFoundRows=true: otherwise an UPDATE does not count unchanged rows")
+	}
+	if len(wrong) > 0 {
+		return errors.New(strings.Join(wrong, "; "))
 	}
 	return nil
 }

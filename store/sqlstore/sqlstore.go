@@ -21,6 +21,8 @@
 // Open the database with a busy time-out, in WAL mode and with synchronous=NORMAL. The driver
 // decides the form (modernc.org/sqlite:
 // "file:app.db?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)").
+// A wait for another process does not end with the context: the busy time-out is at most the
+// oauth2pw.Config.StoreTimeout, 5 seconds.
 // SQLite has one writer at a time: the writes of a Store wait for each other here,
 // in the order of their calls, and for the writes of others by the busy time-out.
 //
@@ -28,8 +30,8 @@
 //
 // Reads and writes go through the pool of the *sql.DB. The drivers jackc/pgx (stdlib) and
 // lib/pq are tested with PostgreSQL, and go-sql-driver/mysql with MariaDB. The DSN of MySQL
-// needs clientFoundRows=true; with interpolateParams=true a statement is one round trip and not
-// three.
+// needs clientFoundRows=true&innodb_lock_wait_timeout=2&lock_wait_timeout=2, which Migrate checks;
+// with interpolateParams=true a statement is one round trip and not three.
 //
 // # Concurrency
 //

@@ -97,6 +97,7 @@ func mySQLOf(u *url.URL) string {
 	c.Passwd, _ = u.User.Password()
 	c.Net, c.Addr, c.DBName = "tcp", u.Host, strings.TrimPrefix(u.Path, "/")
 	c.ClientFoundRows, c.InterpolateParams = true, true
+	c.Params = map[string]string{"innodb_lock_wait_timeout": "2", "lock_wait_timeout": "2"}
 	c.TLSConfig = u.Query().Get("tls")
 	return c.FormatDSN()
 }
