@@ -77,7 +77,8 @@ func openPostgreSQL(t testing.TB, driver string) *sql.DB {
 	u, err := url.Parse(dsn)
 	require.NoError(t, err)
 	q := u.Query()
-	q.Set("search_path", schema+",public")
+	// Without public: Migrate finds a table of another program there, and takes it for its own.
+	q.Set("search_path", schema)
 	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // pgx reads a plus as a plus
 	return opened(t, driver, u.String())
 }
