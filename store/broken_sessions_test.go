@@ -135,6 +135,7 @@ func brokenSessions() []broken {
 		{"Advance of expired sessions", over, `Advance of the session "idle" after the expiry returned true: it must return false.`},
 		{"List by the last proof", order, `List returned the sessions ["a" "c" "b"], and not ["c" "b" "a"]`},
 		{"List has the oldest login first", order, "the latest CreatedAt first."},
+		{"List sorts by ID", order, `List returned the sessions ["a" "b" "c"], and not ["c" "b" "a"]`},
 		{"List of everybody", order, `List returned the sessions ["c" "b" "x" "a"], and not ["c" "b" "a"]`},
 		{"End without the user", filter, "(an ID without its user)"},
 		{"End of another user's session", filter, "(the session of another user)"},
@@ -144,6 +145,8 @@ func brokenSessions() []broken {
 		{"End with the time itself", filter, "(those authenticated before a time)"},
 		{"End returns no IDs", filter, "End returned the IDs [], and not"},
 		{"End returns IDs and does nothing", filter, "(the one session that was not ended)"},
+		{"End forgets EndedAt", endFields, "End must set EndedAt and EndReason, and no other field: the EndedAt is zero"},
+		{"End forgets EndReason", endFields, `End must set EndedAt and EndReason, and no other field: the EndReason is "", and not "because".`},
 		{"End again", endFields, "(a session that was ended before)"},
 		{"End again, but says nothing", endFields, "End must not write to a session that was ended before: the EndReason"},
 		{"End removes", endFields, "the session is there"},
@@ -410,6 +413,8 @@ func (s *buggy) List(ctx context.Context, userID string, now time.Time) ([]*oaut
 			}
 		case "List has the oldest login first":
 			order = -order
+		case "List sorts by ID":
+			order = 0
 		}
 		if order == 0 {
 			order = strings.Compare(a.ID, b.ID)
@@ -472,7 +477,12 @@ func (s *buggy) End(ctx context.Context, f oauth2pw.SessionFilter, reason string
 		if s.bug == "End returns IDs and does nothing" {
 			continue
 		}
-		n.EndedAt, n.EndReason = now, reason
+		if s.bug != "End forgets EndedAt" {
+			n.EndedAt = now
+		}
+		if s.bug != "End forgets EndReason" {
+			n.EndReason = reason
+		}
 		for _, field := range sessionFields {
 			if s.bug == "End clears "+field.name {
 				field.copy(n, &oauth2pw.Session{})

@@ -497,6 +497,15 @@ var brokenClients = []broken{
 			return c, err
 		}
 	})},
+	{"clients whose miss is nil", "a miss is ErrNotFound", "returned neither a result nor an error", brokeClients(func(find clientFunc) clientFunc {
+		return func(ctx context.Context, id string) (*oauth2pw.Client, error) {
+			c, err := find(ctx, id)
+			if errors.Is(err, oauth2pw.ErrNotFound) {
+				return nil, nil
+			}
+			return c, err
+		}
+	})},
 	{"clients without case", "IDs are compared byte for byte", `ClientByID("Webapp") found something`, brokeClients(func(find clientFunc) clientFunc {
 		return func(ctx context.Context, id string) (*oauth2pw.Client, error) { return find(ctx, strings.ToLower(id)) }
 	})},

@@ -77,6 +77,7 @@ func openPostgreSQL(t testing.TB, driver string) *sql.DB {
 	u, err := url.Parse(dsn)
 	require.NoError(t, err)
 	q := u.Query()
+	// Without public: Migrate finds a table of another program there, and takes it for its own.
 	q.Set("search_path", schema)
 	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // pgx reads a plus as a plus
 	return opened(t, driver, u.String())

@@ -1,0 +1,153 @@
+package integration
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oauth2pw/passwordflow/oauth2pw"
+	"github.com/oauth2pw/passwordflow/store/sqlstore"
+)
+
+// PostgreSQL and MySQL have had no schema before version 3: there is no program and no database
+// of an older version on these engines. These tests make a later version by the rule of
+// schema.go: a step adds columns with a default, and indexes.
+
+// later are the statements of such a step.
+var later = []string{
+	"ALTER TABLE oauth2pw_sessions ADD COLUMN later BIGINT NOT NULL DEFAULT 7",
+	"ALTER TABLE oauth2pw_users ADD COLUMN later VARCHAR(9) NOT NULL DEFAULT 'x'",
+	"ALTER TABLE oauth2pw_clients ADD COLUMN later BIGINT",
+	"CREATE INDEX oauth2pw_sessions_later ON oauth2pw_sessions (user_id, later, idle_expires_at)",
+	"UPDATE oauth2pw_schema SET version = 4",
+}
+
+// TestEngineLaterSchema: a program that runs already continues while the tables get a later
+// version, and loses no refresh. A program that starts afterwards refuses the tables, and leaves
+// them as they are.
+func TestEngineLaterSchema(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		st, db := e.store(t)
+		ctx, now := t.Context(), olderLogin
+		full := oauth2pw.Session{
+			ID: "full", UserID: "1", ClientID: "webapp", Scope: "me", Salt: [16]byte{1}, KeyID: "k", Generation: 3, Forgiven: 2,
+			CreatedAt: now, AuthenticatedAt: now, RefreshedAt: now, IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(2 * time.Hour), Idle: time.Hour, Label: "phone",
+		}
+		require.NoError(t, st.Sessions.Create(ctx, &full))
+		var stop atomic.Bool
+		var wg sync.WaitGroup
+		var advanced [4]uint64
+		for i := range advanced {
+			n := sessionOf(fmt.Sprint("s", i), now)
+			n.UserID = "2"
+			require.NoError(t, st.Sessions.Create(ctx, n))
+			wg.Go(func() {
+				for !stop.Load() {
+					n.Generation++
+					ok, err := st.Sessions.Advance(ctx, n.Generation-1, n, now)
+					if !assert.NoError(t, err) || !assert.True(t, ok) {
+						return
+					}
+					got, err := st.Sessions.Get(ctx, n.ID)
+					if !assert.NoError(t, err) || !assert.Equal(t, n.Generation, got.Generation) {
+						return
+					}
+					advanced[i] = n.Generation
+				}
+			})
+		}
+		for _, statement := range later {
+			run(t, db, statement)
+		}
+		time.Sleep(20 * time.Millisecond)
+		stop.Store(true)
+		wg.Wait()
+		for i, n := range advanced {
+			require.Positive(t, n, "session %d", i)
+		}
+
+		// The running program reads and writes all its fields.
+		got, err := st.Sessions.Get(ctx, "full")
+		require.NoError(t, err)
+		require.Equal(t, full, *got)
+		run(t, db, "UPDATE oauth2pw_sessions SET later = 8 WHERE id = 'full'")
+		full.Generation, full.Forgiven = 4, 4
+		ok, err := st.Sessions.Advance(ctx, 3, &full, now)
+		require.NoError(t, err)
+		require.True(t, ok)
+		list, err := st.Sessions.List(ctx, "1", now)
+		require.NoError(t, err)
+		require.Equal(t, []*oauth2pw.Session{&full}, list)
+		other := full
+		other.ID = "other"
+		require.NoError(t, st.Sessions.Create(ctx, &other))
+		require.Equal(t, []string{"8", "7"}, lines(t, db, "SELECT later FROM oauth2pw_sessions WHERE user_id = '1' ORDER BY id"), "a value of the later program stays, and a new row has the default")
+		ids, err := st.Sessions.End(ctx, oauth2pw.SessionFilter{UserID: "1"}, "test", now)
+		require.NoError(t, err)
+		require.ElementsMatch(t, []string{"full", "other"}, ids)
+		n, err := st.Sessions.Sweep(ctx, now.Add(time.Microsecond), 10)
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
+		user := oauth2pw.User{ID: "1", Username: "john", PasswordHash: "h"}
+		require.NoError(t, st.Users.Add(ctx, user))
+		run(t, db, "UPDATE oauth2pw_users SET later = 'y'")
+		require.NoError(t, st.Users.Update(ctx, "1", func(u *oauth2pw.User) error { u.Disabled = true; return nil }))
+		user.Disabled = true
+		requireUser(t, st.Users, user)
+		require.Equal(t, []string{"y"}, lines(t, db, "SELECT later FROM oauth2pw_users"))
+		client := oauth2pw.Client{ID: "webapp", Grants: []string{"password"}}
+		require.NoError(t, st.Clients.Add(ctx, client))
+		requireClient(t, st.Clients, client)
+
+		// A start refuses.
+		const refusal = "sqlstore: the database has schema version 4; this program knows 3: update the program"
+		starts, err := sqlstore.New(db, sqlstore.Config{Dialect: e.dialect})
+		require.NoError(t, err)
+		require.EqualError(t, starts.Migrate(ctx), refusal)
+		require.EqualError(t, starts.CheckSchema(ctx), refusal)
+		conn, err := db.Conn(ctx)
+		require.NoError(t, err)
+		defer conn.Close()
+		starts, err = sqlstore.New(conn, sqlstore.Config{Dialect: e.dialect})
+		require.NoError(t, err)
+		require.EqualError(t, starts.Migrate(ctx), refusal)
+		require.Equal(t, []string{"4"}, lines(t, db, "SELECT version FROM oauth2pw_schema"))
+		require.Equal(t, []string{"4"}, lines(t, db, "SELECT count(*) FROM oauth2pw_sessions"))
+	})
+}
+
+// TestEngineOtherVersions: a version that no program has written on these engines is refused by
+// Migrate and by CheckSchema, and its tables stay as they are. A store over tables that lack a
+// column fails, and finds no miss.
+func TestEngineOtherVersions(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		st, db := e.store(t)
+		ctx, now := t.Context(), olderLogin
+		require.NoError(t, st.Sessions.Create(ctx, sessionOf("a", now)))
+		run(t, db, "ALTER TABLE oauth2pw_sessions DROP COLUMN label")
+		for version, errs := range map[int][2]string{
+			-1: {"the database has schema version -1", "the database has schema version -1"},
+			1:  {"no step begins at this version", "the database has schema version 1; this program needs 3: call Migrate"},
+			2:  {"no step begins at this version", "the database has schema version 2; this program needs 3: call Migrate"},
+		} {
+			run(t, db, fmt.Sprint("UPDATE oauth2pw_schema SET version = ", version))
+			require.ErrorContains(t, st.Migrate(ctx), errs[0])
+			require.ErrorContains(t, st.CheckSchema(ctx), errs[1])
+			require.Equal(t, []string{fmt.Sprint(version)}, lines(t, db, "SELECT version FROM oauth2pw_schema"))
+		}
+		_, getErr := st.Sessions.Get(ctx, "a")
+		_, listErr := st.Sessions.List(ctx, "1", now)
+		for _, err := range []error{getErr, listErr, st.Sessions.Create(ctx, sessionOf("b", now))} {
+			require.ErrorContains(t, err, "label")
+			require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
+			require.NotErrorIs(t, err, oauth2pw.ErrExists)
+		}
+		// An older program knew no label: the rest of the row is as before.
+		require.Equal(t, []string{"a"}, lines(t, db, "SELECT id FROM oauth2pw_sessions"))
+	})
+}
