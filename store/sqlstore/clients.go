@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -106,6 +107,9 @@ func checkDigest(sum []byte) error {
 func checkClient(c *oauth2pw.Client) error {
 	if c.ID == "" {
 		return errors.New("sqlstore: a client needs an ID")
+	}
+	if err := cmp.Or(SpacesBetween.check(c.Grants), SpacesBetween.check(c.Scopes)); err != nil {
+		return fmt.Errorf("sqlstore: the Grants or Scopes of a client: %w", err)
 	}
 	if c.SecretSHA256 != nil {
 		return checkDigest(c.SecretSHA256)

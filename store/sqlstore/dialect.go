@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // Dialect is a kind of database. The zero Dialect is an error of New and NewUsers.
@@ -46,6 +47,7 @@ type dialect struct {
 	conflicts  []string // codes: the statement has changed nothing, and may run again
 	impossible []string // codes: no row can have this key, such as a word for an integer
 
+	noNUL      bool     // a text has no NUL, and is UTF-8: the error is that of an impossible key
 	rowNumbers []string // names, in lower case, that every table has for the number of a row
 	textTimes  error    // the error for a time that the driver returns as a text; nil: a text is converted
 	padded     string   // the type of texts that the database fills with spaces; "": none
@@ -126,6 +128,17 @@ func (d *dialect) isExists(err error) bool {
 // isImpossible reports whether a key cannot be that of a row.
 func (d *dialect) isImpossible(err error) bool {
 	return err != nil && slices.Contains(d.impossible, d.code(err))
+}
+
+// storable returns an error for a value that no text can be. Without it the error of the database
+// would be that of a key, which is a miss.
+func (d *dialect) storable(values ...string) error {
+	for _, v := range values {
+		if d.noNUL && (strings.Contains(v, "\x00") || !utf8.ValidString(v)) {
+			return errors.New("a text has a NUL, or is not UTF-8")
+		}
+	}
+	return nil
 }
 
 // database is a DB with its dialect. If the dialect has one writer at a time, the writes take

@@ -17,6 +17,7 @@ var postgreSQL = dialect{
 	conflicts:  []string{"40001", "40P01"},          // serialization_failure, deadlock_detected
 	impossible: []string{"22P02", "22003", "22021"}, // a text that is no number or UUID, a number out of range, a NUL or invalid UTF-8
 
+	noNUL:  true,
 	padded: "BPCHAR", zoneless: "TIMESTAMP",
 
 	steps: []step{{0, 3, postgreSQL3}},

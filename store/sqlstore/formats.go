@@ -123,7 +123,7 @@ func (f IDFormat) read(value string) (string, error) {
 // write returns the value of a User.ID, or reports that no row can have it.
 func (f IDFormat) write(id string) (value any, possible bool) {
 	if f == PlainID {
-		return id, true
+		return id, utf8.ValidString(id)
 	}
 	digits := id
 	if f == UUIDBytes {
@@ -170,12 +170,20 @@ func (f ListFormat) read(s sql.NullString) ([]string, error) {
 	default:
 		list = append(list, strings.Fields(text)...)
 	}
-	for _, scope := range list {
-		if scope == "" || scope == "[]" || strings.ContainsFunc(scope, notInScope) {
-			return nil, errors.New("it has a text that is no list of scopes in this format: set UserTable.ScopesFormat")
-		}
+	if f.check(list) != nil {
+		return nil, errors.New("it has a text that is no list of scopes in this format: set UserTable.ScopesFormat")
 	}
 	return list, nil
+}
+
+// check returns an error for a scope that would be read as another one, or as two.
+func (f ListFormat) check(list []string) error {
+	for _, scope := range list {
+		if scope == "" || scope == "[]" || strings.ContainsFunc(scope, notInScope) || f == CommasBetween && strings.Contains(scope, ",") {
+			return fmt.Errorf("%.50q is no scope", scope)
+		}
+	}
+	return nil
 }
 
 func notInScope(r rune) bool { return r <= ' ' || r == '"' || r == '\\' || r > '~' }

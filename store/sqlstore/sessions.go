@@ -168,6 +168,9 @@ func (s *Sessions) List(ctx context.Context, userID string, now time.Time) ([]*o
 
 // End implements oauth2pw.SessionStore.
 func (s *Sessions) End(ctx context.Context, f oauth2pw.SessionFilter, reason string, now time.Time) ([]string, error) {
+	if err := s.db.storable(f.Except, reason); err != nil {
+		return nil, fmt.Errorf("sqlstore: ending sessions: %w", err)
+	}
 	before := int64(math.MaxInt64)
 	if !f.AuthenticatedBefore.IsZero() {
 		before = f.AuthenticatedBefore.UnixMicro()

@@ -225,6 +225,9 @@ func (s *Users) UpdatePasswordHash(ctx context.Context, id, old, new string, cha
 	if !possible {
 		return false, nil
 	}
+	if err := s.db.storable(new); err != nil {
+		return false, fmt.Errorf("sqlstore: updating a password hash: %w", err)
+	}
 	query, args := s.updateHash, []any{new, key, key, old}
 	if !changed.IsZero() && s.updateHashAndChanged != "" {
 		query, args = s.updateHashAndChanged, []any{new, s.table.SessionsValidFromFormat.write(changed), key, key, old}

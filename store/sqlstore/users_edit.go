@@ -22,6 +22,9 @@ func (s *Users) Add(ctx context.Context, u oauth2pw.User) error {
 	if !possible {
 		return fmt.Errorf("sqlstore: the user ID %q is not in the IDFormat of the table", u.ID)
 	}
+	if err := s.table.ScopesFormat.check(u.Scopes); err != nil {
+		return fmt.Errorf("sqlstore: adding a user: %w", err)
+	}
 	columns, args := []string{s.db.quote(s.table.ID)}, []any{key}
 	zero := s.columns(&oauth2pw.User{})
 	for i, c := range s.columns(&u) {
@@ -68,6 +71,9 @@ func (s *Users) Update(ctx context.Context, id string, change func(u *oauth2pw.U
 			return fmt.Errorf("sqlstore: the ID of the user %q cannot change", id)
 		case u.Username == "":
 			return errIncomplete
+		}
+		if err := s.table.ScopesFormat.check(u.Scopes); err != nil {
+			return fmt.Errorf("sqlstore: updating a user: %w", err)
 		}
 		if updated, err := s.replace(ctx, old, &u, stored); updated || err != nil {
 			return err

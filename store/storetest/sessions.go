@@ -230,15 +230,15 @@ var sessionRules = []rule[sessions]{
 	}},
 
 	{"List has the latest login first", func(t *testing.T, s sessions) {
-		b, a, c := session("b", "1"), session("a", "1"), session("c", "1")
-		a.CreatedAt, c.CreatedAt = now.Add(-time.Hour), now.Add(time.Microsecond)
+		c, a, b := session("c", "1"), session("a", "1"), session("b", "1")
+		a.CreatedAt, b.CreatedAt = now.Add(-time.Hour), now.Add(time.Microsecond)
 		a.AuthenticatedAt, a.RefreshedAt = now.Add(time.Hour), now.Add(time.Hour) // of a change of the password
-		s.create(b, a, c, session("x", "2"))
+		s.create(c, a, b, session("x", "2"))
 		var got []string
 		for _, n := range s.list("1", now) {
 			got = append(got, n.ID)
 		}
-		if want := []string{"c", "b", "a"}; !slices.Equal(got, want) {
+		if want := []string{"b", "c", "a"}; !slices.Equal(got, want) {
 			t.Errorf("List returned the sessions %q, and not %q: those of the user, the latest CreatedAt first.", got, want)
 		}
 	}},
