@@ -5,14 +5,11 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/oauth2pw/passwordflow/hasher"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
-	"github.com/oauth2pw/passwordflow/store"
 	"github.com/oauth2pw/passwordflow/store/redisstore"
-	"github.com/oauth2pw/passwordflow/tokens"
 )
 
-// Sessions and the throttle of several processes. The users stay in the table of the app.
+// The sessions and the throttle of several processes.
 func Example() {
 	client := redis.NewClient(&redis.Options{
 		Addr:                  "127.0.0.1:6379",
@@ -29,25 +26,12 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	key, _, err := tokens.NewKey("") // in a real app from a file that all processes have
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	jwt, err := tokens.New(tokens.Config{Keys: []tokens.Key{key}, Issuer: "https://api.example.com", Audience: "api"})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	_, err = oauth2pw.New(oauth2pw.Config{
-		Users:    new(store.Users),
-		Hasher:   hasher.Default(),
-		Issuer:   jwt,
+	config := oauth2pw.Config{
+		// Users, Hasher, Issuer and Secrets as in one process; all processes have the same key
+		// and the same secrets
 		Sessions: sessions,
 		Throttle: throttle,
-		Secrets:  []oauth2pw.Secret{oauth2pw.NewSecret()}, // from the same file in all processes
-		Scopes:   map[string]string{"me": "Read your profile."},
-	})
-	fmt.Println(err)
-	// Output: <nil>
+	}
+	fmt.Println(config.ThrottleLimit) // the throttle has its own: ThrottleConfig.Limit
+	// Output: 0
 }
