@@ -114,12 +114,16 @@ func (s schema) migrate(ctx context.Context) error {
 		return err
 	}
 	for version < SchemaVersion {
-		err := s.db.locked(ctx, s, func(db DB) (err error) {
-			version, err = s.step(ctx, db)
-			return err
+		var failed error // that of a step says so
+		err := s.db.locked(ctx, s, func(db DB) error {
+			version, failed = s.step(ctx, db)
+			return failed
 		})
-		if err != nil {
+		switch {
+		case failed != nil:
 			return err
+		case err != nil:
+			return fmt.Errorf("migrating: %w", err)
 		}
 	}
 	return nil
