@@ -2,7 +2,6 @@ package integration
 
 import (
 	"database/sql"
-	"fmt"
 	"net/http"
 	"runtime"
 	"strconv"
@@ -120,7 +119,7 @@ func logPlan(b *testing.B, e engine, db *sql.DB) {
 			for _, f := range fields {
 				line = append(line, f.String)
 			}
-			b.Log(fmt.Sprintf("%s: %s", e.name, strings.Join(line, "|")))
+			b.Logf("%s: %s", e.name, strings.Join(line, "|"))
 		}
 		require.NoError(b, rows.Err())
 	}

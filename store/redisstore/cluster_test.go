@@ -34,6 +34,13 @@ func TestCluster(t *testing.T) {
 	}
 	storetest.Refreshes(t, open, rounds)
 	testHostile(t, client, "hostile:")
+	storetest.Throttle(t, func(t *testing.T, limit int, window time.Duration, now func() time.Time) oauth2pw.Throttle {
+		number++
+		throttle, err := NewThrottle(client, ThrottleConfig{Prefix: "test" + strconv.Itoa(number) + ":", Limit: limit, Window: window})
+		must(t, err)
+		throttle.now = now
+		return throttle
+	})
 
 	s, err := NewSessions(client, Config{Prefix: "sweep:"})
 	must(t, err)

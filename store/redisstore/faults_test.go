@@ -52,6 +52,41 @@ func TestSentinel(t *testing.T) {
 	require.NoError(t, c.replica.contains("role:master", "INFO", "replication"))
 }
 
+// TestDemoted: a server that was the primary until now answers no read, and opens no session that
+// has ended in the new primary.
+func TestDemoted(t *testing.T) {
+	t.Parallel()
+	old := startServer(t)
+	next := startServer(t, fmt.Sprint("replicaof 127.0.0.1 ", old.port))
+	eventually(t, "the replica", func() error { return next.contains("master_link_status:up", "INFO", "replication") })
+	store := func(s *server) *Sessions {
+		client := redis.NewClient(&redis.Options{Addr: s.addr(), ContextTimeoutEnabled: true})
+		t.Cleanup(func() { client.Close() })
+		sessions, err := NewSessions(client, Config{})
+		must(t, err)
+		return sessions
+	}
+	before, after := store(old), store(next)
+	now := time.Now()
+	n := testSession("a", "1", now)
+	must(t, before.Create(t.Context(), &n))
+	must(t, before.client.Do(t.Context(), "WAIT", 1, 10000).Err())
+	next.do("REPLICAOF", "NO", "ONE")
+	old.do("REPLICAOF", "127.0.0.1", freePort(t)) // a primary that it does not reach yet
+	ids, err := after.End(t.Context(), oauth2pw.SessionFilter{UserID: "1"}, "logout", now)
+	must(t, err)
+	require.Equal(t, []string{"a"}, ids)
+	_, err = before.Get(t.Context(), "a")
+	require.ErrorContains(t, err, "READONLY")
+	require.NotErrorIs(t, err, oauth2pw.ErrNotFound)
+	_, err = before.List(t.Context(), "1", now)
+	require.ErrorContains(t, err, "READONLY")
+	throttle, err := NewThrottle(before.client, ThrottleConfig{})
+	must(t, err)
+	_, err = throttle.Begin(t.Context(), password("1", "192.0.2.1", 1))
+	require.ErrorContains(t, err, "READONLY")
+}
+
 // TestLostWrites: the claims of the package comment about a replica that has not the last writes
 // of its primary.
 func TestLostWrites(t *testing.T) {
