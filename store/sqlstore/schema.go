@@ -114,7 +114,7 @@ func (s schema) migrate(ctx context.Context) error {
 		return err
 	}
 	for version < SchemaVersion {
-		var failed error // that of a step says so
+		var failed error // the error of a step begins with "migrating"
 		err := s.db.locked(ctx, s, func(db DB) error {
 			version, failed = s.step(ctx, db)
 			return failed
