@@ -85,7 +85,8 @@
 //   - Attempts are counted for the user and for the client address, unless
 //     [Config.InsecureNoThrottle] is set. At an address from which a user has logged in,
 //     the user is never blocked before a wrong password for this user comes from this
-//     address. The built-in [Throttle] counts in one process.
+//     address. The built-in [Throttle] counts in one process;
+//     module store/redisstore has one for several.
 //
 // Behind a proxy set [Config.TrustedProxies], otherwise all clients share one client
 // address. A store that accepts several names for one user needs [Config.FoldName].

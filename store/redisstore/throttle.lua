@@ -11,7 +11,7 @@
 --   home, away   { times, guesses, repeats, right } of attempts from the place while it is known,
 --                and otherwise; other for pairs that share the key
 --   open         attempts whose result is not known yet, for as long as any counter has them
---   who          the pair to whom the key belongs, where pairs share keys
+--   who          the pair that has the key, where pairs share keys
 --   done         the last settling call, which may be sent twice
 local state, pair, known, account, place, network, home = unpack(KEYS)
 local call, seed, clock, limit, window, nonce, kind, who, at, net, shared, right, tag = unpack(ARGV)
@@ -80,7 +80,12 @@ end
 
 local packed = redis.call('GET', pair)
 local p = packed and cmsgpack.unpack(packed) or {}
-p.who = p.who or who
+if grant or client then
+	p.who = p.who or who
+else
+	who = nil -- the key is of this pair alone
+end
+local id = table.concat({ kind, shared and 'shared' or '', tag }, ' ')
 for _, name in ipairs({ 'home', 'away', 'other' }) do
 	local set = p[name] or {}
 	set.times, set.repeats = within(set.times, window), within(set.repeats, window)
@@ -98,8 +103,17 @@ for _, o in ipairs(p.open or {}) do
 end
 p.open = open
 
+-- save writes only what is not empty: there may be a pair for each attempt of an attacker.
 local function save()
-	redis.call('SET', pair, cmsgpack.pack(p), 'PX', math.ceil(kept / 1000))
+	local slim = { who = p.who, done = p.done, open = p.open[1] and p.open }
+	for _, name in ipairs({ 'home', 'away', 'other' }) do
+		local set, full = { right = p[name].right }, p[name].right ~= nil
+		for _, list in ipairs({ 'times', 'repeats', 'guesses' }) do
+			if p[name][list][1] then set[list], full = p[name][list], true end
+		end
+		if full then slim[name] = set end
+	end
+	redis.call('SET', pair, cmsgpack.pack(slim), 'PX', math.ceil(kept / 1000))
 end
 
 -- clear forgets the failures of a pair. What is under way is still settled.
@@ -156,7 +170,7 @@ if call == 'begin' then
 	if s[3] and now <= tonumber(s[3]) then now = tonumber(s[3]) + 1 end
 	keep(now)
 	local mixed = isHome and shared
-	local o = { nonce = nonce, kind = kind, shared = shared, tag = tag, who = who, time = now, set = name, mixed = mixed }
+	local o = { nonce = nonce, id = id, who = who, time = now, set = name, mixed = mixed or nil }
 	if own and tag ~= '' and not plain then
 		if set.right and set.right.tag == tag and set.right.time > now - window then
 			own = false
@@ -171,11 +185,11 @@ if call == 'begin' then
 			end
 			if not o.guess then
 				o.guess = nonce
-				table.insert(set.guesses, { nonce = nonce, tag = tag, time = now, set = name, mixed = mixed, uses = 1 })
+				table.insert(set.guesses, { nonce = nonce, tag = tag, time = now, set = name, mixed = mixed or nil, uses = 1 })
 			end
 		end
 	end
-	o.own = own and not o.guess
+	o.own = own and not o.guess or nil
 	if own then
 		if placed or client then table.insert(times, now) end
 		if not client and name ~= 'home' then add(account, 4 * window) end
@@ -203,7 +217,7 @@ end
 if call == 'succeed' or call == 'cancel' then
 	for i = #p.open, 1, -1 do -- of equal attempts the latest
 		local o = p.open[i]
-		if o.kind == kind and o.shared == shared and o.tag == tag and o.who == who then
+		if o.id == id and o.who == who then
 			table.remove(p.open, i)
 			if o.set == 'home' then
 				drop(home, o.time)

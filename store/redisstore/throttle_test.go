@@ -221,3 +221,23 @@ func BenchmarkThrottle(b *testing.B) {
 		}
 	})
 }
+
+// TestThrottleMemory: the memory of one failed attempt, of which an attacker can make as many as
+// the hashes that the app computes.
+func TestThrottleMemory(t *testing.T) {
+	throttle, client := newThrottle(t, ThrottleConfig{})
+	const attempts = 200
+	for i := range attempts {
+		begin(t, throttle, password(fmt.Sprint("invented", i), fmt.Sprintf("10.0.0.%d", i), i))
+	}
+	keys, err := client.Keys(t.Context(), escape(throttle.keys.prefix)+"*").Result()
+	require.NoError(t, err)
+	total := int64(0)
+	for _, key := range keys {
+		n, err := client.MemoryUsage(t.Context(), key).Result()
+		require.NoError(t, err)
+		total += n
+	}
+	t.Logf("%d bytes and %.1f keys an attempt", total/attempts, float64(len(keys))/attempts)
+	require.Less(t, total/attempts, int64(1000))
+}
