@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"log"
@@ -34,12 +35,21 @@ func routes(db *sql.DB) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	passwords := hasher.Default()
+	// A column of another type, and a hash that nobody reads, are found now, not at a login.
+	found, err := users.Inspect(context.Background(), passwords.Reads, 1000)
+	if err != nil {
+		return nil, err
+	}
+	if found.Unreadable > 0 || found.FoldsNames {
+		log.Printf("the table of users: %+v", found)
+	}
 	jwt, err := tokens.Open("signing.jwk", "https://api.example.com", "api")
 	if err != nil {
 		return nil, err
 	}
 	auth, err := oauth2pw.New(oauth2pw.Config{
-		Users: users, Hasher: hasher.Default(), Issuer: jwt, DefaultScopes: []string{"me"},
+		Users: users, Hasher: passwords, Issuer: jwt, DefaultScopes: []string{"me"},
 	})
 	if err != nil {
 		return nil, err
