@@ -291,7 +291,7 @@ func TestBadStarts(t *testing.T) {
 	}
 	corrupt := write("corrupt.db", strings.Repeat("no database ", 100))
 	for _, args := range [][]string{
-		{"-nonsense"}, {"argument"}, {"-addr=127.0.0.1:0", "-redis=redis://127.0.0.1"}, {"-cors=*"}, {"-cors="}, {"-cors=https://*.example.com"}, {"-cors=https://a.example/"}, {"-cors=null"}, {"-cors=://a.example"}, {"-cors=https://"}, {"-cors=https://a.example,b"},
+		{"-nonsense"}, {"argument"}, {"-addr=127.0.0.1:0", "-db=:memory:", "-redis=http://127.0.0.1"}, {"-addr=127.0.0.1:0", "-db=:memory:", "-redis=redis://127.0.0.1:1"}, {"-cors=*"}, {"-cors="}, {"-cors=https://*.example.com"}, {"-cors=https://a.example/"}, {"-cors=null"}, {"-cors=://a.example"}, {"-cors=https://"}, {"-cors=https://a.example,b"},
 		{"-throttle="}, {"-throttle=10"}, {"-throttle=0/1m"}, {"-throttle=-1/1m"}, {"-throttle=1/0"}, {"-throttle=1/x"}, {"-throttle=none"}, {"-throttle=100001/1m"}, {"-throttle=10/15ns"}, {"-throttle=10/999ms"}, {"-throttle=10/169h"},
 		{"-access-ttl=0"}, {"-access-ttl=-1s"}, {"-access-ttl=1ms"}, {"-access-ttl=x"},
 		{"-hash=m=1,t=1,p=1"}, {"-hash=m=64"}, {"-hash=m=64,t=1,p=1x"}, {"-hash-slots=0"}, {"-hash-queue=-1"},

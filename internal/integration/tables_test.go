@@ -91,6 +91,32 @@ func TestTableIDs(t *testing.T) {
 	})
 }
 
+// TestTableUUIDs: a type of the database whose text is not its bytes.
+func TestTableUUIDs(t *testing.T) {
+	const one = "0190b0a0-0000-7000-8000-00000000000a"
+	onEngines(t, func(t *testing.T, e engine) {
+		db := e.open(t)
+		run(t, db, "CREATE TABLE accounts (id UUID PRIMARY KEY, email VARCHAR(99) UNIQUE, pw VARCHAR(200))")
+		users, err := sqlstore.NewUsers(db, e.dialect, sqlstore.UserTable{Table: "accounts", ID: "id", Username: "email", PasswordHash: "pw"})
+		require.NoError(t, err)
+		require.NoError(t, users.Add(t.Context(), oauth2pw.User{ID: one, Username: "john", PasswordHash: "h"}))
+		u, err := users.UserByID(t.Context(), one)
+		require.NoError(t, err)
+		require.Equal(t, "john", u.Username)
+		changed, err := users.UpdatePasswordHash(t.Context(), strings.ToUpper(one), "h", "stolen", time.Time{})
+		require.NoError(t, err)
+		require.False(t, changed)
+		changed, err = users.UpdatePasswordHash(t.Context(), one, "h", "new", time.Time{})
+		require.NoError(t, err)
+		require.True(t, changed)
+		require.NoError(t, users.Update(t.Context(), one, func(u *oauth2pw.User) error { u.Username = "renamed"; return nil }))
+		u, err = users.UserByName(t.Context(), "renamed")
+		require.NoError(t, err)
+		require.Equal(t, oauth2pw.User{ID: one, Username: "renamed", PasswordHash: "new"}, *u)
+		require.NoError(t, users.Delete(t.Context(), one))
+	})
+}
+
 // TestTableScopes: lists of scopes in other formats.
 func TestTableScopes(t *testing.T) {
 	onDatabases(t, func(t *testing.T, e engine) {
@@ -185,6 +211,9 @@ func TestTableFlags(t *testing.T) {
 		db := e.open(t)
 		types := map[string][2]string{
 			"BOOLEAN": {"FALSE", "TRUE"}, "INTEGER": {"0", "1"}, "SMALLINT": {"0", "1"}, "VARCHAR(9)": {"'N'", "'Y'"}, "VARCHAR(8)": {"'no'", "'yes'"}, "VARCHAR(7)": {"'False'", "'True'"}, "CHAR(1)": {"'f'", "'t'"}, "VARCHAR(6)": {"'0'", "'1'"},
+		}
+		if e.dialect == sqlstore.SQLite {
+			types[""], types["BLOB"] = [2]string{"0", "1"}, [2]string{"0", "1"}
 		}
 		if e.dialect == sqlstore.MySQL {
 			types["BIT(1)"] = [2]string{"b'0'", "b'1'"}

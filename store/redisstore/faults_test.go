@@ -87,6 +87,32 @@ func TestDemoted(t *testing.T) {
 	require.ErrorContains(t, err, "READONLY")
 }
 
+// TestCannotSave: a master that refuses all writes, because it cannot save, still reads.
+func TestCannotSave(t *testing.T) {
+	t.Parallel()
+	server := startServer(t, "save 3600 1000000")
+	client := redis.NewClient(&redis.Options{Addr: server.addr(), ContextTimeoutEnabled: true})
+	t.Cleanup(func() { client.Close() })
+	s, err := NewSessions(client, Config{})
+	must(t, err)
+	now := time.Now()
+	n := testSession("a", "1", now)
+	must(t, s.Create(t.Context(), &n))
+	must(t, os.RemoveAll(server.dir))
+	server.do("BGSAVE")
+	eventually(t, "the failure", func() error { return server.contains("rdb_last_bgsave_status:err", "INFO", "persistence") })
+	other := testSession("b", "1", now)
+	require.ErrorContains(t, s.Create(t.Context(), &other), "MISCONF")
+	got, err := s.Get(t.Context(), "a")
+	must(t, err)
+	require.Equal(t, "1", got.UserID)
+	_, err = s.Get(t.Context(), "none")
+	require.ErrorIs(t, err, oauth2pw.ErrNotFound)
+	list, err := s.List(t.Context(), "1", now)
+	must(t, err)
+	require.Len(t, list, 1)
+}
+
 // TestLostWrites: the claims of the package comment about a replica that has not the last writes
 // of its primary.
 func TestLostWrites(t *testing.T) {

@@ -21,10 +21,11 @@
 // because an attempt is counted in several of them in one step: one script before the password is
 // hashed, and one after a right password. The keys contain digests of names and addresses. The key
 // of the digests is in Redis, too: no typed name is shown, but a reader of Redis can try names.
-// Each key expires when no counter needs it, the known addresses of a user 30 days after the last
-// login. An attempt that costs its sender no hash has one of 262,144 keys of its kind. The
-// throttle uses the clock of Redis, and an account is blocked for its window at most also after
-// that clock was set.
+// Each key but {prefix}{throttle}:state expires, at the latest 4 windows after its last attempt,
+// and the known addresses of a user 30 days after the last login. An attempt that costs its sender
+// no hash has one of 65,536 keys of its kind, of at most 2 KiB at the default limit. While a
+// cluster moves that slot to another master, every login is 503. The throttle uses the clock of
+// Redis. After that clock was set, too, an account is blocked for no longer than its window.
 //
 // The least rights of the user of Redis, for the prefix "oauth2pw:":
 //
@@ -45,7 +46,7 @@
 //
 // Read from the master only: a replica that lags behind breaks the duties of a store. A session
 // is read by a script that writes nothing, and that a replica refuses: also a server that was the
-// master until now. In a cluster each fail-over is 503 until the client knows the new master: the
+// master until now, and, with min-replicas-to-write, a master without its replicas. In a cluster each fail-over is 503 until the client knows the new master: the
 // stores let it ask at once.
 package redisstore
 
@@ -54,6 +55,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -102,6 +104,9 @@ func newConn(client redis.UniversalClient, prefix string) (conn, error) {
 	}
 	if prefix == "" {
 		prefix = "oauth2pw:"
+	}
+	if strings.Contains(prefix, "{}") {
+		return conn{}, errors.New("redisstore: the Prefix has {}, which is no hash tag: the keys of the throttle would be in many slots of a cluster")
 	}
 	return conn{client, keys{prefix}}, nil
 }

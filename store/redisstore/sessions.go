@@ -70,9 +70,11 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 3))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1`)
 
-	// get removes a field that no session has: a replica refuses the write, and so the read.
+	// get removes a field that no session has: a replica refuses the write, and so the read. A
+	// master that refuses all writes because it cannot save (MISCONF) still reads.
 	get = redis.NewScript(`
-redis.call('HDEL', KEYS[1], '')
+local r = redis.pcall('HDEL', KEYS[1], '')
+if type(r) == 'table' and r.err and not string.find(r.err, 'MISCONF', 1, true) then return r end
 return redis.call('HGETALL', KEYS[1])`)
 
 	// Numbers up to 2^53 are exact in Lua. The generation is compared as text.

@@ -6,8 +6,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	_ "embed"
-	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -36,11 +36,12 @@ type Throttle struct {
 	now    func() time.Time // nil: the clock of the server
 }
 
-// ThrottleConfig has the settings of a Throttle. The zero value is the default.
+// ThrottleConfig has the settings of a Throttle, the same in all processes. The zero value is the
+// default.
 type ThrottleConfig struct {
 	// Prefix begins every key. Empty: "oauth2pw:".
 	Prefix string
-	// Limit is N of oauth2pw.Config.ThrottleLimit. Zero: 10; at most 100,000.
+	// Limit is N of oauth2pw.Config.ThrottleLimit. Zero: 10; at most 1,000.
 	Limit int
 	// Window is W of oauth2pw.Config.ThrottleWindow. Zero: 15 minutes; at least 1 second, at
 	// most 1 week.
@@ -61,8 +62,8 @@ func NewThrottle(client redis.UniversalClient, c ThrottleConfig) (*Throttle, err
 		c.Window = 15 * time.Minute
 	}
 	switch {
-	case c.Limit < 0 || c.Limit > 100_000:
-		return nil, errors.New("redisstore: ThrottleConfig.Limit is at least 1, and at most 100000; zero is 10")
+	case c.Limit < 0 || c.Limit > maxThrottleLimit:
+		return nil, errors.New("redisstore: ThrottleConfig.Limit is at least 1, and at most 1000; zero is 10")
 	case c.Window < time.Second || c.Window > 7*24*time.Hour:
 		return nil, errors.New("redisstore: ThrottleConfig.Window is at least a second, and at most a week; zero is 15 minutes")
 	}
@@ -164,9 +165,13 @@ type throttleKeys struct {
 	network string   // the /48 of an IPv6; empty: none
 }
 
-// bounded is the number of characters of a digest in a key that costs its sender no hash: all
-// such attempts of one kind share 262,144 keys, so that nobody can fill the memory of Redis.
-const bounded = 3
+// bounded is the number of hexadecimal digits of a digest in a key that costs its sender no hash:
+// all such attempts of one kind share 65,536 keys, of at most 2 KiB each at the default limit.
+const bounded = 4
+
+// maxThrottleLimit bounds a key: each of the N guesses of an account at an address is in it, and
+// each call reads it.
+const maxThrottleLimit = 1000
 
 func (t *Throttle) keysOf(seed string, a oauth2pw.Attempt) throttleKeys {
 	what, id := "name", a.Name
@@ -205,7 +210,7 @@ func (t *Throttle) keysOf(seed string, a oauth2pw.Attempt) throttleKeys {
 	return k
 }
 
-// digest returns 16 characters, which do not show a name that was typed.
+// digest returns 24 characters, which do not show a name that was typed.
 func digest(mac hash.Hash, what, realm, id string, place netip.Addr) string {
 	mac.Reset()
 	for _, s := range [...]string{what, realm, id} {
@@ -215,7 +220,7 @@ func digest(mac hash.Hash, what, realm, id string, place netip.Addr) string {
 	bytes := place.As16()
 	mac.Write([]byte{byte(place.BitLen())}) // 0: no place
 	mac.Write(bytes[:])
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:12])
+	return hex.EncodeToString(mac.Sum(nil)[:12])
 }
 
 // placeOf returns the network of an IPv6 with this many bits, or an IPv4 unchanged.

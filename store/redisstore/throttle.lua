@@ -10,15 +10,18 @@
 -- pair is about an account at a place, packed:
 --   home, away   { times, guesses, repeats, right } of attempts from the place while it is known,
 --                and otherwise; other for pairs that share the key
---   open         attempts whose result is not known yet, for as long as any counter has them
+--   open         attempts that are not settled, of the last ten minutes: a request does not last
+--                longer. A failed attempt is never settled. The latest 200, because each call
+--                reads them
 --   who          the pair that has the key, where pairs share keys
---   done         the last settling call, which may be sent twice
+--   calls        the last calls, which may be sent twice
 local state, pair, known, account, place, network, home = unpack(KEYS)
 local call, seed, clock, limit, window, nonce, kind, who, at, net, shared, right, tag = unpack(ARGV)
 limit, window, shared, right = tonumber(limit), tonumber(window), shared == '1', right == '1'
 local placed, networked = at ~= '', net ~= ''
 local grant, client = kind == 'grant', kind == 'client'
-local day, kept = 24 * 3600 * 1000000, 4 * window
+local day = 24 * 3600 * 1000000
+local kept, mostOpen, mostCalls = math.min(4 * window, 600 * 1000000), 200, 4
 
 local s = redis.call('HMGET', state, 'seed', 'clock', 'time')
 if s[1] and s[1] ~= seed then return { 1, s[1] } end
@@ -86,26 +89,39 @@ else
 	who = nil -- the key is of this pair alone
 end
 local id = table.concat({ kind, shared and 'shared' or '', tag }, ' ')
+local open, used = {}, {}
+for _, o in ipairs(p.open or {}) do
+	if o.time > now - kept then
+		table.insert(open, o)
+		if o.guess then used[o.guess] = true end
+	end
+end
+p.open = open
 for _, name in ipairs({ 'home', 'away', 'other' }) do
 	local set = p[name] or {}
 	set.times, set.repeats = within(set.times, window), within(set.repeats, window)
 	local guesses = {}
 	for _, g in ipairs(set.guesses or {}) do
-		-- after its window a guess is no longer compared, but its uses may still be settled
-		if g.time > now - kept then table.insert(guesses, g) end
+		-- a guess that is over, or cleared, is no longer compared, but its uses are still settled
+		if not g.cleared and g.time > now - window or used[g.nonce] then table.insert(guesses, g) end
 	end
 	set.guesses = guesses
 	p[name] = set
 end
-local open = {}
-for _, o in ipairs(p.open or {}) do
-	if o.time > now - kept then table.insert(open, o) end
+
+p.calls = p.calls or {}
+for _, c in ipairs(p.calls) do
+	if c == nonce then return { 0, 0 } end -- sent twice
 end
-p.open = open
+local function called()
+	table.insert(p.calls, nonce)
+	if #p.calls > mostCalls then table.remove(p.calls, 1) end
+end
 
 -- save writes only what is not empty: there may be a pair for each attempt of an attacker.
 local function save()
-	local slim = { who = p.who, done = p.done, open = p.open[1] and p.open }
+	called()
+	local slim = { who = p.who, calls = p.calls, open = p.open[1] and p.open }
 	for _, name in ipairs({ 'home', 'away', 'other' }) do
 		local set, full = { right = p[name].right }, p[name].right ~= nil
 		for _, list in ipairs({ 'times', 'repeats', 'guesses' }) do
@@ -113,7 +129,7 @@ local function save()
 		end
 		if full then slim[name] = set end
 	end
-	redis.call('SET', pair, cmsgpack.pack(slim), 'PX', math.ceil(kept / 1000))
+	redis.call('SET', pair, cmsgpack.pack(slim), 'PX', math.ceil(math.max(kept, window) / 1000))
 end
 
 -- clear forgets the failures of a pair. What is under way is still settled.
@@ -131,9 +147,6 @@ local function isKnown()
 end
 
 if call == 'begin' then
-	for _, o in ipairs(p.open) do
-		if o.nonce == nonce then return { 0, 0 } end -- sent twice
-	end
 	if client and not placed then return { 0, 0 } end
 	if right then
 		local n = p.who == who and waitIn(p.away.times) or 0
@@ -200,13 +213,13 @@ if call == 'begin' then
 		if placed then add(place, window) end
 		if networked then add(network, window) end
 	end
-	table.insert(p.open, o)
+	if not client then -- a wrong secret of a client is never settled
+		table.insert(p.open, o)
+		if #p.open > mostOpen then table.remove(p.open, 1) end
+	end
 	save()
 	return { 0, 0 }
 end
-
-if p.done == nonce then return { 0, 0 } end -- sent twice
-p.done = nonce
 
 -- uncount removes an attempt, or a guess, from the counters of its account.
 local function uncount(o)

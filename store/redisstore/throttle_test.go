@@ -148,9 +148,39 @@ func TestThrottleBounded(t *testing.T) {
 	require.Greater(t, len(keys), 400)
 	for _, key := range keys {
 		if name := strings.TrimPrefix(key, throttle.keys.throttle("")); name != "state" {
-			require.Regexp(t, `^(client|no-client|grant):(pair|place|network):[\w-]{3}$`, name)
+			require.Regexp(t, `^(client|no-client|grant):(pair|place|network):[0-9a-f]{4}$`, name)
 		}
 	}
+}
+
+// TestThrottlePairBounded: the largest keys, which each call reads, stay small. An account that
+// fails and succeeds in turns is never blocked by its own limit.
+func TestThrottlePairBounded(t *testing.T) {
+	throttle, client := newThrottle(t, ThrottleConfig{})
+	size := func(a oauth2pw.Attempt) int64 {
+		n, err := client.MemoryUsage(t.Context(), throttle.keysOf(*throttle.seed.Load(), a).names[1]).Result()
+		require.NoError(t, err)
+		return n
+	}
+	tag := 0
+	for round := range 90 {
+		for range 9 {
+			tag++
+			require.True(t, begin(t, throttle, password("1", "192.0.2.1", tag)), round)
+		}
+		require.True(t, begin(t, throttle, password("1", "192.0.2.1", 0)))
+		require.NoError(t, throttle.Succeed(t.Context(), password("1", "192.0.2.1", 0)))
+	}
+	t.Logf("a pair with 810 failures in turns with right passwords has %d bytes", size(password("1", "192.0.2.1", 0)))
+	require.Less(t, size(password("1", "192.0.2.1", 0)), int64(64<<10))
+
+	backend := oauth2pw.Attempt{Kind: oauth2pw.AttemptClient, ClientID: "backend", Address: netip.MustParseAddr("192.0.2.1"), HasTag: true}
+	for i := range 200 {
+		backend.Tag = uint32(i % 9)
+		begin(t, throttle, backend)
+	}
+	t.Logf("a client at its limits has %d bytes", size(backend))
+	require.Less(t, size(backend), int64(2<<10), "two of them may share a key")
 }
 
 // TestThrottleShowsNoNames: what was typed as a name, which may be a password, is not in Redis.
@@ -175,7 +205,7 @@ func TestThrottleErrors(t *testing.T) {
 	client, _ := open(t)
 	for want, c := range map[string]ThrottleConfig{
 		"Limit":  {Limit: -1},
-		"100000": {Limit: 100_001},
+		"1000":   {Limit: 1001},
 		"Window": {Window: time.Millisecond},
 		"a week": {Window: 8 * 24 * time.Hour},
 	} {

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -37,6 +38,7 @@ type dialect struct {
 	onConflict  string // after an INSERT: a row that is there already is no error
 	same        string // the operator that compares NULL, too
 	textOf      string // the bytes of a column as text, without a collation; %s is the column
+	idOf        string // the same for an id, whose type may have a text of its own; "": textOf
 	returning   bool   // UPDATE … RETURNING
 	deletesSome bool   // DELETE … LIMIT, and none by a list of ids that another query reads
 	rereads     bool   // the WHERE of an UPDATE may read its own table
@@ -98,6 +100,10 @@ func (d *dialect) quoteTable(name string) string {
 }
 
 func (d *dialect) text(column string) string { return fmt.Sprintf(d.textOf, column) }
+
+func (d *dialect) idText(column string) string {
+	return fmt.Sprintf(cmp.Or(d.idOf, d.textOf), column)
+}
 
 // sql writes a statement as the database reads it. No statement of this package has a question
 // mark that is not an argument, except in identifiers, which are quoted.
@@ -170,14 +176,15 @@ func (d database) statement(ctx context.Context, query string) *sql.Stmt {
 	if s != nil {
 		return s
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if s = p.byText[query]; s != nil || len(p.byText) == maxPrepared {
-		return s
-	}
-	s, err := p.db.PrepareContext(ctx, query)
+	s, err := p.db.PrepareContext(ctx, query) // without the lock, which knows no context
 	if err != nil {
 		return nil // the statement itself has the error
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if other := p.byText[query]; other != nil || len(p.byText) == maxPrepared {
+		s.Close()
+		return other
 	}
 	p.byText[query] = s
 	return s

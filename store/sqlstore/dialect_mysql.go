@@ -15,6 +15,7 @@ var mySQL3 string
 var mySQL = dialect{
 	quoted: "`",
 	same:   "<=>", deletesSome: true, textOf: "CAST(%s AS BINARY)",
+	idOf:       "CAST(CAST(%s AS CHAR) AS BINARY)", // the type UUID has 16 bytes
 	code:       mySQLCode,
 	exists:     []string{"1062"},         // ER_DUP_ENTRY
 	conflicts:  []string{"1213", "1205"}, // ER_LOCK_DEADLOCK, ER_LOCK_WAIT_TIMEOUT
@@ -44,7 +45,7 @@ var mySQLError = regexp.MustCompile(`^Error (\d+)\b`)
 // longestLock is the longest wait for a lock, in seconds. At the end of a context the driver closes
 // its connection, and the server continues with the statement: a refresh that waits for a lock would
 // happen after its answer was 503, when the client's next try may be a reuse.
-const longestLock = 10
+const longestLock = 5
 
 // mySQLCheck requires that a value which is too long is an error, that a wait for a lock is short,
 // and that an UPDATE counts the rows that it finds, as in every other database, and not only those

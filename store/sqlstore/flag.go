@@ -72,9 +72,11 @@ func (f *flag) number(n float64) error {
 
 var errNoFlag = errors.New("a value is neither yes nor no") // without the value, which may be anything
 
-// flagLike returns the value of a flag in the manner of the stored one.
-func flagLike(stored string, set bool) any {
-	if stored != "" && stored[0] < ' ' { // BIT(n)
+// flagLike returns the value of a flag in the manner of the stored one. A typed database has its
+// own text for each type, and converts it; another one converts a number where the column has
+// texts.
+func flagLike(stored string, set, typed bool) any {
+	if stored != "" && stored[0] < ' ' || !typed && (stored == "0" || stored == "1") { // BIT(n), or a number
 		if set {
 			return 1
 		}

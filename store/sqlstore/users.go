@@ -112,7 +112,7 @@ func newUsers(db database, t UserTable) (*Users, error) {
 	if t.DeletedAt != "" {
 		deleted = column(t.DeletedAt, "") + " IS NOT NULL"
 	}
-	whereID := " WHERE " + id + " = ? AND " + db.text(id) + " = ?" // "1.0" finds the integer 1
+	whereID := " WHERE " + id + " = ? AND " + db.idText(id) + " = ?" // "1.0" finds the integer 1
 	if t.IDFormat != PlainID {
 		whereID = " WHERE " + id + " = ? AND " + id + " = ?" // bytes have no other spelling
 	}

@@ -188,7 +188,7 @@ func (s *Users) replace(ctx context.Context, old, u *oauth2pw.User, stored []sto
 			return false, c.missing()
 		}
 		if set, is := c.value.(bool); is {
-			c.value = flagLike(storedValue(stored, c.name), set)
+			c.value = flagLike(storedValue(stored, c.name), set, s.db.numbers)
 		}
 		set, args = append(set, s.db.quote(c.name)+" = ?"), append(args, c.value)
 	}

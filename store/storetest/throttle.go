@@ -462,7 +462,11 @@ func randomAttempts(t *testing.T, c *throttled, seed uint64, n int) {
 	c.open(limit, window)
 	at := func() time.Time { return time.Unix(0, c.time.Load()) }
 	model := newPlain(limit, window, at())
-	counted := make(map[oauth2pw.Attempt][]*plainOpen)
+	type open struct {
+		a     oauth2pw.Attempt
+		model *plainOpen
+	}
+	counted := make(map[oauth2pw.Attempt][]open) // by the attempt with its place
 	var under []oauth2pw.Attempt
 	for i := range n {
 		switch random.IntN(40) {
@@ -521,7 +525,7 @@ func randomAttempts(t *testing.T, c *throttled, seed uint64, n int) {
 		if a.Address.Is6() {
 			same.Address = netip.PrefixFrom(a.Address, 64).Masked().Addr()
 		}
-		counted[same] = append(counted[same], model.begin(a, first))
+		counted[same] = append(counted[same], open{a, model.begin(a, first)})
 		if random.IntN(3) == 0 {
 			under = append(under, same)
 			if len(under) < 4 {
@@ -533,14 +537,15 @@ func randomAttempts(t *testing.T, c *throttled, seed uint64, n int) {
 		}
 		// Of equal attempts the latest is settled.
 		last := len(counted[same]) - 1
+		o := counted[same][last]
 		switch random.IntN(5) {
 		case 0:
-			c.succeed(t, same)
-			model.succeed(counted[same][last], same)
+			c.succeed(t, o.a)
+			model.succeed(o.model, o.a)
 			counted[same] = counted[same][:last]
 		case 1:
-			c.cancel(t, same)
-			model.cancel(counted[same][last])
+			c.cancel(t, o.a)
+			model.cancel(o.model)
 			counted[same] = counted[same][:last]
 		}
 	}

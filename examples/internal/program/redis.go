@@ -9,6 +9,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
 // OpenRedis opens the Redis of a URL, redis://… or rediss://…, and asks it once.
 func OpenRedis(ctx context.Context, address string) (*redis.Client, error) {
 	o, err := redis.ParseURL(address)
@@ -17,6 +21,7 @@ func OpenRedis(ctx context.Context, address string) (*redis.Client, error) {
 		return nil, errors.New("-redis takes redis://host:6379, or rediss:// for TLS") // the error has the password
 	}
 	o.ContextTimeoutEnabled = true
+	redis.SetLogger(silent{}) // each failure is an error, and so an event
 	client := redis.NewClient(o)
 	if err := client.Ping(ctx).Err(); err != nil {
 		client.Close()
