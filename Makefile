@@ -46,6 +46,7 @@ interleavings: ## Run every order of store calls of parallel requests (takes lon
 .PHONY: soak
 soak: ## Run the long forms of the tests of faults: kills, restarts, locks, races (takes long)
 	PASSWORDFLOW_SOAK=1 go test -count=1 -run '^(TestFleet|TestPromotion|TestLockedDatabase|TestFullDisk|TestContextEndsAtEachStep|TestReuseRacesRefresh)$$' -v -timeout 120m ./internal/integration | grep -v '^=== '
+	cd store/redisstore && PASSWORDFLOW_SOAK=1 go test -count=1 -run '^Test(Cluster|Sentinel|Restart|Reuse)' -v -timeout 60m . | grep -v '^=== '
 
 .PHONY: bench
 bench: ## Run the benchmarks
