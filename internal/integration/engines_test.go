@@ -186,6 +186,7 @@ func TestEngineMigrate(t *testing.T) {
 		require.NoError(t, st.CheckSchema(t.Context()))
 		require.NoError(t, st.Users.Add(t.Context(), oauth2pw.User{ID: "1", Username: "john"}))
 		require.Empty(t, st.Schema(sqlstore.SchemaVersion))
+		require.Empty(t, st.Schema(1), "a version of SQLite alone")
 	})
 }
 

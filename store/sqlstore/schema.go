@@ -48,12 +48,16 @@ func (s schema) run(ctx context.Context, db DB, text string) error {
 
 // Schema returns the statements that bring the tables from a version to
 // [SchemaVersion], for people who run their own tool: 0 is a database without these
-// tables. From SchemaVersion on the result is empty. Run the statements once, in one
+// tables. From SchemaVersion on, and for a version that no such database ever had, the result
+// is empty. Run the statements once, in one
 // transaction where the database has transactions for them. Tables that are older than the
 // table "{prefix}schema" need Migrate.
 func (s *Store) Schema(from int) string {
 	from = max(from, 0)
 	if from >= SchemaVersion {
+		return ""
+	}
+	if !slices.ContainsFunc(s.db.steps, func(p step) bool { return p.from == from }) {
 		return ""
 	}
 	text := ""
