@@ -55,7 +55,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -104,9 +103,6 @@ func newConn(client redis.UniversalClient, prefix string) (conn, error) {
 	}
 	if prefix == "" {
 		prefix = "oauth2pw:"
-	}
-	if strings.Contains(prefix, "{}") {
-		return conn{}, errors.New("redisstore: the Prefix has {}, which is no hash tag: the keys of the throttle would be in many slots of a cluster")
 	}
 	return conn{client, keys{prefix}}, nil
 }

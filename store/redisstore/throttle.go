@@ -62,6 +62,8 @@ func NewThrottle(client redis.UniversalClient, c ThrottleConfig) (*Throttle, err
 		c.Window = 15 * time.Minute
 	}
 	switch {
+	case strings.Contains(c.Prefix, "{}"):
+		return nil, errors.New("redisstore: ThrottleConfig.Prefix has {}, which is no hash tag: the keys would be in many slots of a cluster")
 	case c.Limit < 0 || c.Limit > maxThrottleLimit:
 		return nil, errors.New("redisstore: ThrottleConfig.Limit is at least 1, and at most 1000; zero is 10")
 	case c.Window < time.Second || c.Window > 7*24*time.Hour:

@@ -204,6 +204,7 @@ func TestThrottleShowsNoNames(t *testing.T) {
 func TestThrottleErrors(t *testing.T) {
 	client, _ := open(t)
 	for want, c := range map[string]ThrottleConfig{
+		"Prefix": {Prefix: "{}x:"},
 		"Limit":  {Limit: -1},
 		"1000":   {Limit: 1001},
 		"Window": {Window: time.Millisecond},
