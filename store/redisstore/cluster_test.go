@@ -150,6 +150,7 @@ func TestClusterFailover(t *testing.T) {
 	f := newFleet(t, 100, senders...)
 	client := s.client.(*redis.ClusterClient)
 	victim := c.masterOf(t, client, s.keys.session(f.devices[0].id))
+	victim.replicated()
 	took := f.disturb(16, victim.kill)
 	t.Logf("every call works again after %.1f s", took.Seconds())
 	require.Less(t, took, 40*time.Second, "the client asks for the new master after a failure, and not once a minute")

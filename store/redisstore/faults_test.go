@@ -44,6 +44,7 @@ func TestSentinel(t *testing.T) {
 	e := newEvents()
 	senders, s := newApps(t, 16, e, func() redis.UniversalClient { return c.client(t) })
 	f := newFleet(t, 100, senders...)
+	c.primary.replicated()
 	took := f.disturb(16, c.primary.kill)
 	t.Logf("every call works again after %.1f s", took.Seconds())
 	require.NotZero(t, f.answers[503], "no call has failed: the fault had no effect")

@@ -26,6 +26,7 @@ func TestSentinelPause(t *testing.T) {
 		return clients[len(clients)-1]
 	})
 	f := newFleet(t, 100, senders...)
+	c.primary.replicated()
 	f.disturb(16, func() {
 		must(t, c.primary.cmd.Process.Signal(syscall.SIGSTOP))
 		eventually(t, "the fail-over", func() error { return c.replica.contains("role:master", "INFO", "replication") })
