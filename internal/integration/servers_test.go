@@ -127,6 +127,9 @@ func lacking(t *testing.T, programs, install string) {
 // the port while its server is down.
 func freePort(t *testing.T) int {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("a test with servers of its own: not with -short")
+	}
 	for range 100 {
 		port := 20000 + rand.IntN(12000)
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {

@@ -42,6 +42,9 @@ func must(t testing.TB, err error) {
 // program returns the path of a program, or skips the test.
 func program(t testing.TB, name string) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("a test with servers of its own: not with -short")
+	}
 	path, err := exec.LookPath(name)
 	if err != nil {
 		require.Empty(t, os.Getenv("PASSWORDFLOW_TEST_REQUIRE_SERVICES"), err)
