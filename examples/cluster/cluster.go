@@ -30,6 +30,9 @@ func (c *cluster) set(i int, address string) {
 	c.ready[i] = address
 }
 
+// restartPause is the time before a process that has ended is started again.
+const restartPause = time.Second
+
 // keep runs process i, again and again, until ctx ends.
 func (c *cluster) keep(ctx context.Context, i int, binary string, args []string, stdout, stderr io.Writer) {
 	for ctx.Err() == nil {

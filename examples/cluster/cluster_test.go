@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -106,7 +105,9 @@ func TestCluster(t *testing.T) {
 		})
 	}
 	killed := pids[1]
-	require.NoError(t, syscall.Kill(killed, syscall.SIGKILL))
+	victim, err := os.FindProcess(killed)
+	require.NoError(t, err)
+	require.NoError(t, victim.Kill())
 	await(func() bool { return pids[1] != killed })
 	back.Store(true)
 	wg.Wait()

@@ -28,7 +28,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"time"
 
 	"github.com/oauth2pw/passwordflow/examples/internal/program"
 	"github.com/oauth2pw/passwordflow/oauth2pw"
@@ -99,6 +98,3 @@ stop: Ctrl-C
 `, url)
 	return program.Serve(ctx, listener, c.proxy(), nil, slog.New(slog.NewTextHandler(stderr, nil)))
 }
-
-// restartPause is the time before a process that has ended is started again.
-const restartPause = time.Second

@@ -68,7 +68,7 @@ func BenchmarkBearerSession(b *testing.B) {
 	}
 	b.Run("memory/stateless", func(b *testing.B) { check(b, memory, func(c *oauth2pw.Config) { c.StatelessTokens = true }) })
 	b.Run("memory/session", func(b *testing.B) { check(b, memory, session) })
-	for _, e := range benchEngines {
+	for _, e := range everyEngine {
 		b.Run(e.name, func(b *testing.B) {
 			st, db := e.store(b)
 			fill(b, e, db, sessions)
@@ -101,26 +101,9 @@ func logPlan(b *testing.B, e engine, db *sql.DB) {
 	_, err = st.Sessions.Get(b.Context(), "1")
 	require.NoError(b, err)
 	require.Len(b, r.statements, 1)
-	explain := map[sqlstore.Dialect]string{sqlstore.SQLite: "EXPLAIN QUERY PLAN ", sqlstore.PostgreSQL: "EXPLAIN ", sqlstore.MySQL: "EXPLAIN "}[e.dialect]
 	for query, args := range r.statements {
-		rows, err := db.QueryContext(b.Context(), explain+query, args...)
-		require.NoError(b, err)
-		defer rows.Close()
-		columns, err := rows.Columns()
-		require.NoError(b, err)
-		for rows.Next() {
-			fields := make([]sql.NullString, len(columns))
-			dest := make([]any, len(columns))
-			for i := range fields {
-				dest[i] = &fields[i]
-			}
-			require.NoError(b, rows.Scan(dest...))
-			var line []string
-			for _, f := range fields {
-				line = append(line, f.String)
-			}
-			b.Logf("%s: %s", e.name, strings.Join(line, "|"))
+		for _, fields := range explain(b, e.dialect, db, query, args) {
+			b.Logf("%s: %s", e.name, strings.Join(fields, "|"))
 		}
-		require.NoError(b, rows.Err())
 	}
 }

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -20,9 +19,6 @@ import (
 	"github.com/oauth2pw/passwordflow/store/sqlstore"
 	"github.com/oauth2pw/passwordflow/tokens"
 )
-
-// everyEngine is SQLite and the servers.
-var everyEngine = append([]engine{{"SQLite", sqlstore.SQLite, func(t testing.TB) *sql.DB { return openSQLite(t) }}}, engines...)
 
 // dbApp is an app over a database, with a clock that the test sets.
 type dbApp struct {

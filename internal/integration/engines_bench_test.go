@@ -15,8 +15,6 @@ import (
 	"github.com/oauth2pw/passwordflow/store/sqlstore"
 )
 
-var benchEngines = append([]engine{{"SQLite", sqlstore.SQLite, func(t testing.TB) *sql.DB { return openSQLite(t) }}}, engines...)
-
 // fill makes n live sessions with the ids 1 to n, a thousand of them for each user.
 func fill(b *testing.B, e engine, db *sql.DB, n int) {
 	b.Helper()
@@ -69,7 +67,7 @@ func spread(b *testing.B, work func(i int) error) {
 // sessions. "transaction" is the same with a lock: BEGIN, SELECT FOR UPDATE, UPDATE, INSERT of
 // the next token, COMMIT.
 func BenchmarkAdvance(b *testing.B) {
-	for _, e := range benchEngines {
+	for _, e := range everyEngine {
 		for _, n := range []int{1000, 1_000_000} {
 			b.Run(fmt.Sprintf("%s/%d", e.name, n), func(b *testing.B) {
 				st, db := e.store(b)
@@ -148,8 +146,8 @@ func rotate(b *testing.B, db *sql.DB, id, token string) error {
 // BenchmarkPrepared is a read in SQLite with a statement that is prepared once, and with one that
 // the driver prepares at each call, in turns.
 func BenchmarkPrepared(b *testing.B) {
-	st, db := benchEngines[0].store(b)
-	fill(b, benchEngines[0], db, 1000)
+	st, db := everyEngine[0].store(b)
+	fill(b, everyEngine[0], db, 1000)
 	atEachCall, err := sqlstore.New(struct{ *sql.DB }{db}, sqlstore.Config{Dialect: sqlstore.SQLite}) // not a *sql.DB
 	require.NoError(b, err)
 	var times [2]time.Duration

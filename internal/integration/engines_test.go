@@ -36,6 +36,9 @@ var engines = []engine{
 	{"MySQL", sqlstore.MySQL, openMySQL},
 }
 
+// everyEngine is SQLite and the servers.
+var everyEngine = append([]engine{{"SQLite", sqlstore.SQLite, func(t testing.TB) *sql.DB { return openSQLite(t) }}}, engines...)
+
 // onEngines runs a test on every server.
 func onEngines(t *testing.T, test func(t *testing.T, e engine)) {
 	for _, e := range engines {
@@ -447,28 +450,12 @@ func TestEnginePlans(t *testing.T) {
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, len(r.statements), 6)
 		for query, args := range r.statements {
-			rows, err := db.QueryContext(t.Context(), "EXPLAIN "+query, args...)
-			require.NoError(t, err, query)
-			columns, err := rows.Columns()
-			require.NoError(t, err)
-			for rows.Next() {
-				fields := make([]sql.NullString, len(columns))
-				dest := make([]any, len(columns))
-				for i := range fields {
-					dest[i] = &fields[i]
-				}
-				require.NoError(t, rows.Scan(dest...))
-				var line []string
-				for _, f := range fields {
-					line = append(line, f.String)
-				}
-				step := strings.Join(line, "|")
+			for _, fields := range explain(t, e.dialect, db, query, args) {
+				step := strings.Join(fields, "|")
 				t.Logf("%.40s: %s", query, step)
 				require.NotContains(t, step, "Seq Scan on oauth2pw", "%s", query)
-				require.False(t, e.dialect == sqlstore.MySQL && fields[2].String == "oauth2pw_sessions" && fields[3].String == "ALL", "%s: %s", query, step)
+				require.False(t, e.dialect == sqlstore.MySQL && fields[2] == "oauth2pw_sessions" && fields[3] == "ALL", "%s: %s", query, step)
 			}
-			require.NoError(t, rows.Err())
-			rows.Close()
 		}
 	})
 }

@@ -64,7 +64,7 @@ func bystanderSession() *oauth2pw.Session {
 // TestEngineInjection: each text, in each place for a text, is kept unchanged or refused with
 // an error that is no miss. A lookup of the text is a miss. Other rows stay as they are.
 func TestEngineInjection(t *testing.T) {
-	for _, e := range benchEngines {
+	for _, e := range everyEngine {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
 			st, db := e.store(t)

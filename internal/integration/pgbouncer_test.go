@@ -1,3 +1,5 @@
+//go:build linux
+
 package integration
 
 import (
@@ -9,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -45,10 +46,7 @@ func startBouncer(t *testing.T) bouncer {
 		program, err = exec.LookPath("/usr/sbin/pgbouncer")
 	}
 	if err != nil {
-		if os.Getenv("PASSWORDFLOW_TEST_REQUIRE_SERVICES") != "" {
-			require.NoError(t, err)
-		}
-		t.Skipf("pgbouncer is missing: install it, or name it in %s: %v", variable, err)
+		lacking(t, "pgbouncer", "it, or name it in "+variable)
 	}
 	output, err := exec.CommandContext(t.Context(), program, "--version").Output()
 	require.NoError(t, err)
@@ -66,12 +64,8 @@ func startBouncer(t *testing.T) bouncer {
 	t.Cleanup(func() { _, _ = admin.Exec("DROP DATABASE " + b.database + " WITH (FORCE)") })
 
 	dir := t.TempDir()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	b.address = l.Addr().String()
-	require.NoError(t, l.Close())
-	_, port, err := net.SplitHostPort(b.address)
-	require.NoError(t, err)
+	port := strconv.Itoa(freePort(t))
+	b.address = net.JoinHostPort("127.0.0.1", port)
 	users, config := filepath.Join(dir, "users.txt"), filepath.Join(dir, "pgbouncer.ini")
 	password, _ := server.User.Password()
 	require.NoError(t, os.WriteFile(users, fmt.Appendf(nil, "%q %q\n", server.User.Username(), password), 0o600))
@@ -102,18 +96,7 @@ max_client_conn = 400
 	cmd := exec.Command(program, "-q", config)
 	var log strings.Builder
 	cmd.Stdout, cmd.Stderr = &log, &log
-	if os.Getuid() == 0 { // PgBouncer does not run as root
-		nobody, err := user.Lookup("nobody")
-		require.NoError(t, err)
-		uid, err := strconv.Atoi(nobody.Uid)
-		require.NoError(t, err)
-		gid, err := strconv.Atoi(nobody.Gid)
-		require.NoError(t, err)
-		for _, name := range []string{filepath.Dir(dir), dir, users, config} {
-			require.NoError(t, os.Chown(name, uid, gid))
-		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: notRoot(t, "nobody", dir, users, config), Pdeathsig: syscall.SIGKILL}
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()

@@ -37,19 +37,38 @@ func (r recorder) QueryRowContext(ctx context.Context, query string, args ...any
 	return r.DB.QueryRowContext(ctx, query, args...)
 }
 
-// plan returns the plan of a statement, a line a step.
-func plan(t *testing.T, db *sql.DB, query string, args []any) (steps []string) {
+// explain returns the plan of a statement: the fields of each of its rows.
+func explain(t testing.TB, d sqlstore.Dialect, db *sql.DB, query string, args []any) (plan [][]string) {
 	t.Helper()
-	rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
-	require.NoError(t, err)
+	word := map[sqlstore.Dialect]string{sqlstore.SQLite: "EXPLAIN QUERY PLAN ", sqlstore.PostgreSQL: "EXPLAIN ", sqlstore.MySQL: "EXPLAIN "}[d]
+	rows, err := db.QueryContext(t.Context(), word+query, args...)
+	require.NoError(t, err, query)
 	defer rows.Close()
+	columns, err := rows.Columns()
+	require.NoError(t, err)
 	for rows.Next() {
-		var id, parent, unused int
-		var step string
-		require.NoError(t, rows.Scan(&id, &parent, &unused, &step))
-		steps = append(steps, step)
+		fields := make([]sql.NullString, len(columns))
+		dest := make([]any, len(columns))
+		for i := range fields {
+			dest[i] = &fields[i]
+		}
+		require.NoError(t, rows.Scan(dest...))
+		var texts []string
+		for _, f := range fields {
+			texts = append(texts, f.String)
+		}
+		plan = append(plan, texts)
 	}
 	require.NoError(t, rows.Err())
+	return plan
+}
+
+// plan returns the plan of a statement of SQLite, a line a step.
+func plan(t *testing.T, db *sql.DB, query string, args []any) (steps []string) {
+	t.Helper()
+	for _, fields := range explain(t, sqlstore.SQLite, db, query, args) {
+		steps = append(steps, fields[len(fields)-1])
+	}
 	return steps
 }
 

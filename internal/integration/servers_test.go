@@ -162,6 +162,31 @@ func version(path string) int {
 	return n
 }
 
+// notRoot returns a user for a program that does not run as root, and gives him files in the
+// folder of a test. Nil: the test does not run as root.
+func notRoot(t *testing.T, name, dir string, files ...string) *syscall.Credential {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	owner, err := user.Lookup(name)
+	if err != nil {
+		owner, err = user.Lookup("nobody")
+	}
+	require.NoError(t, err)
+	uid, err := strconv.Atoi(owner.Uid)
+	require.NoError(t, err)
+	gid, err := strconv.Atoi(owner.Gid)
+	require.NoError(t, err)
+	for _, file := range files {
+		require.NoError(t, os.Chown(file, uid, gid))
+	}
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		require.NoError(t, os.Chmod(d, 0o711)) // the user passes
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+}
+
 // newPostgreSQL returns a server without a database folder. PostgreSQL does not run as root.
 func newPostgreSQL(t *testing.T) *dbServer {
 	t.Helper()
@@ -169,22 +194,7 @@ func newPostgreSQL(t *testing.T) *dbServer {
 	dir := t.TempDir()
 	s.data = filepath.Join(dir, "data")
 	require.NoError(t, os.Mkdir(s.data, 0o700))
-	if os.Geteuid() == 0 {
-		owner, err := user.Lookup("postgres")
-		if err != nil {
-			owner, err = user.Lookup("nobody")
-		}
-		require.NoError(t, err)
-		uid, err := strconv.Atoi(owner.Uid)
-		require.NoError(t, err)
-		gid, err := strconv.Atoi(owner.Gid)
-		require.NoError(t, err)
-		s.owner = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		require.NoError(t, os.Chown(s.data, uid, gid))
-		for _, d := range []string{dir, filepath.Dir(dir)} {
-			require.NoError(t, os.Chmod(d, 0o711)) // the owner of the server passes
-		}
-	}
+	s.owner = notRoot(t, "postgres", dir, s.data)
 	s.dsn = fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", s.port)
 	s.args = []string{
 		"-D", s.data, "-p", strconv.Itoa(s.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",

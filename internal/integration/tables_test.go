@@ -15,7 +15,7 @@ import (
 
 // onDatabases runs a test on SQLite and on every server.
 func onDatabases(t *testing.T, test func(t *testing.T, e engine)) {
-	for _, e := range benchEngines {
+	for _, e := range everyEngine {
 		t.Run(e.name, func(t *testing.T) { test(t, e) })
 	}
 }

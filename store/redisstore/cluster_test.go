@@ -18,7 +18,7 @@ import (
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 15*time.Second)
-	client := c.client(t, 0)
+	client := c.client(t)
 	number := 0
 	open := func(t *testing.T) oauth2pw.SessionStore {
 		number++
@@ -152,7 +152,7 @@ func TestClusterFailover(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, time.Second)
 	e := newEvents()
-	senders, s := newApps(t, 16, e, func() redis.UniversalClient { return c.client(t, 0) }) // the default interval: a minute
+	senders, s := newApps(t, 16, e, func() redis.UniversalClient { return c.client(t) })
 	f := newFleet(t, 100, senders...)
 	client := s.client.(*redis.ClusterClient)
 	victim := c.masterOf(t, client, s.keys.session(f.devices[0].id))

@@ -268,14 +268,13 @@ func startCluster(t testing.TB, nodeTimeout time.Duration) cluster {
 	return c
 }
 
-// client returns a client of a cluster. reload is the age at which it reads the state of the
-// cluster again; zero: the default of go-redis.
-func (c cluster) client(t testing.TB, reload time.Duration) *redis.ClusterClient {
+// client returns a client of a cluster.
+func (c cluster) client(t testing.TB) *redis.ClusterClient {
 	var addrs []string
 	for _, s := range c {
 		addrs = append(addrs, s.addr())
 	}
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, ContextTimeoutEnabled: true, ClusterStateReloadInterval: reload})
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { client.Close() })
 	return client
 }
