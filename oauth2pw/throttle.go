@@ -62,7 +62,8 @@ type Attempt struct {
 }
 
 // Throttle counts and blocks attempts. A Throttle counts first and uncounts later: parallel
-// requests get no more tries than sequential requests. Every method is called concurrently.
+// requests get no more tries than sequential requests. Every method is called concurrently. Of
+// equal attempts, Succeed and Cancel settle the latest.
 // An error means a failure of the throttle: 503 if Begin returns the error, otherwise only
 // an event.
 //

@@ -1,5 +1,6 @@
-// Package redisstore keeps sessions, and the counters of the throttle, in Redis or Valkey, for
-// several processes. The app brings the client of go-redis.
+// Package redisstore keeps sessions, and the counters of the throttle, in Redis, for several
+// processes. The app brings the client of go-redis. Redis 7.0 is tested. Valkey has the same
+// commands, and is not tested.
 //
 // # How to wire it
 //
@@ -25,7 +26,7 @@
 // and the known addresses of a user 30 days after the last login. An attempt that costs its sender
 // no hash has one of 65,536 keys of its kind, of at most 2 KiB at the default limit. While a
 // cluster moves that slot to another master, every login is 503. The throttle uses the clock of
-// Redis. After that clock was set, too, an account is blocked for no longer than its window.
+// Redis. If that clock is set, each limit still blocks for no longer than its own window.
 //
 // The least rights of the user of Redis, for the prefix "oauth2pw:":
 //
@@ -40,14 +41,15 @@
 // lost session is a new login. A lost refresh is repaired: the next refresh has a higher
 // generation than the store, and the store follows (the event store_rollback). A lost end brings
 // a session back: after a log-out in the last second before the fail-over the tokens are valid
-// again, until they expire. A lost change of a password does not, where
-// Config.LoadUser reads the user from another database. A lost attempt is a guess more, and a
-// lost known address counts as a stranger's until the next login.
+// again, until they expire. A lost change of a password does not, where Config.LoadUser reads the
+// user from another database. With a lost attempt somebody has one more guess. A lost known
+// address counts as that of a stranger until the next login.
 //
-// Read from the master only: a replica that lags behind breaks the duties of a store. A session
-// is read by a script that writes nothing, and that a replica refuses: also a server that was the
-// master until now, and, with min-replicas-to-write, a master without its replicas. In a cluster each fail-over is 503 until the client knows the new master: the
-// stores let it ask at once.
+// Read from the master only: a replica that lags behind breaks the duties of a store. A session is
+// read by a script that writes nothing. Three servers refuse this script: a replica, a server that
+// was the master until now, and, with min-replicas-to-write, a master without its replicas. In a
+// cluster a fail-over is 503 until the client knows the new master. The client asks for it after
+// the first failed call.
 package redisstore
 
 import (

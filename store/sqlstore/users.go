@@ -157,9 +157,9 @@ func (s *Users) UserByName(ctx context.Context, name string) (*oauth2pw.User, er
 
 // UserByID implements oauth2pw.UserStore.
 func (s *Users) UserByID(ctx context.Context, id string) (*oauth2pw.User, error) {
-	key, possible := s.table.IDFormat.write(id)
-	if !possible {
-		return nil, errNoUser
+	key, err := s.key(id)
+	if err != nil {
+		return nil, err
 	}
 	u, err := s.user(ctx, s.byID, key)
 	if err == nil && u.ID != id { // "1.0" finds the integer 1
@@ -169,6 +169,15 @@ func (s *Users) UserByID(ctx context.Context, id string) (*oauth2pw.User, error)
 }
 
 var errNoUser = fmt.Errorf("sqlstore: user: %w", oauth2pw.ErrNotFound)
+
+// key returns the value of an ID in its column. An ID that the column cannot have is a miss.
+func (s *Users) key(id string) (any, error) {
+	key, possible := s.table.IDFormat.write(id)
+	if !possible {
+		return nil, errNoUser
+	}
+	return key, nil
+}
 
 // user reads the user of a query.
 func (s *Users) user(ctx context.Context, query string, key any) (*oauth2pw.User, error) {
@@ -221,9 +230,9 @@ func (s *Users) scan(row interface{ Scan(dest ...any) error }, more ...any) (use
 
 // UpdatePasswordHash implements oauth2pw.PasswordUpdater.
 func (s *Users) UpdatePasswordHash(ctx context.Context, id, old, new string, changed time.Time) (bool, error) {
-	key, possible := s.table.IDFormat.write(id)
-	if !possible {
-		return false, nil
+	key, err := s.key(id)
+	if err != nil {
+		return false, nil // a miss
 	}
 	if err := s.db.storable(new); err != nil {
 		return false, fmt.Errorf("sqlstore: updating a password hash: %w", err)

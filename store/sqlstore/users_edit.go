@@ -18,8 +18,8 @@ func (s *Users) Add(ctx context.Context, u oauth2pw.User) error {
 	if u.ID == "" || u.Username == "" {
 		return errIncomplete
 	}
-	key, possible := s.table.IDFormat.write(u.ID)
-	if !possible {
+	key, err := s.key(u.ID)
+	if err != nil {
 		return fmt.Errorf("sqlstore: the user ID %q is not in the IDFormat of the table", u.ID)
 	}
 	if err := s.table.ScopesFormat.check(u.Scopes); err != nil {
@@ -86,9 +86,9 @@ func (s *Users) Update(ctx context.Context, id string, change func(u *oauth2pw.U
 //
 // The sessions of the user stay: end them afterwards with Auth.EndAllSessions.
 func (s *Users) Delete(ctx context.Context, id string) error {
-	key, possible := s.table.IDFormat.write(id)
-	if !possible {
-		return errNoUser
+	key, err := s.key(id)
+	if err != nil {
+		return err
 	}
 	deleted, err := s.db.change(ctx, s.delete, key, key)
 	if err != nil {
@@ -148,9 +148,9 @@ func (s *Users) stored(ctx context.Context, id string) (*oauth2pw.User, []stored
 	for i := range row {
 		dest = append(dest, &row[i].value)
 	}
-	key, possible := s.table.IDFormat.write(id)
-	if !possible {
-		return nil, nil, errNoUser
+	key, err := s.key(id)
+	if err != nil {
+		return nil, nil, err
 	}
 	u, _, err := s.row(ctx, s.db.sql(query+s.fromByID), key, dest...)
 	if err == nil && u.ID != id {
@@ -196,7 +196,10 @@ func (s *Users) replace(ctx context.Context, old, u *oauth2pw.User, stored []sto
 		return true, nil
 	}
 	query := "UPDATE " + s.db.quoteTable(s.table.Table) + " SET " + strings.Join(set, ", ") + s.whereID
-	key, _ := s.table.IDFormat.write(u.ID) // that of the row that was read
+	key, err := s.key(u.ID)
+	if err != nil {
+		return false, err
+	}
 	args = append(args, key, key)
 	for _, c := range stored {
 		query += " AND " + s.asText(c.name) + " " + s.db.same + " ?"

@@ -8,7 +8,7 @@
 // A SessionStore passes both Sessions and Refreshes.
 //
 // Each subtest is a rule, and each rule is a duty from the comments of oauth2pw.UserStore,
-// PasswordUpdater, ClientStore or SessionStore. A message names a call and its duty. Run the
+// PasswordUpdater, ClientStore, SessionStore or Throttle. A message names a call and its duty. Run the
 // suite with -race too: some duties of concurrent calls show only there.
 package storetest
 

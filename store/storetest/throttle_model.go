@@ -1,9 +1,12 @@
 package storetest
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
@@ -221,4 +224,102 @@ func (n *plainThrottle) clear(a oauth2pw.Attempt) {
 func (n *plainThrottle) forget(a oauth2pw.Attempt) {
 	delete(n.counted, n.account(a))
 	n.clear(a)
+}
+
+// randomAttempts compares a throttle with plainThrottle: attempts of users and names, from known
+// addresses and others, with and without tags, that fail, are right, or are taken back, at once or
+// while others are under way.
+func randomAttempts(t *testing.T, c *throttled, seed uint64, n int) {
+	random := rand.New(rand.NewPCG(3, seed))
+	limit, window := 1+random.IntN(4), time.Duration(1+random.IntN(100))*time.Second
+	c.open(limit, window)
+	at := func() time.Time { return time.Unix(0, c.time.Load()) }
+	model := newPlain(limit, window, at())
+	type open struct {
+		a     oauth2pw.Attempt
+		model *plainOpen
+	}
+	counted := make(map[oauth2pw.Attempt][]open) // by the attempt with its place
+	var under []oauth2pw.Attempt
+	for i := range n {
+		switch random.IntN(40) {
+		case 0:
+			c.pass(time.Duration(random.IntN(200_000_000)) * time.Microsecond)
+		case 1:
+			if random.IntN(20) == 0 {
+				c.pass(time.Duration(random.IntN(31*24)) * time.Hour)
+			}
+		default:
+			c.pass(time.Duration(1000+random.IntN(1_000_000)) * time.Microsecond)
+		}
+		model.now = at()
+		a := oauth2pw.Attempt{Kind: oauth2pw.AttemptPassword, Realm: fmt.Sprint(seed), UserID: fmt.Sprint(random.IntN(4))}
+		if random.IntN(4) == 0 {
+			a.UserID, a.Name = "", a.UserID
+		}
+		if random.IntN(8) == 0 {
+			a.Kind = oauth2pw.AttemptCode
+		}
+		switch random.IntN(10) {
+		case 0: // no address
+		case 1, 2:
+			a.Address = netip.AddrFrom16([16]byte{0x20, 1, 0, 0, 0, byte(random.IntN(2)), 0, byte(random.IntN(2)), 15: byte(i)})
+		default:
+			a.Address = netip.AddrFrom4([4]byte{192, 0, 2, byte(random.IntN(12))})
+		}
+		a.Shared = random.IntN(20) == 0
+		if a.Kind == oauth2pw.AttemptPassword && random.IntN(5) > 0 {
+			a.HasTag, a.Tag = true, uint32(random.IntN(6))
+		}
+		if random.IntN(100) == 0 {
+			c.forget(t, a)
+			model.forget(a)
+			continue
+		}
+		wait := c.begin(t, a)
+		passes, first := model.passes(a)
+		if passes != (wait == 0) {
+			t.Fatalf("Attempt %d of the seed %d, %+v, got the wait %v; by the limits of Config.ThrottleLimit (N = %d, W = %v) that it passes is %v.", i, seed, a, wait, limit, window, passes)
+		}
+		if !passes {
+			if !model.home(a) { // there the first attempt of an account may pass before
+				model.now = at().Add(wait - time.Second)
+				if passes, _ = model.passes(a); passes {
+					t.Fatalf("Attempt %d of the seed %d got the wait %v, which is a second too long.", i, seed, wait)
+				}
+			}
+			model.now = at().Add(wait + time.Millisecond)
+			if passes, _ = model.passes(a); !passes {
+				t.Fatalf("Attempt %d of the seed %d got the wait %v, after which it is still blocked.", i, seed, wait)
+			}
+			continue
+		}
+		same := a
+		if a.Address.Is6() {
+			same.Address = netip.PrefixFrom(a.Address, 64).Masked().Addr()
+		}
+		counted[same] = append(counted[same], open{a, model.begin(a, first)})
+		if random.IntN(3) == 0 {
+			under = append(under, same)
+			if len(under) < 4 {
+				continue
+			}
+			k := random.IntN(len(under))
+			same = under[k]
+			under = slices.Delete(under, k, k+1)
+		}
+		// Of equal attempts the latest is settled.
+		last := len(counted[same]) - 1
+		o := counted[same][last]
+		switch random.IntN(5) {
+		case 0:
+			c.succeed(t, o.a)
+			model.succeed(o.model, o.a)
+			counted[same] = counted[same][:last]
+		case 1:
+			c.cancel(t, o.a)
+			model.cancel(o.model)
+			counted[same] = counted[same][:last]
+		}
+	}
 }
