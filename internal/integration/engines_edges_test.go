@@ -106,51 +106,50 @@ func TestEngineDeleted(t *testing.T) {
 // migrate.
 func TestPostgreSQLIsolation(t *testing.T) {
 	for _, isolation := range []string{"repeatable read", "serializable"} {
-		e := engines[0]
-		dsn := fromEnv("PASSWORDFLOW_TEST_POSTGRES", "postgres://postgres@127.0.0.1:5432/test?sslmode=disable")
-		t.Setenv("PASSWORDFLOW_TEST_POSTGRES", dsn+"&default_transaction_isolation="+url.PathEscape(isolation))
-		db := e.open(t)
-		var got string
-		require.NoError(t, db.QueryRowContext(t.Context(), "SHOW default_transaction_isolation").Scan(&got))
-		require.Equal(t, isolation, got)
-		st, err := sqlstore.New(db, sqlstore.Config{Dialect: e.dialect})
-		require.NoError(t, err)
-		var wg sync.WaitGroup
-		for range 10 {
-			wg.Go(func() { assert.NoError(t, st.Migrate(t.Context())) })
-		}
-		wg.Wait()
-		now := time.Now().Truncate(time.Microsecond)
-		require.NoError(t, st.Sessions.Create(t.Context(), sessionOf("a", now)))
-		won := 0
-		var mu sync.Mutex
-		for range 20 {
-			s, err := st.Sessions.Get(t.Context(), "a")
+		t.Run(isolation, func(t *testing.T) {
+			e := engines[0]
+			withPostgreSQL(t, "default_transaction_isolation="+url.PathEscape(isolation))
+			db := e.open(t)
+			var got string
+			require.NoError(t, db.QueryRowContext(t.Context(), "SHOW default_transaction_isolation").Scan(&got))
+			require.Equal(t, isolation, got)
+			st, err := sqlstore.New(db, sqlstore.Config{Dialect: e.dialect})
 			require.NoError(t, err)
-			for range 8 {
-				wg.Go(func() {
-					next := *s
-					next.Generation++
-					ok, err := st.Sessions.Advance(t.Context(), s.Generation, &next, now)
-					assert.NoError(t, err)
-					mu.Lock()
-					defer mu.Unlock()
-					if ok {
-						won++
-					}
-				})
+			var wg sync.WaitGroup
+			for range 10 {
+				wg.Go(func() { assert.NoError(t, st.Migrate(t.Context())) })
 			}
 			wg.Wait()
-		}
-		require.Equal(t, 20, won, isolation)
-		t.Setenv("PASSWORDFLOW_TEST_POSTGRES", dsn)
+			now := time.Now().Truncate(time.Microsecond)
+			require.NoError(t, st.Sessions.Create(t.Context(), sessionOf("a", now)))
+			won := 0
+			var mu sync.Mutex
+			for range 20 {
+				s, err := st.Sessions.Get(t.Context(), "a")
+				require.NoError(t, err)
+				for range 8 {
+					wg.Go(func() {
+						next := *s
+						next.Generation++
+						ok, err := st.Sessions.Advance(t.Context(), s.Generation, &next, now)
+						assert.NoError(t, err)
+						mu.Lock()
+						defer mu.Unlock()
+						if ok {
+							won++
+						}
+					})
+				}
+				wg.Wait()
+			}
+			require.Equal(t, 20, won, isolation)
+		})
 	}
 }
 
 // TestMySQLStrict: a server that cuts long values is refused at the start.
 func TestMySQLStrict(t *testing.T) {
-	dsn := fromEnv("PASSWORDFLOW_TEST_MYSQL", "root@tcp(127.0.0.1:3306)/test?clientFoundRows=true&innodb_lock_wait_timeout=2&lock_wait_timeout=2")
-	t.Setenv("PASSWORDFLOW_TEST_MYSQL", dsn+"&sql_mode=%27%27")
+	withMySQL(t, "sql_mode=%27%27")
 	st, err := sqlstore.New(openMySQL(t), sqlstore.Config{Dialect: sqlstore.MySQL})
 	require.NoError(t, err)
 	require.ErrorContains(t, st.Migrate(t.Context()), "sql_mode is not strict")

@@ -166,11 +166,9 @@ func TestEngineSerializable(t *testing.T) {
 	const writers, rounds = 16, 20
 	onEngines(t, func(t *testing.T, e engine) {
 		if e.dialect == sqlstore.MySQL {
-			dsn := fromEnv("PASSWORDFLOW_TEST_MYSQL", "root@tcp(127.0.0.1:3306)/test?clientFoundRows=true&innodb_lock_wait_timeout=2&lock_wait_timeout=2&parseTime=true")
-			t.Setenv("PASSWORDFLOW_TEST_MYSQL", dsn+"&tx_isolation=%27SERIALIZABLE%27")
+			withMySQL(t, "tx_isolation=%27SERIALIZABLE%27")
 		} else {
-			dsn := fromEnv("PASSWORDFLOW_TEST_POSTGRES", "postgres://postgres@127.0.0.1:5432/test?sslmode=disable")
-			t.Setenv("PASSWORDFLOW_TEST_POSTGRES", dsn+"&default_transaction_isolation=serializable")
+			withPostgreSQL(t, "default_transaction_isolation=serializable")
 		}
 		_, db := e.store(t)
 		st, counts := tried(t, e, db)

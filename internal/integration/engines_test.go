@@ -54,6 +54,27 @@ func fromEnv(name, otherwise string) string {
 	return otherwise
 }
 
+// The variables of the environment that name other servers.
+const (
+	postgresqlVariable = "PASSWORDFLOW_TEST_POSTGRES"
+	mysqlVariable      = "PASSWORDFLOW_TEST_MYSQL"
+)
+
+func postgresqlDSN() string {
+	return fromEnv(postgresqlVariable, "postgres://postgres@127.0.0.1:5432/test?sslmode=disable")
+}
+
+func mysqlDSN() string {
+	return fromEnv(mysqlVariable, "root@tcp(127.0.0.1:3306)/test?clientFoundRows=true&innodb_lock_wait_timeout=2&lock_wait_timeout=2&parseTime=true")
+}
+
+// withPostgreSQL and withMySQL add settings to the connections of a test.
+func withPostgreSQL(t *testing.T, settings string) {
+	t.Setenv(postgresqlVariable, postgresqlDSN()+"&"+settings)
+}
+
+func withMySQL(t *testing.T, settings string) { t.Setenv(mysqlVariable, mysqlDSN()+"&"+settings) }
+
 // reach skips a test whose server does not answer, or fails it where the servers are required.
 func reach(t testing.TB, db *sql.DB, server, variable string) {
 	t.Helper()
@@ -67,12 +88,11 @@ func reach(t testing.TB, db *sql.DB, server, variable string) {
 
 func openPostgreSQL(t testing.TB, driver string) *sql.DB {
 	t.Helper()
-	const variable = "PASSWORDFLOW_TEST_POSTGRES"
-	dsn := fromEnv(variable, "postgres://postgres@127.0.0.1:5432/test?sslmode=disable")
+	dsn := postgresqlDSN()
 	admin, err := sql.Open(driver, dsn)
 	require.NoError(t, err)
 	t.Cleanup(func() { admin.Close() })
-	reach(t, admin, "PostgreSQL", variable)
+	reach(t, admin, "PostgreSQL", postgresqlVariable)
 	schema := "passwordflow_" + strings.ToLower(rand.Text())
 	_, err = admin.ExecContext(t.Context(), "CREATE SCHEMA "+schema)
 	require.NoError(t, err)
@@ -88,12 +108,11 @@ func openPostgreSQL(t testing.TB, driver string) *sql.DB {
 
 func openMySQL(t testing.TB) *sql.DB {
 	t.Helper()
-	const variable = "PASSWORDFLOW_TEST_MYSQL"
-	dsn := fromEnv(variable, "root@tcp(127.0.0.1:3306)/test?clientFoundRows=true&innodb_lock_wait_timeout=2&lock_wait_timeout=2&parseTime=true")
+	dsn := mysqlDSN()
 	admin, err := sql.Open("mysql", dsn)
 	require.NoError(t, err)
 	t.Cleanup(func() { admin.Close() })
-	reach(t, admin, "MariaDB or MySQL", variable)
+	reach(t, admin, "MariaDB or MySQL", mysqlVariable)
 	name := "passwordflow_" + strings.ToLower(rand.Text())
 	_, err = admin.ExecContext(t.Context(), "CREATE DATABASE "+name+" CHARACTER SET utf8mb4")
 	require.NoError(t, err)
@@ -195,7 +214,8 @@ func TestEngineMigrate(t *testing.T) {
 
 // TestMySQLSettings: without the settings of the DSN nothing starts, and one error has all of them.
 func TestMySQLSettings(t *testing.T) {
-	t.Setenv("PASSWORDFLOW_TEST_MYSQL", "root@tcp(127.0.0.1:3306)/test")
+	bare, _, _ := strings.Cut(mysqlDSN(), "?")
+	t.Setenv(mysqlVariable, bare)
 	st, err := sqlstore.New(openMySQL(t), sqlstore.Config{Dialect: sqlstore.MySQL})
 	require.NoError(t, err)
 	for _, setting := range []string{"clientFoundRows=true", "innodb_lock_wait_timeout=2&lock_wait_timeout=2"} {

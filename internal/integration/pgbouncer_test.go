@@ -56,7 +56,7 @@ func startBouncer(t *testing.T) bouncer {
 	b.minor, err = strconv.Atoi(string(version[1]))
 	require.NoError(t, err)
 
-	server, err := url.Parse(fromEnv("PASSWORDFLOW_TEST_POSTGRES", "postgres://postgres@127.0.0.1:5432/test?sslmode=disable"))
+	server, err := url.Parse(postgresqlDSN())
 	require.NoError(t, err)
 	admin := opened(t, "pgx", server.String())
 	reach(t, admin, "PostgreSQL", "PASSWORDFLOW_TEST_POSTGRES")
