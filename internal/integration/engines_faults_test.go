@@ -2,14 +2,15 @@ package integration
 
 import (
 	"database/sql"
-	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
@@ -87,19 +88,26 @@ func TestEngineCut(t *testing.T) {
 		var c *cutter
 		var cutDB *sql.DB
 		if e.dialect == sqlstore.MySQL {
-			c = newCutter(t, "127.0.0.1:3306")
-			var name string
-			require.NoError(t, db.QueryRowContext(t.Context(), "SELECT DATABASE()").Scan(&name))
-			cutDB = opened(t, "mysql", fmt.Sprintf("root@tcp(%s)/%s?clientFoundRows=true&innodb_lock_wait_timeout=2&lock_wait_timeout=2&interpolateParams=true", c.Addr(), name))
+			config, err := mysql.ParseDSN(mysqlDSN())
+			require.NoError(t, err)
+			c = newCutter(t, config.Addr)
+			config.Addr, config.InterpolateParams = c.Addr().String(), true
+			require.NoError(t, db.QueryRowContext(t.Context(), "SELECT DATABASE()").Scan(&config.DBName))
+			cutDB = opened(t, "mysql", config.FormatDSN())
 		} else {
-			c = newCutter(t, "127.0.0.1:5432")
+			config, err := url.Parse(postgresqlDSN())
+			require.NoError(t, err)
+			c = newCutter(t, config.Host)
 			var name string
 			require.NoError(t, db.QueryRowContext(t.Context(), "SELECT current_schema()").Scan(&name))
+			q := config.Query()
+			q.Set("search_path", name)
+			config.Host, config.RawQuery = c.Addr().String(), q.Encode()
 			driver := "pgx"
 			if strings.HasSuffix(e.name, "pq") {
 				driver = "postgres"
 			}
-			cutDB = opened(t, driver, fmt.Sprintf("postgres://postgres@%s/test?sslmode=disable&search_path=%s", c.Addr(), name))
+			cutDB = opened(t, driver, config.String())
 		}
 		cutDB.SetMaxOpenConns(1)
 		through, err := sqlstore.New(cutDB, sqlstore.Config{Dialect: e.dialect})

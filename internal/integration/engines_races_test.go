@@ -166,7 +166,11 @@ func TestEngineSerializable(t *testing.T) {
 	const writers, rounds = 16, 20
 	onEngines(t, func(t *testing.T, e engine) {
 		if e.dialect == sqlstore.MySQL {
-			withMySQL(t, "tx_isolation=%27SERIALIZABLE%27")
+			variable := "transaction_isolation"
+			if isMariaDB(t, e.open(t)) {
+				variable = "tx_isolation" // before 11.1
+			}
+			withMySQL(t, variable+"=%27SERIALIZABLE%27")
 		} else {
 			withPostgreSQL(t, "default_transaction_isolation=serializable")
 		}

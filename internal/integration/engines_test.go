@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -120,6 +121,14 @@ func openMySQL(t testing.TB) *sql.DB {
 	at := strings.LastIndex(dsn, "/") + 1
 	_, settings, _ := strings.Cut(dsn[at:], "?")
 	return opened(t, "mysql", dsn[:at]+name+"?"+settings)
+}
+
+// isMariaDB tells MariaDB from MySQL.
+func isMariaDB(t testing.TB, db *sql.DB) bool {
+	t.Helper()
+	var version string
+	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT VERSION()").Scan(&version))
+	return strings.Contains(version, "MariaDB")
 }
 
 func opened(t testing.TB, driver, dsn string) *sql.DB {
@@ -474,7 +483,7 @@ func TestEnginePlans(t *testing.T) {
 				step := strings.Join(fields, "|")
 				t.Logf("%.40s: %s", query, step)
 				require.NotContains(t, step, "Seq Scan on oauth2pw", "%s", query)
-				require.False(t, e.dialect == sqlstore.MySQL && fields[2] == "oauth2pw_sessions" && fields[3] == "ALL", "%s: %s", query, step)
+				require.False(t, e.dialect == sqlstore.MySQL && fields[2] == "oauth2pw_sessions" && slices.Contains(fields, "ALL"), "%s: %s", query, step)
 			}
 		}
 	})

@@ -40,7 +40,7 @@ func (r recorder) QueryRowContext(ctx context.Context, query string, args ...any
 // explain returns the plan of a statement: the fields of each of its rows.
 func explain(t testing.TB, d sqlstore.Dialect, db *sql.DB, query string, args []any) (plan [][]string) {
 	t.Helper()
-	word := map[sqlstore.Dialect]string{sqlstore.SQLite: "EXPLAIN QUERY PLAN ", sqlstore.PostgreSQL: "EXPLAIN ", sqlstore.MySQL: "EXPLAIN "}[d]
+	word := map[sqlstore.Dialect]string{sqlstore.SQLite: "EXPLAIN QUERY PLAN ", sqlstore.PostgreSQL: "EXPLAIN ", sqlstore.MySQL: "EXPLAIN FORMAT=TRADITIONAL "}[d]
 	rows, err := db.QueryContext(t.Context(), word+query, args...)
 	require.NoError(t, err, query)
 	defer rows.Close()

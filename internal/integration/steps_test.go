@@ -138,6 +138,11 @@ func blocks(t *testing.T, e engine, db *sql.DB, tx sqlstore.DB) func() bool {
 		require.NoError(t, tx.QueryRowContext(t.Context(), "SELECT pg_backend_pid()").Scan(&pid))
 		return counts(t, db, "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))", pid)
 	}
+	if !isMariaDB(t, db) {
+		var id int
+		require.NoError(t, tx.QueryRowContext(t.Context(), "SELECT CONNECTION_ID()").Scan(&id))
+		return counts(t, db, "SELECT count(*) FROM performance_schema.data_lock_waits w JOIN performance_schema.threads t ON t.thread_id = w.blocking_thread_id WHERE t.processlist_id = ?", id)
+	}
 	waits := counts(t, db, "SELECT count(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id"+
 		" WHERE p.db = DATABASE() AND t.trx_state = 'LOCK WAIT'")
 	return func() bool {
@@ -168,7 +173,11 @@ func locker(t *testing.T, e engine, db *sql.DB) func(rows bool) (blocked func() 
 		default:
 			run(t, conn, "LOCK TABLES oauth2pw_users WRITE, oauth2pw_sessions WRITE")
 			free = "UNLOCK TABLES"
-			blocked = counts(t, db, "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND state LIKE 'Waiting for table%lock'")
+			waiting := "SELECT count(*) FROM performance_schema.threads WHERE processlist_db = DATABASE() AND processlist_state LIKE 'Waiting for table%lock'"
+			if isMariaDB(t, db) {
+				waiting = "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND state LIKE 'Waiting for table%lock'"
+			}
+			blocked = counts(t, db, waiting)
 		}
 		return blocked, sync.OnceFunc(func() {
 			run(t, conn, free)

@@ -15,11 +15,14 @@ var mySQL3 string
 var mySQL = dialect{
 	quoted: "`",
 	same:   "<=>", deletesSome: true, textOf: "CAST(%s AS BINARY)",
-	idOf:       "CAST(CAST(%s AS CHAR) AS BINARY)", // the type UUID has 16 bytes
-	code:       mySQLCode,
-	exists:     []string{"1062"},         // ER_DUP_ENTRY
-	conflicts:  []string{"1213", "1205"}, // ER_LOCK_DEADLOCK, ER_LOCK_WAIT_TIMEOUT
-	impossible: []string{"1267", "3854"}, // a text that the character set of the column cannot hold
+	idOf:      "CAST(CAST(%s AS CHAR) AS BINARY)", // the type UUID has 16 bytes
+	code:      mySQLCode,
+	exists:    []string{"1062"},         // ER_DUP_ENTRY
+	conflicts: []string{"1213", "1205"}, // ER_LOCK_DEADLOCK, ER_LOCK_WAIT_TIMEOUT
+	impossible: []string{
+		"1267", "3854", "3988", // a text that the character set of the column cannot hold
+		"1292 Truncated", // ER_TRUNCATED_WRONG_VALUE: MySQL, not MariaDB, for an UPDATE or DELETE of a word for an integer
+	},
 
 	textTimes: errors.New("the DSN needs parseTime=true, so that the driver converts the zone both ways"),
 
@@ -32,15 +35,17 @@ var mySQL = dialect{
 }
 
 // mySQLCode returns the number of an error of the server. The driver has a field for it, and no
-// method; its text begins with "Error 1062 (23000): ".
+// method; its text begins with "Error 1062 (23000): ". The number 1292 has " Truncated" after it if
+// the value is of a comparison, and not of the column that a statement sets.
 func mySQLCode(err error) string {
-	if m := mySQLError.FindStringSubmatch(err.Error()); m != nil {
-		return m[1]
+	m := mySQLError.FindStringSubmatch(err.Error())
+	if m == nil {
+		return ""
 	}
-	return ""
+	return m[1] + m[2]
 }
 
-var mySQLError = regexp.MustCompile(`^Error (\d+)\b`)
+var mySQLError = regexp.MustCompile(`^Error (\d+)\b(?: \(\w+\):( Truncated)?)?`)
 
 // longestLock is the longest wait for a lock, in seconds. At the end of a context the driver closes
 // its connection, and the server continues with the statement: a refresh that waits for a lock would
@@ -95,14 +100,14 @@ func mySQLLocked(ctx context.Context, s schema, work func(DB) error) error {
 	}
 	name := s.prefix + "schema"
 	var locked sql.NullBool
-	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(SHA1(CONCAT(DATABASE(), ?)), 60)", name).Scan(&locked); err != nil {
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(SHA2(CONCAT(DATABASE(), ?), 256), 60)", name).Scan(&locked); err != nil {
 		return err
 	}
 	if !locked.Bool {
 		return errors.New("another process migrates for more than a minute")
 	}
 	defer func() {
-		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK(SHA1(CONCAT(DATABASE(), ?)))", name)
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK(SHA2(CONCAT(DATABASE(), ?), 256))", name)
 	}()
 	for _, statement := range []string{s.db.versionTable, versionRow} {
 		if _, err := conn.ExecContext(ctx, s.sql(statement)); err != nil {
