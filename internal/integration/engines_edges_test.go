@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"database/sql"
 	"net/url"
 	"strings"
 	"sync"
@@ -22,24 +23,61 @@ func sessionOf(id string, now time.Time) *oauth2pw.Session {
 // connection has made since.
 func TestEngineTx(t *testing.T) {
 	onEngines(t, func(t *testing.T, e engine) {
-		st, db := e.store(t)
-		now := time.Now().Truncate(time.Microsecond)
-		tx, err := db.BeginTx(t.Context(), nil)
-		require.NoError(t, err)
-		defer tx.Rollback()
-		inTx, err := sqlstore.New(tx, sqlstore.Config{Dialect: e.dialect})
-		require.NoError(t, err)
-		_, err = inTx.Sessions.List(t.Context(), "1", now)
-		require.NoError(t, err)
-		require.NoError(t, st.Sessions.Create(t.Context(), sessionOf("a", now)))
-		ids, err := inTx.Sessions.End(t.Context(), oauth2pw.SessionFilter{UserID: "1"}, "x", now)
+		_, db := e.store(t)
+		var options *sql.TxOptions
+		if e.dialect == sqlstore.MySQL && isMariaDB(t, db) { // TestMariaDBSnapshotIsolation has the other isolations
+			options = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+		}
+		ids, err := endAfterRead(t, e, options)
 		require.NoError(t, err)
 		require.Equal(t, []string{"a"}, ids)
-		require.NoError(t, tx.Commit())
-		list, err := st.Sessions.List(t.Context(), "1", now)
-		require.NoError(t, err)
-		require.Empty(t, list)
 	})
+}
+
+// TestMariaDBSnapshotIsolation: with this setting, the default from 11.6, a transaction with the
+// isolation REPEATABLE READ gets an error where it would end the session: no session is left out
+// in silence. Without the setting End ends it.
+func TestMariaDBSnapshotIsolation(t *testing.T) {
+	e := engines[2]
+	if !isMariaDB(t, e.open(t)) {
+		t.Skip("a setting of MariaDB")
+	}
+	for setting, snapshot := range map[string]bool{"OFF": false, "ON": true} {
+		t.Run(setting, func(t *testing.T) {
+			withMySQL(t, "innodb_snapshot_isolation="+setting)
+			ids, err := endAfterRead(t, e, nil)
+			if snapshot {
+				require.ErrorContains(t, err, "Error 1020")
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, []string{"a"}, ids)
+		})
+	}
+}
+
+// endAfterRead calls End in a transaction that has read before another connection makes the
+// session a.
+func endAfterRead(t *testing.T, e engine, options *sql.TxOptions) (ids []string, err error) {
+	t.Helper()
+	st, db := e.store(t)
+	now := time.Now().Truncate(time.Microsecond)
+	tx, err := db.BeginTx(t.Context(), options)
+	require.NoError(t, err)
+	defer tx.Rollback()
+	inTx, err := sqlstore.New(tx, sqlstore.Config{Dialect: e.dialect})
+	require.NoError(t, err)
+	_, err = inTx.Sessions.List(t.Context(), "1", now)
+	require.NoError(t, err)
+	require.NoError(t, st.Sessions.Create(t.Context(), sessionOf("a", now)))
+	if ids, err = inTx.Sessions.End(t.Context(), oauth2pw.SessionFilter{UserID: "1"}, "x", now); err != nil {
+		return nil, err
+	}
+	require.NoError(t, tx.Commit())
+	list, err := st.Sessions.List(t.Context(), "1", now)
+	require.NoError(t, err)
+	require.Empty(t, list)
+	return ids, nil
 }
 
 // TestEngineImpossible: a key that no column can hold is a miss in every method.
