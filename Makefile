@@ -48,6 +48,10 @@ soak: ## Run the long forms of the tests of faults: kills, restarts, locks, race
 	PASSWORDFLOW_SOAK=1 go test -count=1 -run '^(TestFleet|TestPromotion|TestLockedDatabase|TestFullDisk|TestContextEndsAtEachStep|TestReuseRacesRefresh)$$' -v -timeout 120m ./internal/integration | grep -v '^=== '
 	cd store/redisstore && PASSWORDFLOW_SOAK=1 go test -count=1 -run '^Test(Cluster|Sentinel|Restart|Reuse)' -v -timeout 60m . | grep -v '^=== '
 
+.PHONY: others
+others: ## Test the stores with Valkey, MySQL and later versions, from Debian 13 and unstable
+	.ci/others
+
 .PHONY: bench
 bench: ## Run the benchmarks
 	go test -run '^$$' -bench . -benchmem work

@@ -1,6 +1,6 @@
 // Package redisstore keeps sessions, and the counters of the throttle, in Redis, for several
-// processes. The app brings the client of go-redis. Redis 7.0 is tested. Valkey has the same
-// commands, and is not tested.
+// processes. The app brings the client of go-redis. Redis 7.0 and 8.0 and
+// Valkey 8.1 are tested.
 //
 // # How to wire it
 //

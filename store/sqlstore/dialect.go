@@ -17,8 +17,8 @@ import (
 // Dialect is a kind of database. The zero Dialect is an error of New and NewUsers.
 type Dialect int
 
-// The dialects. MySQL is MySQL 8 and MariaDB 10.6 or later, PostgreSQL is 13 or later, and
-// SQLite is 3.35 or later.
+// The dialects. MySQL is MySQL and MariaDB: MySQL 9.7 and MariaDB 10.11 and 11.8 are tested,
+// PostgreSQL 15 and 17, and SQLite from 3.35.
 const (
 	SQLite Dialect = iota + 1
 	PostgreSQL
