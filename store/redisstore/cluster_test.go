@@ -96,45 +96,102 @@ func TestClusterReshard(t *testing.T) {
 	f := newFleet(t, 100, senders...)
 	f.disturb(8, func() {
 		for _, d := range f.devices[:5] {
-			key := s.keys.session(d.id)
-			slot := c[0].do("CLUSTER", "KEYSLOT", key)
-			// The servers themselves, because a client may not know the last move yet.
-			var from, to *server
-			for _, s := range c {
-				if s.contains("role:master", "INFO", "replication") != nil {
-					continue
-				}
-				if s.do("CLUSTER", "COUNTKEYSINSLOT", slot).(int64) > 0 {
-					from = s
-				} else {
-					to = s
-				}
-			}
-			fromID, toID := from.do("CLUSTER", "MYID"), to.do("CLUSTER", "MYID")
-			to.do("CLUSTER", "SETSLOT", slot, "IMPORTING", fromID)
-			from.do("CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
-			for {
-				keys := from.do("CLUSTER", "GETKEYSINSLOT", slot, 100).([]any)
-				if len(keys) == 0 {
-					break
-				}
-				for _, key := range keys {
-					from.do("MIGRATE", "127.0.0.1", to.port, key, 0, 5000)
-				}
-			}
-			before := to.asked()
-			eventually(t, "a redirected refresh", func() error {
-				if to.asked() < before+5 {
-					return errors.New("no request was redirected")
-				}
-				return nil
-			})
-			to.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
-			from.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
+			c.moveSlot(s.keys.session(d.id), func(to *server) {
+				before := to.asked()
+				eventually(t, "a redirected refresh", func() error {
+					if to.asked() < before+5 {
+						return errors.New("no request was redirected")
+					}
+					return nil
+				})
+			}, nil)
 		}
 	})
 	require.Zero(t, f.answers[503])
 	f.check(func(user string) ([]*oauth2pw.Session, error) { return s.List(t.Context(), user, time.Now()) })
+}
+
+// moveSlot moves the slot of a key to another master. It calls moved after each key, if any, and
+// all when every key has moved and the slot has not.
+func (c cluster) moveSlot(key string, all func(to *server), moved func()) {
+	slot := c[0].do("CLUSTER", "KEYSLOT", key)
+	// The servers themselves, because a client may not know the last move yet.
+	var from, to *server
+	for _, s := range c {
+		if s.contains("role:master", "INFO", "replication") != nil {
+			continue
+		}
+		if s.do("CLUSTER", "COUNTKEYSINSLOT", slot).(int64) > 0 {
+			from = s
+		} else {
+			to = s
+		}
+	}
+	fromID, toID := from.do("CLUSTER", "MYID"), to.do("CLUSTER", "MYID")
+	to.do("CLUSTER", "SETSLOT", slot, "IMPORTING", fromID)
+	from.do("CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
+	for {
+		keys := from.do("CLUSTER", "GETKEYSINSLOT", slot, 100).([]any)
+		if len(keys) == 0 {
+			break
+		}
+		for _, key := range keys {
+			from.do("MIGRATE", "127.0.0.1", to.port, key, 0, 5000)
+			if moved != nil {
+				moved()
+			}
+		}
+	}
+	all(to)
+	to.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
+	from.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
+}
+
+// TestClusterThrottleMoves: the slot of the throttle moves to another master. Until the end of the
+// move a call is an error, or counts as before; a blocked attempt never passes, and nothing is
+// forgotten.
+func TestClusterThrottleMoves(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 15*time.Second)
+	throttle, err := NewThrottle(c.client(t), ThrottleConfig{Limit: 2})
+	must(t, err)
+	victim, other := password("1", "192.0.2.1", 0), password("2", "192.0.2.2", 0)
+	tag := uint32(0)
+	again := func(a oauth2pw.Attempt) (passes bool, err error) { // with another password
+		tag++
+		a.Tag = tag
+		wait, err := throttle.Begin(t.Context(), a)
+		return err == nil && wait == 0, err
+	}
+	for {
+		passes, err := again(victim)
+		must(t, err)
+		if !passes {
+			break
+		}
+	}
+	passes, err := again(other)
+	must(t, err)
+	require.True(t, passes, "one of two")
+	failed := 0
+	blocked := func() {
+		passes, err := again(victim)
+		require.False(t, passes)
+		if err != nil {
+			failed++
+		}
+	}
+	c.moveSlot(throttle.keys.throttle("state"), func(*server) { blocked() }, blocked)
+	require.NotZero(t, failed, "no call has failed: the move had no effect")
+	t.Logf("%d calls failed", failed)
+	eventually(t, "the throttle", func() error { _, err := again(victim); return err })
+	blocked()
+	passes, err = again(other)
+	must(t, err)
+	require.True(t, passes, "two of two")
+	passes, err = again(other)
+	must(t, err)
+	require.False(t, passes, "three of two")
 }
 
 // asked returns the number of requests that were redirected to a server while their slot moved.
