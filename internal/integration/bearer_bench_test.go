@@ -43,7 +43,8 @@ func BenchmarkBearerSession(b *testing.B) {
 		auth, err := oauth2pw.New(c)
 		require.NoError(b, err)
 		runtime.GC() // of the sessions in memory
-		spread(b, func(i int) error {
+		b.ResetTimer()
+		spread(b, b.N, func(i int) error {
 			r, err := http.NewRequestWithContext(b.Context(), "GET", "/", nil)
 			if err != nil {
 				return err
