@@ -28,6 +28,8 @@ type buggy struct {
 	read  map[string]bool // by ID
 	over  map[string]bool
 	gets  int
+
+	first map[string]time.Time // the IdleExpiresAt of Create, by ID
 }
 
 const (
@@ -36,7 +38,7 @@ const (
 )
 
 func newBuggy(t *testing.T, bug string) *buggy {
-	s := &buggy{bug: bug, byID: make(map[string]*oauth2pw.Session), meet: newMeeting(t), read: make(map[string]bool), over: make(map[string]bool)}
+	s := &buggy{bug: bug, byID: make(map[string]*oauth2pw.Session), meet: newMeeting(t), read: make(map[string]bool), over: make(map[string]bool), first: make(map[string]time.Time)}
 	s.turn = sync.NewCond(&s.mu)
 	s.turns = bug == revives && strings.Contains(t.Name(), "beside") || bug == twoSteps && strings.HasSuffix(t.Name(), "/Advance_writes_Forgiven_in_one_step_with_Generation")
 	return s
@@ -89,6 +91,7 @@ func brokenSessions() []broken {
 		filter     = "End ends the sessions that its filter names"
 		endFields  = "End writes its two fields, once"
 		expired    = "End ends expired sessions too"
+		sweepNow   = "Sweep goes by the expiry that Advance has set"
 		sweep      = "Sweep removes what ended or expired before, in bounded steps"
 		oneAdvance = "of concurrent Advances one wins"
 		oneEnd     = "of concurrent Ends one wins"
@@ -157,6 +160,8 @@ func brokenSessions() []broken {
 		{"Sweep of what was over at the time", sweep, "although it neither ended nor expired before the time"},
 		{"Sweep of all", sweep, "although it neither ended nor expired before the time"},
 		{"Sweep counts and does nothing", sweep, "is there after Sweep"},
+		{"Sweep by the expiry of Create", sweepNow, "and not the 1 that no Advance has changed."},
+		{"Sweep by the latest expiry", sweepNow, "and not the 12 whose IdleExpiresAt was made earlier by Advance."},
 		{"Advance in two steps", oneAdvance, "exactly one must, so compare and write in one atomic step."},
 		{"End in two steps", oneEnd, "one of them must return its ID, and the others none."},
 		{revives, revive, "Advance must compare and write in one atomic step, and must not write EndedAt."},
@@ -233,6 +238,7 @@ func (s *buggy) Create(ctx context.Context, n *oauth2pw.Session) error {
 			taken = taken || strings.EqualFold(id, n.ID)
 		}
 	}
+	s.first[n.ID] = n.IdleExpiresAt
 	c := n
 	if s.bug != "Create keeps the session of its caller" {
 		c = copied(n)
@@ -512,8 +518,12 @@ func (s *buggy) Sweep(ctx context.Context, before time.Time, limit int) (int, er
 	}
 	swept := 0
 	for id, n := range s.byID {
+		idle, first := n.IdleExpiresAt, s.first[id]
+		if s.bug == "Sweep by the expiry of Create" || s.bug == "Sweep by the latest expiry" && first.After(idle) {
+			idle = first
+		}
 		over := n.ExpiresAt.Before(before) ||
-			n.IdleExpiresAt.Before(before) && s.bug != "Sweep without idle sessions" ||
+			idle.Before(before) && s.bug != "Sweep without idle sessions" ||
 			!n.EndedAt.IsZero() && n.EndedAt.Before(before) && s.bug != "Sweep without ended sessions" ||
 			s.bug == "Sweep of all"
 		if over && (swept < limit || s.bug == "Sweep without a limit") {

@@ -131,7 +131,7 @@ func TestEngineDeadlock(t *testing.T) {
 			// table, and waits for its entry in an index.
 			run(t, db, "CREATE TABLE changes (n INT)")
 			run(t, tx, "INSERT INTO changes VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10)")
-			run(t, tx, "SELECT user_id FROM oauth2pw_sessions FORCE INDEX (user_live) WHERE user_id = '1' AND ended_at IS NULL LOCK IN SHARE MODE")
+			run(t, tx, "SELECT user_id FROM oauth2pw_sessions FORCE INDEX (user_lifetime) WHERE user_id = '1' AND ended_at IS NULL LOCK IN SHARE MODE")
 		} else {
 			// The server undoes the transaction that looks for a deadlock first. The end holds a,
 			// and waits for b.

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,7 +25,7 @@ var later = []string{
 	"ALTER TABLE oauth2pw_users ADD COLUMN later VARCHAR(9) NOT NULL DEFAULT 'x'",
 	"ALTER TABLE oauth2pw_clients ADD COLUMN later BIGINT",
 	"CREATE INDEX oauth2pw_sessions_later ON oauth2pw_sessions (user_id, later, idle_expires_at)",
-	"UPDATE oauth2pw_schema SET version = 4",
+	"UPDATE oauth2pw_schema SET version = 5",
 }
 
 // TestEngineLaterSchema: a program that runs already continues while the tables get a later
@@ -105,7 +106,7 @@ func TestEngineLaterSchema(t *testing.T) {
 		requireClient(t, st.Clients, client)
 
 		// A start refuses.
-		const refusal = "sqlstore: the database has schema version 4; this program knows 3: update the program"
+		const refusal = "sqlstore: the database has schema version 5; this program knows 4: update the program"
 		starts, err := sqlstore.New(db, sqlstore.Config{Dialect: e.dialect})
 		require.NoError(t, err)
 		require.EqualError(t, starts.Migrate(ctx), refusal)
@@ -116,7 +117,7 @@ func TestEngineLaterSchema(t *testing.T) {
 		starts, err = sqlstore.New(conn, sqlstore.Config{Dialect: e.dialect})
 		require.NoError(t, err)
 		require.EqualError(t, starts.Migrate(ctx), refusal)
-		require.Equal(t, []string{"4"}, lines(t, db, "SELECT version FROM oauth2pw_schema"))
+		require.Equal(t, []string{"5"}, lines(t, db, "SELECT version FROM oauth2pw_schema"))
 		require.Equal(t, []string{"4"}, lines(t, db, "SELECT count(*) FROM oauth2pw_sessions"))
 	})
 }
@@ -132,8 +133,8 @@ func TestEngineOtherVersions(t *testing.T) {
 		run(t, db, "ALTER TABLE oauth2pw_sessions DROP COLUMN label")
 		for version, errs := range map[int][2]string{
 			-1: {"the database has schema version -1", "the database has schema version -1"},
-			1:  {"no step begins at this version", "the database has schema version 1; this program needs 3: call Migrate"},
-			2:  {"no step begins at this version", "the database has schema version 2; this program needs 3: call Migrate"},
+			1:  {"no step begins at this version", "the database has schema version 1; this program needs 4: call Migrate"},
+			2:  {"no step begins at this version", "the database has schema version 2; this program needs 4: call Migrate"},
 		} {
 			run(t, db, fmt.Sprint("UPDATE oauth2pw_schema SET version = ", version))
 			require.ErrorContains(t, st.Migrate(ctx), errs[0])
@@ -150,4 +151,93 @@ func TestEngineOtherVersions(t *testing.T) {
 		// An older program knew no label: the rest of the row is as before.
 		require.Equal(t, []string{"a"}, lines(t, db, "SELECT id FROM oauth2pw_sessions"))
 	})
+}
+
+// TestEngineVersion3: the tables of version 3, with a session of that program, get the later version
+// by ten processes at once. In MySQL, which does not undo a change of a table, the step has run
+// before, and not the statement of its version.
+func TestEngineVersion3(t *testing.T) {
+	onEngines(t, func(t *testing.T, e engine) {
+		ctx, db := t.Context(), e.open(t)
+		st, err := sqlstore.New(db, sqlstore.Config{Dialect: e.dialect})
+		require.NoError(t, err)
+		statements := func(text string) {
+			for statement := range strings.SplitSeq(text, ";\n") {
+				if strings.TrimSpace(statement) != "" {
+					run(t, db, statement)
+				}
+			}
+		}
+		version3, found := strings.CutSuffix(st.Schema(0), st.Schema(3))
+		require.True(t, found)
+		statements(version3)
+		run(t, db, "UPDATE oauth2pw_schema SET version = 3")
+		now := olderLogin
+		run(t, db, fmt.Sprintf(`INSERT INTO oauth2pw_sessions (id, user_id, client_id, scopes, salt, key_id, generation, created_at, authenticated_at, advanced_at, idle_expires_at, expires_at)
+			VALUES ('a', '1', '', 'me', %s, 'k', 1, %d, %[2]d, %[2]d, %d, %d)`,
+			of(e.dialect, "zeroblob(16)", `'\x00000000000000000000000000000000'::bytea`, "REPEAT('x', 16)"), now.UnixMicro(), now.Add(time.Hour).UnixMicro(), now.Add(9*time.Hour).UnixMicro()))
+		require.ErrorContains(t, st.CheckSchema(ctx), "schema version 3; this program needs 4: call Migrate, or run Schema(3)")
+		if e.dialect == sqlstore.MySQL {
+			step, _, _ := strings.Cut(st.Schema(3), "UPDATE ")
+			statements(step)
+		}
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() { assert.NoError(t, st.Migrate(ctx)) })
+		}
+		wg.Wait()
+		require.NoError(t, st.CheckSchema(ctx))
+		list, err := st.Sessions.List(ctx, "1", now)
+		require.NoError(t, err)
+		require.Len(t, list, 1)
+		n := list[0]
+		n.Generation, n.IdleExpiresAt = 2, now.Add(3*time.Hour)
+		ok, err := st.Sessions.Advance(ctx, 1, n, now)
+		require.NoError(t, err)
+		require.True(t, ok)
+		for want, before := range []time.Duration{2 * time.Hour, 4 * time.Hour} { // none, and then one
+			swept, err := st.Sessions.Sweep(ctx, now.Add(before), 10)
+			require.NoError(t, err)
+			require.Equal(t, want, swept)
+		}
+	})
+}
+
+// TestAdvanceChangesNoIndex: a refresh writes the page of its row. In SQLite it opens one tree for
+// writing, and in PostgreSQL the new row is heap-only.
+func TestAdvanceChangesNoIndex(t *testing.T) {
+	for _, e := range everyEngine {
+		if e.dialect == sqlstore.MySQL {
+			continue // no statement shows it
+		}
+		t.Run(e.name, func(t *testing.T) {
+			st, db := e.store(t)
+			n := sessionOf("a", olderLogin)
+			require.NoError(t, st.Sessions.Create(t.Context(), n))
+			n.Generation, n.IdleExpiresAt = 1, n.IdleExpiresAt.Add(time.Minute)
+			tx, err := db.BeginTx(t.Context(), nil)
+			require.NoError(t, err)
+			defer tx.Rollback()
+			r := recorder{tx, make(map[string][]any)}
+			inTx, err := sqlstore.New(r, sqlstore.Config{Dialect: e.dialect})
+			require.NoError(t, err)
+			ok, err := inTx.Sessions.Advance(t.Context(), 0, n, olderLogin)
+			require.NoError(t, err)
+			require.True(t, ok)
+			require.Len(t, r.statements, 1)
+			if e.dialect == sqlstore.PostgreSQL {
+				require.Equal(t, []string{"1"}, lines(t, tx, "SELECT pg_stat_get_xact_tuples_hot_updated('oauth2pw_sessions'::regclass)"))
+				return
+			}
+			for query, args := range r.statements {
+				trees := 0
+				for _, step := range explainAs(t, "EXPLAIN ", tx, query, args) {
+					if step[1] == "OpenWrite" {
+						trees++
+					}
+				}
+				require.Equal(t, 1, trees)
+			}
+		})
+	}
 }

@@ -37,6 +37,7 @@ var older = []olderDatabase{
 	{"unversioned-2.sql", 0, "UqZ-MIgmDPrTVbnWetT32g", "rt1.UqZ-MIgmDPrTVbnWetT32gAAAAAAAAACTNdsfCszjhoCv8YVTO9-3wfRmEUsviamQgapvcEU3hk"},
 	{"unversioned-3.sql", 0, "h-76pxtl-RIl7CsXTjk6lA", "rt1.h-76pxtl-RIl7CsXTjk6lAAAAAAAAAACUMBkweTNDT9iuf1PoOdUzIzAorVmrQzRPPLC2DLS-dQ"},
 	{"version-2.sql", 2, "K52pHqLnF791hGXJf1VHDg", "rt1.K52pHqLnF791hGXJf1VHDgAAAAAAAAACh0tSIgaKaUWCNspbGxCOyer0J1wh_1cTGCeHBSQAUPo"},
+	{"version-3.sql", 3, "K52pHqLnF791hGXJf1VHDg", "rt1.K52pHqLnF791hGXJf1VHDgAAAAAAAAACh0tSIgaKaUWCNspbGxCOyer0J1wh_1cTGCeHBSQAUPo"},
 }
 
 // olderLogin and olderRefresh are the times of their sessions.
@@ -66,7 +67,7 @@ func newStore(t testing.TB, db sqlstore.DB) *sqlstore.Store {
 }
 
 // lines returns the rows of a query of one column.
-func lines(t testing.TB, db *sql.DB, query string) (list []string) {
+func lines(t testing.TB, db sqlstore.DB, query string) (list []string) {
 	t.Helper()
 	rows, err := db.QueryContext(t.Context(), query)
 	require.NoError(t, err)
@@ -94,7 +95,7 @@ func requireCurrent(t *testing.T, db *sql.DB) {
 	fresh := openSQLite(t)
 	require.NoError(t, newStore(t, fresh).Migrate(t.Context()))
 	require.Equal(t, tables(t, fresh), tables(t, db))
-	require.Equal(t, []string{"3"}, lines(t, db, `SELECT version FROM oauth2pw_schema`))
+	require.Equal(t, []string{"4"}, lines(t, db, `SELECT version FROM oauth2pw_schema`))
 	require.NoError(t, newStore(t, db).CheckSchema(t.Context()))
 }
 
@@ -148,7 +149,7 @@ func TestSQLiteMigrate(t *testing.T) {
 			db := openSQLite(t)
 			runFile(t, db, test.file)
 			st := newStore(t, db)
-			require.EqualError(t, st.CheckSchema(t.Context()), fmt.Sprintf("sqlstore: the database has schema version %d; this program needs 3: call Migrate, or run Schema(%[1]d)", test.version))
+			require.EqualError(t, st.CheckSchema(t.Context()), fmt.Sprintf("sqlstore: the database has schema version %d; this program needs 4: call Migrate, or run Schema(%[1]d)", test.version))
 			for range 2 {
 				require.NoError(t, st.Migrate(t.Context()))
 				requireCurrent(t, db)
@@ -160,7 +161,7 @@ func TestSQLiteMigrate(t *testing.T) {
 		db := openSQLite(t)
 		runFile(t, db, "unversioned-2.sql")
 		run(t, db, `CREATE TABLE oauth2pw_schema (version INTEGER NOT NULL) STRICT; INSERT INTO oauth2pw_schema VALUES (1)`)
-		require.EqualError(t, newStore(t, db).CheckSchema(t.Context()), "sqlstore: the database has schema version 1; this program needs 3: call Migrate, or run Schema(1)")
+		require.EqualError(t, newStore(t, db).CheckSchema(t.Context()), "sqlstore: the database has schema version 1; this program needs 4: call Migrate, or run Schema(1)")
 		require.NoError(t, newStore(t, db).Migrate(t.Context()))
 		requireCurrent(t, db)
 		requireAlive(t, newStore(t, db), older[1].session, older[1].token)
@@ -196,6 +197,11 @@ func TestSQLiteSchema(t *testing.T) {
 	run(t, db, st.Schema(2))
 	requireCurrent(t, db)
 
+	db = openSQLite(t)
+	runFile(t, db, "version-3.sql")
+	run(t, db, st.Schema(3))
+	requireCurrent(t, db)
+
 	require.Equal(t, st.Schema(0), st.Schema(-1))
 	require.Empty(t, st.Schema(sqlstore.SchemaVersion))
 	require.Empty(t, st.Schema(sqlstore.SchemaVersion+1))
@@ -208,7 +214,7 @@ func TestSQLiteNewerSchema(t *testing.T) {
 	db := openSQLite(t)
 	run(t, db, `CREATE TABLE oauth2pw_schema (version INTEGER NOT NULL) STRICT; INSERT INTO oauth2pw_schema VALUES (7)`)
 	before := tables(t, db)
-	const refusal = "sqlstore: the database has schema version 7; this program knows 3: update the program"
+	const refusal = "sqlstore: the database has schema version 7; this program knows 4: update the program"
 	require.EqualError(t, newStore(t, db).Migrate(t.Context()), refusal)
 	require.EqualError(t, newStore(t, db).CheckSchema(t.Context()), refusal)
 	tx, err := db.BeginTx(t.Context(), nil)
@@ -363,7 +369,7 @@ func TestSQLiteMigrateFails(t *testing.T) {
 	for _, test := range []struct {
 		index           string // of a step
 		reached, failed string // the versions before and after the step
-	}{{"oauth2pw_sessions_user_ended", "1", "2"}, {"oauth2pw_sessions_user_live", "2", "3"}} {
+	}{{"oauth2pw_sessions_user_ended", "1", "2"}, {"oauth2pw_sessions_user_live", "2", "3"}, {"oauth2pw_sessions_user_lifetime", "3", "4"}} {
 		db := openSQLite(t)
 		runFile(t, db, "unversioned-1.sql")
 		run(t, db, `CREATE TABLE `+test.index+` (x)`) // takes the name of the index
@@ -420,7 +426,7 @@ func TestSQLiteMigrateCrashes(t *testing.T) {
 func TestSQLiteMigrateOvertaken(t *testing.T) {
 	for _, test := range []struct{ name, statement, err string }{
 		{name: "by the same", statement: ";"},
-		{"by a newer one", "UPDATE oauth2pw_schema SET version = 7", "sqlstore: the database has schema version 7; this program knows 3: update the program"},
+		{"by a newer one", "UPDATE oauth2pw_schema SET version = 7", "sqlstore: the database has schema version 7; this program knows 4: update the program"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			db := openSQLite(t)
@@ -436,7 +442,7 @@ func TestSQLiteMigrateOvertaken(t *testing.T) {
 			defer slow.Close()
 			if err := newStore(t, slow).Migrate(t.Context()); test.err != "" {
 				require.EqualError(t, err, test.err)
-				run(t, db, "UPDATE oauth2pw_schema SET version = 3")
+				run(t, db, "UPDATE oauth2pw_schema SET version = 4")
 			} else {
 				require.NoError(t, err)
 			}

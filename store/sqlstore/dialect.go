@@ -35,13 +35,13 @@ type dialect struct {
 	// drivers of servers have a setting for it.
 	prepares bool
 
-	onConflict  string // after an INSERT: a row that is there already is no error
-	same        string // the operator that compares NULL, too
-	textOf      string // the bytes of a column as text, without a collation; %s is the column
-	idOf        string // the same for an id, whose type may have a text of its own; "": textOf
-	returning   bool   // UPDATE … RETURNING
-	deletesSome bool   // DELETE … LIMIT, and none by a list of ids that another query reads
-	rereads     bool   // the WHERE of an UPDATE may read its own table
+	onConflict string // after an INSERT: a row that is there already is no error
+	same       string // the operator that compares NULL, too
+	textOf     string // the bytes of a column as text, without a collation; %s is the column
+	idOf       string // the same for an id, whose type may have a text of its own; "": textOf
+	returning  bool   // UPDATE … RETURNING
+	joins      bool   // UPDATE … JOIN and DELETE … LIMIT, and none by a list of ids that another query reads
+	rereads    bool   // the WHERE of an UPDATE may read its own table
 
 	// code returns the code of an error of the server: its SQLSTATE, or the number of MySQL.
 	code       func(err error) string
@@ -70,6 +70,7 @@ type dialect struct {
 type step struct {
 	from, to   int
 	statements string
+	hasRun     string // a query: have the statements run before a crash? "": they can run again, or are undone
 }
 
 func (d Dialect) parts() (*dialect, error) {

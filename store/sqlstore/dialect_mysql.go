@@ -9,12 +9,16 @@ import (
 	"strings"
 )
 
-//go:embed schema_mysql_3.sql
-var mySQL3 string
+var (
+	//go:embed schema_mysql_3.sql
+	mySQL3 string
+	//go:embed schema_mysql_4.sql
+	mySQL4 string
+)
 
 var mySQL = dialect{
 	quoted: "`",
-	same:   "<=>", deletesSome: true, textOf: "CAST(%s AS BINARY)",
+	same:   "<=>", joins: true, textOf: "CAST(%s AS BINARY)",
 	idOf:      "CAST(CAST(%s AS CHAR) AS BINARY)", // the type UUID has 16 bytes
 	code:      mySQLCode,
 	exists:    []string{"1062"},         // ER_DUP_ENTRY
@@ -26,7 +30,8 @@ var mySQL = dialect{
 
 	textTimes: errors.New("the DSN needs parseTime=true, so that the driver converts the zone both ways"),
 
-	steps: []step{{0, 3, mySQL3}},
+	steps: []step{{0, 3, mySQL3, ""}, {3, 4, mySQL4,
+		`SELECT EXISTS (SELECT 1 FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = '{prefix}sessions' AND column_name = 'sweep_at')`}},
 	versionTable: `CREATE TABLE IF NOT EXISTS {schema} (version INTEGER NOT NULL) ENGINE=InnoDB;
 `,
 	hasVersion: `SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '{prefix}schema')`,
@@ -89,7 +94,7 @@ func mySQLCheck(ctx context.Context, s schema) error {
 
 // mySQLLocked holds a named lock on one connection. Locks are of the server, so that the name
 // has the database. MySQL commits each change of a table by itself: the statements of a step must
-// be able to run again after a crash.
+// be able to run again after a crash, or the step has a query that finds their effect.
 func mySQLLocked(ctx context.Context, s schema, work func(DB) error) error {
 	conn, err := mySQLConn(ctx, s.db.DB)
 	if err != nil {

@@ -6,8 +6,12 @@ import (
 	_ "embed"
 )
 
-//go:embed schema_postgresql_3.sql
-var postgreSQL3 string
+var (
+	//go:embed schema_postgresql_3.sql
+	postgreSQL3 string
+	//go:embed schema_postgresql_4.sql
+	postgreSQL4 string
+)
 
 var postgreSQL = dialect{
 	quoted: `"`, numbers: true,
@@ -20,7 +24,7 @@ var postgreSQL = dialect{
 	noNUL:  true,
 	padded: "BPCHAR", zoneless: "TIMESTAMP",
 
-	steps: []step{{0, 3, postgreSQL3}},
+	steps: []step{{0, 3, postgreSQL3, ""}, {3, 4, postgreSQL4, ""}},
 	versionTable: `CREATE TABLE IF NOT EXISTS {schema} (version INTEGER NOT NULL);
 `,
 	hasVersion: `SELECT to_regclass('{schema}') IS NOT NULL`,

@@ -12,6 +12,8 @@ var (
 	sqlite2 string
 	//go:embed schema_sqlite_3.sql
 	sqlite3 string
+	//go:embed schema_sqlite_4.sql
+	sqlite4 string
 )
 
 var sqlite = dialect{
@@ -23,7 +25,7 @@ var sqlite = dialect{
 	rowNumbers: []string{"oid", "rowid", "_rowid_"},
 
 	before: sqliteBefore,
-	steps:  []step{{0, 1, sqlite1}, {1, 2, sqlite2}, {2, 3, sqlite3}},
+	steps:  []step{{0, 1, sqlite1, ""}, {1, 2, sqlite2, ""}, {2, 3, sqlite3, ""}, {3, 4, sqlite4, ""}},
 	versionTable: `CREATE TABLE IF NOT EXISTS {schema} (version INTEGER NOT NULL) STRICT;
 `,
 	hasVersion: `SELECT EXISTS (SELECT 1 FROM pragma_table_info('{prefix}schema'))`,

@@ -10,7 +10,7 @@ import (
 
 // SchemaVersion is the version of the tables that this program knows. A database has its
 // version in the one row of the table "{prefix}schema".
-const SchemaVersion = 3
+const SchemaVersion = 4
 
 // A released step never changes. A step only adds: columns with a default, and indexes. An
 // index may replace another index under a new name. So an older program that runs already can
@@ -167,6 +167,15 @@ func (s schema) step(ctx context.Context, db DB) (version int, err error) {
 		}
 	}
 	step := s.db.steps[i]
+	if step.hasRun != "" {
+		var run bool
+		if err := db.QueryRowContext(ctx, s.sql(step.hasRun)).Scan(&run); err != nil {
+			return version, err
+		}
+		if run {
+			step.statements = ""
+		}
+	}
 	if err := s.run(ctx, db, before+step.statements+"\n"+s.setVersion(step.to)); err != nil {
 		return version, fmt.Errorf("migrating to schema version %d: %w", step.to, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/oauth2pw/passwordflow/oauth2pw"
@@ -16,11 +17,11 @@ var _ oauth2pw.SessionStore = (*Sessions)(nil)
 
 // Sessions is an oauth2pw.SessionStore over the table of this package.
 type Sessions struct {
-	db                          database
-	create, get, list           string // statements
-	advance, end, endAll, sweep string
-	toEnd                       string // without RETURNING: the sessions that endAll would end
-	sweepIdle                   string // the second half of sweep, where each half is a statement
+	db                                  database
+	create, get, list                   string // statements
+	advance, advanceSooner, end, endAll string
+	toEnd                               string // without RETURNING: the sessions that endAll would end
+	sweepEnded, postpone, sweepExpired  string
 }
 
 func newSessions(db database, table string) *Sessions {
@@ -29,23 +30,26 @@ func newSessions(db database, table string) *Sessions {
 	const lives = "ended_at IS NULL AND expires_at > ? AND idle_expires_at > ?"
 	table = db.quote(table)
 	const others = " WHERE ended_at IS NULL AND user_id = ? AND id <> ? AND authenticated_at < ?" // no session has the id ''
+	advance := "UPDATE " + table + " SET generation = ?, forgiven = ?, authenticated_at = ?, advanced_at = ?, idle_expires_at = ?"
+	first := "SELECT id FROM " + table + " WHERE sweep_at < ? ORDER BY sweep_at, id LIMIT ?"
 	end, returning := "UPDATE "+table+" SET ended_at = ?, end_reason = ?", ""
 	if db.returning {
 		returning = " RETURNING id"
 	}
 	s := &Sessions{
 		db:     db,
-		create: db.sql("INSERT INTO " + table + " (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)" + db.onConflict),
+		create: db.sql("INSERT INTO " + table + " (" + columns + ", sweep_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)" + db.onConflict),
 		get:    db.sql("SELECT " + columns + " FROM " + table + " WHERE id = ?"),
 		list:   db.sql("SELECT " + columns + " FROM " + table + " WHERE user_id = ? AND " + lives + " ORDER BY created_at DESC, id"),
-		advance: db.sql("UPDATE " + table + " SET generation = ?, forgiven = ?, authenticated_at = ?, advanced_at = ?, idle_expires_at = ?" +
-			" WHERE id = ? AND generation = ? AND " + lives),
-		end:    db.sql(end + others + " AND id = ?" + returning),
-		endAll: db.sql(end + others + returning),
-		// Each half has an index, and is bounded.
-		sweep: db.sql("DELETE FROM " + table + " WHERE id IN (" +
-			"SELECT id FROM (SELECT id FROM " + table + " WHERE ended_at < ? LIMIT ?) AS a" +
-			" UNION SELECT id FROM (SELECT id FROM " + table + " WHERE idle_expires_at < ? LIMIT ?) AS b LIMIT ?)"),
+		// No index has a column that advance sets: a refresh writes one page.
+		advance:       db.sql(advance + " WHERE id = ? AND generation = ? AND " + lives + " AND sweep_at <= ?"),
+		advanceSooner: db.sql(advance + ", sweep_at = ? WHERE id = ? AND generation = ? AND " + lives + " AND sweep_at > ?"),
+		end:           db.sql(end + others + " AND id = ?" + returning),
+		endAll:        db.sql(end + others + returning),
+		// Each statement of a sweep has an index, and is bounded.
+		sweepEnded:   db.sql("DELETE FROM " + table + " WHERE id IN (SELECT id FROM (SELECT id FROM " + table + " WHERE ended_at < ? LIMIT ?) AS a)"),
+		postpone:     db.sql("UPDATE " + table + " SET sweep_at = idle_expires_at WHERE id IN (" + first + ") AND idle_expires_at >= ?"),
+		sweepExpired: db.sql("DELETE FROM " + table + " WHERE id IN (" + first + ") AND idle_expires_at < ?"),
 	}
 	if !db.returning {
 		s.toEnd = "SELECT id FROM " + table + others
@@ -53,9 +57,11 @@ func newSessions(db database, table string) *Sessions {
 			s.toEnd += " FOR UPDATE" // a transaction reads its old snapshot otherwise
 		}
 	}
-	if db.deletesSome {
-		s.sweep = "DELETE FROM " + table + " WHERE ended_at < ? LIMIT ?"
-		s.sweepIdle = "DELETE FROM " + table + " WHERE idle_expires_at < ? LIMIT ?"
+	if db.joins {
+		join := table + " JOIN (" + first + ") AS a ON a.id = " + table + ".id"
+		s.sweepEnded = "DELETE FROM " + table + " WHERE ended_at < ? LIMIT ?"
+		s.postpone = "UPDATE " + join + " SET sweep_at = idle_expires_at WHERE idle_expires_at >= ?"
+		s.sweepExpired = "DELETE " + table + " FROM " + join + " WHERE idle_expires_at < ?"
 	}
 	return s
 }
@@ -81,7 +87,7 @@ func (s *Sessions) Create(ctx context.Context, n *oauth2pw.Session) error {
 	}
 	created, err := s.db.insert(ctx, s.create, n.ID, n.UserID, n.ClientID, n.Scope, n.Salt[:], n.KeyID, int64(n.Generation), int64(n.Forgiven),
 		n.CreatedAt.UnixMicro(), n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(), n.ExpiresAt.UnixMicro(),
-		ended, n.EndReason, address, n.UserAgent, n.Idle.Microseconds(), n.Label)
+		ended, n.EndReason, address, n.UserAgent, n.Idle.Microseconds(), n.Label, n.IdleExpiresAt.UnixMicro())
 	if err != nil {
 		return fmt.Errorf("sqlstore: creating a session: %w", err)
 	}
@@ -140,9 +146,13 @@ func fromMicro(t int64) time.Time { return time.UnixMicro(t).UTC() }
 
 // Advance implements oauth2pw.SessionStore.
 func (s *Sessions) Advance(ctx context.Context, from uint64, n *oauth2pw.Session, now time.Time) (bool, error) {
-	changed, err := s.db.change(ctx, s.advance,
-		int64(n.Generation), int64(n.Forgiven), n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), n.IdleExpiresAt.UnixMicro(),
-		n.ID, int64(from), now.UnixMicro(), now.UnixMicro())
+	idleExpires := n.IdleExpiresAt.UnixMicro()
+	set := []any{int64(n.Generation), int64(n.Forgiven), n.AuthenticatedAt.UnixMicro(), n.RefreshedAt.UnixMicro(), idleExpires}
+	where := []any{n.ID, int64(from), now.UnixMicro(), now.UnixMicro(), idleExpires}
+	changed, err := s.db.change(ctx, s.advance, slices.Concat(set, where)...)
+	if err == nil && changed == 0 { // an idle time that is now shorter; else another call has advanced or ended the session
+		changed, err = s.db.change(ctx, s.advanceSooner, slices.Concat(set, []any{idleExpires}, where)...)
+	}
 	if err != nil {
 		return false, fmt.Errorf("sqlstore: advancing a session: %w", err)
 	}
@@ -241,17 +251,26 @@ func (s *Sessions) endOne(ctx context.Context, id string, args []any) ([]string,
 
 // Sweep implements oauth2pw.SessionStore.
 func (s *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int, error) {
-	var n int64
-	var err error
-	if s.sweepIdle == "" {
-		n, err = s.db.exec(ctx, s.sweep, before.UnixMicro(), limit, before.UnixMicro(), limit, limit)
-	} else if n, err = s.db.exec(ctx, s.sweep, before.UnixMicro(), limit); err == nil && int(n) < limit {
-		var idle int64
-		idle, err = s.db.exec(ctx, s.sweepIdle, before.UnixMicro(), limit-int(n))
-		n += idle
-	}
+	n, err := s.sweep(ctx, before.UnixMicro(), int64(limit))
 	if err != nil {
 		return 0, fmt.Errorf("sqlstore: sweeping sessions: %w", err)
 	}
 	return int(n), nil
+}
+
+// sweep looks at the sessions in the order of sweep_at. Sessions that refreshes have prolonged are
+// postponed, until the first ones have all expired. These are deleted.
+func (s *Sessions) sweep(ctx context.Context, before, limit int64) (int64, error) {
+	ended, err := s.db.exec(ctx, s.sweepEnded, before, limit)
+	if err != nil || ended == limit {
+		return ended, err
+	}
+	limit -= ended
+	for postponed := int64(1); postponed > 0; {
+		if postponed, err = s.db.exec(ctx, s.postpone, before, limit, before); err != nil {
+			return 0, err
+		}
+	}
+	expired, err := s.db.exec(ctx, s.sweepExpired, before, limit, before)
+	return ended + expired, err
 }

@@ -335,6 +335,46 @@ var sessionRules = []rule[sessions]{
 		s.ended("what is not ended after Sweep", oauth2pw.SessionFilter{UserID: "2"}, now, "live2")
 	}},
 
+	{"Sweep goes by the expiry that Advance has set", func(t *testing.T, s sessions) {
+		const limit = 4
+		for i := range 24 { // a shorter and a longer one in turns
+			n := session(fmt.Sprint("s", i), "1")
+			n.IdleExpiresAt = now.Add(time.Hour + time.Duration(i)*time.Second)
+			s.create(n)
+			n.IdleExpiresAt = now.Add(2 * day)
+			if i%2 == 0 {
+				n.IdleExpiresAt = now.Add(time.Minute)
+			}
+			n.Generation++
+			if !s.advance(1, n, now) {
+				t.Fatalf("Advance wrote nothing.")
+			}
+		}
+		same := session("same", "1")
+		same.IdleExpiresAt = now.Add(2 * time.Hour)
+		s.create(same)
+		for _, sweep := range []struct {
+			before time.Time
+			want   int
+			what   string
+		}{
+			{now.Add(time.Hour), 12, "whose IdleExpiresAt was made earlier by Advance"},
+			{now.Add(day), 1, "that no Advance has changed"},
+			{now.Add(2*day + time.Microsecond), 12, "whose IdleExpiresAt was made later by Advance"},
+		} {
+			total := 0
+			for last := limit; last == limit && total < 25; total += last {
+				var err error
+				if last, err = s.Sweep(context.Background(), sweep.before, limit); err != nil {
+					t.Fatalf("Sweep returned the error %v.", err)
+				}
+			}
+			if total != sweep.want {
+				t.Errorf("Sweep removed %d sessions, and not the %d %s.", total, sweep.want, sweep.what)
+			}
+		}
+	}},
+
 	{"of concurrent Advances one wins", func(t *testing.T, s sessions) {
 		s.create(fullSession())
 		for round := range uint64(20) {
