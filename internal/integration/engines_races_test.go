@@ -225,3 +225,74 @@ func TestEngineSerializable(t *testing.T) {
 		}
 	})
 }
+
+// TestSweepBesideRefreshes: two processes sweep while 16 refresh. Every sweep finds sessions that
+// refreshes have prolonged, and others that have expired. No call fails, no live session is lost,
+// and every expired one is deleted.
+func TestSweepBesideRefreshes(t *testing.T) {
+	const writers, each, refreshes, expired = 16, 4, 40, 200
+	for _, e := range everyEngine {
+		t.Run(e.name, func(t *testing.T) {
+			st, db := e.store(t)
+			base := time.Now().Truncate(time.Microsecond)
+			at := func(i int) time.Time { return base.Add(time.Duration(i) * time.Second) }
+			create := func(id string, idle time.Time) *oauth2pw.Session {
+				n := sessionOf(id, base)
+				n.IdleExpiresAt, n.ExpiresAt = idle, base.Add(time.Hour)
+				require.NoError(t, st.Sessions.Create(t.Context(), n))
+				return n
+			}
+			for i := range expired {
+				create(fmt.Sprint("expired", i), at(i%refreshes))
+			}
+			var reached [writers]atomic.Int64 // no session of the writer expires before this second
+			var working sync.WaitGroup
+			for w := range writers {
+				var own []*oauth2pw.Session
+				for i := range each {
+					own = append(own, create(fmt.Sprint("s", w, "-", i), at(1)))
+				}
+				working.Go(func() {
+					for round := range refreshes {
+						for _, n := range own {
+							n.Generation++
+							n.IdleExpiresAt = at(round + 2)
+							ok, err := st.Sessions.Advance(t.Context(), n.Generation-1, n, base)
+							if !assert.NoError(t, err) || !assert.True(t, ok) {
+								return
+							}
+						}
+						reached[w].Store(int64(round + 1))
+					}
+				})
+			}
+			var swept atomic.Int64
+			sweep := func() bool {
+				before := int64(refreshes)
+				for w := range reached {
+					before = min(before, reached[w].Load())
+				}
+				n, err := st.Sessions.Sweep(t.Context(), at(int(before)), 10)
+				swept.Add(int64(n))
+				return assert.NoError(t, err) && (n == 10 || before < refreshes)
+			}
+			var sweeping sync.WaitGroup
+			for range 2 {
+				sweeping.Go(func() {
+					for sweep() {
+					}
+				})
+			}
+			working.Wait()
+			sweeping.Wait()
+			require.EqualValues(t, expired, swept.Load())
+			list, err := st.Sessions.List(t.Context(), "1", base)
+			require.NoError(t, err)
+			require.Len(t, list, writers*each)
+			for _, n := range list {
+				require.EqualValues(t, refreshes, n.Generation, n.ID)
+			}
+			require.Zero(t, db.Stats().InUse)
+		})
+	}
+}
