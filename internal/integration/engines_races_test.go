@@ -296,3 +296,30 @@ func TestSweepBesideRefreshes(t *testing.T) {
 		})
 	}
 }
+
+// TestSweepStatements: a sweep postpones a batch a statement, even where its limit is nearly used
+// up by ended sessions.
+func TestSweepStatements(t *testing.T) {
+	const limit, prolonged = 50, 500
+	for _, e := range everyEngine {
+		t.Run(e.name, func(t *testing.T) {
+			st, db := e.store(t)
+			now := time.Now().Truncate(time.Microsecond)
+			for i := range limit - 1 + prolonged {
+				n := sessionOf(fmt.Sprint(i), now)
+				if i < limit-1 {
+					n.EndedAt = now
+				}
+				require.NoError(t, st.Sessions.Create(t.Context(), n))
+			}
+			run(t, db, "UPDATE oauth2pw_sessions SET sweep_at = 0")
+			counting := triedDB{db, new(atomic.Int64), new(atomic.Int64)}
+			sweeper, err := sqlstore.New(counting, sqlstore.Config{Dialect: e.dialect})
+			require.NoError(t, err)
+			swept, err := sweeper.Sessions.Sweep(t.Context(), now.Add(time.Microsecond), limit)
+			require.NoError(t, err)
+			require.Equal(t, limit-1, swept)
+			require.LessOrEqual(t, counting.updates.Load(), int64(prolonged/limit+2))
+		})
+	}
+}

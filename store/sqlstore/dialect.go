@@ -42,6 +42,7 @@ type dialect struct {
 	returning  bool   // UPDATE … RETURNING
 	joins      bool   // UPDATE … JOIN and DELETE … LIMIT, and none by a list of ids that another query reads
 	rereads    bool   // the WHERE of an UPDATE may read its own table
+	locks      string // after a SELECT of a sweep: locks the rows in its order, so that two sweeps have the same; "": one writer at a time
 
 	// code returns the code of an error of the server: its SQLSTATE, or the number of MySQL.
 	code       func(err error) string

@@ -18,7 +18,7 @@ var (
 
 var mySQL = dialect{
 	quoted: "`",
-	same:   "<=>", joins: true, textOf: "CAST(%s AS BINARY)",
+	same:   "<=>", joins: true, locks: " FOR UPDATE", textOf: "CAST(%s AS BINARY)",
 	idOf:      "CAST(CAST(%s AS CHAR) AS BINARY)", // the type UUID has 16 bytes
 	code:      mySQLCode,
 	exists:    []string{"1062"},         // ER_DUP_ENTRY

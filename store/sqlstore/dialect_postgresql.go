@@ -15,7 +15,7 @@ var (
 
 var postgreSQL = dialect{
 	quoted: `"`, numbers: true,
-	onConflict: " ON CONFLICT DO NOTHING", same: "IS NOT DISTINCT FROM", textOf: "CAST(%s AS TEXT)", returning: true, rereads: true,
+	onConflict: " ON CONFLICT DO NOTHING", same: "IS NOT DISTINCT FROM", textOf: "CAST(%s AS TEXT)", returning: true, rereads: true, locks: " FOR NO KEY UPDATE",
 	code:       sqlState,
 	exists:     []string{"23505"},                   // unique_violation
 	conflicts:  []string{"40001", "40P01"},          // serialization_failure, deadlock_detected

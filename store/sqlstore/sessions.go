@@ -31,7 +31,7 @@ func newSessions(db database, table string) *Sessions {
 	table = db.quote(table)
 	const others = " WHERE ended_at IS NULL AND user_id = ? AND id <> ? AND authenticated_at < ?" // no session has the id ''
 	advance := "UPDATE " + table + " SET generation = ?, forgiven = ?, authenticated_at = ?, advanced_at = ?, idle_expires_at = ?"
-	first := "SELECT id FROM " + table + " WHERE sweep_at < ? ORDER BY sweep_at, id LIMIT ?"
+	first := "SELECT id FROM " + table + " WHERE sweep_at < ? ORDER BY sweep_at, id LIMIT ?" + db.locks
 	end, returning := "UPDATE "+table+" SET ended_at = ?, end_reason = ?", ""
 	if db.returning {
 		returning = " RETURNING id"
@@ -46,7 +46,7 @@ func newSessions(db database, table string) *Sessions {
 		advanceSooner: db.sql(advance + ", sweep_at = ? WHERE id = ? AND generation = ? AND " + lives + " AND sweep_at > ?"),
 		end:           db.sql(end + others + " AND id = ?" + returning),
 		endAll:        db.sql(end + others + returning),
-		// Each statement of a sweep has an index, and is bounded.
+		// Each statement of a sweep has an index, and changes at most a batch of rows.
 		sweepEnded:   db.sql("DELETE FROM " + table + " WHERE id IN (SELECT id FROM (SELECT id FROM " + table + " WHERE ended_at < ? LIMIT ?) AS a)"),
 		postpone:     db.sql("UPDATE " + table + " SET sweep_at = idle_expires_at WHERE id IN (" + first + ") AND idle_expires_at >= ?"),
 		sweepExpired: db.sql("DELETE FROM " + table + " WHERE id IN (" + first + ") AND idle_expires_at < ?"),
@@ -259,18 +259,17 @@ func (s *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int,
 }
 
 // sweep looks at the sessions in the order of sweep_at. Sessions that refreshes have prolonged are
-// postponed, until the first ones have all expired. These are deleted.
+// postponed, a batch a statement, until the first ones have all expired. These are deleted.
 func (s *Sessions) sweep(ctx context.Context, before, limit int64) (int64, error) {
 	ended, err := s.db.exec(ctx, s.sweepEnded, before, limit)
 	if err != nil || ended == limit {
 		return ended, err
 	}
-	limit -= ended
 	for postponed := int64(1); postponed > 0; {
 		if postponed, err = s.db.exec(ctx, s.postpone, before, limit, before); err != nil {
 			return 0, err
 		}
 	}
-	expired, err := s.db.exec(ctx, s.sweepExpired, before, limit, before)
+	expired, err := s.db.exec(ctx, s.sweepExpired, before, limit-ended, before)
 	return ended + expired, err
 }
