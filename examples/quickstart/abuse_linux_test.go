@@ -133,7 +133,7 @@ func TestAbuse(t *testing.T) {
 		}
 		honest("silent connections")
 	})
-	// Whoever is slow with the headers is cut off after 10 seconds.
+	// A client that is slow with the headers is cut off after 10 seconds.
 	require.NoError(t, slow[0].SetReadDeadline(time.Now().Add(time.Minute)))
 	_, err := io.Copy(io.Discard, slow[0])
 	require.NoError(t, err, "closed by the server")

@@ -313,9 +313,7 @@ func TestSweepStatements(t *testing.T) {
 				require.NoError(t, st.Sessions.Create(t.Context(), n))
 			}
 			run(t, db, "UPDATE oauth2pw_sessions SET sweep_at = 0")
-			counting := triedDB{db, new(atomic.Int64), new(atomic.Int64)}
-			sweeper, err := sqlstore.New(counting, sqlstore.Config{Dialect: e.dialect})
-			require.NoError(t, err)
+			sweeper, counting := tried(t, e, db)
 			swept, err := sweeper.Sessions.Sweep(t.Context(), now.Add(time.Microsecond), limit)
 			require.NoError(t, err)
 			require.Equal(t, limit-1, swept)

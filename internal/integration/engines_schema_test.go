@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"database/sql"
 	"fmt"
 	"strings"
 	"sync"
@@ -153,25 +154,55 @@ func TestEngineOtherVersions(t *testing.T) {
 	})
 }
 
+// runEach runs the statements of a text, one a call.
+func runEach(t *testing.T, db *sql.DB, text string) {
+	t.Helper()
+	for statement := range strings.SplitSeq(text, ";\n") {
+		if strings.TrimSpace(statement) != "" {
+			run(t, db, statement)
+		}
+	}
+}
+
+// version3 makes the tables of version 3, and returns the stores of the newer program.
+func version3(t *testing.T, e engine, db *sql.DB) *sqlstore.Store {
+	t.Helper()
+	st, err := sqlstore.New(db, sqlstore.Config{Dialect: e.dialect})
+	require.NoError(t, err)
+	statements, found := strings.CutSuffix(st.Schema(0), st.Schema(3))
+	require.True(t, found)
+	runEach(t, db, statements)
+	run(t, db, "UPDATE oauth2pw_schema SET version = 3")
+	return st
+}
+
+// TestPostgreSQLLockTimeout: with lock_timeout in the DSN, Migrate does not wait for an open
+// transaction without end, and changes nothing. After the transaction Migrate succeeds.
+func TestPostgreSQLLockTimeout(t *testing.T) {
+	withPostgreSQL(t, "lock_timeout=100ms")
+	for _, e := range engines[:2] {
+		t.Run(e.name, func(t *testing.T) {
+			db := e.open(t)
+			st := version3(t, e, db)
+			tx, err := db.BeginTx(t.Context(), nil)
+			require.NoError(t, err)
+			defer tx.Rollback()
+			run(t, tx, "SELECT id FROM oauth2pw_sessions")
+			require.ErrorContains(t, st.Migrate(t.Context()), "lock timeout")
+			require.Equal(t, []string{"3"}, lines(t, db, "SELECT version FROM oauth2pw_schema"))
+			require.NoError(t, tx.Rollback())
+			require.NoError(t, st.Migrate(t.Context()))
+		})
+	}
+}
+
 // TestEngineVersion3: the tables of version 3, with a session of that program, get the later version
 // by ten processes at once. In MySQL, which does not undo a change of a table, the step has run
 // before, and not the statement of its version.
 func TestEngineVersion3(t *testing.T) {
 	onEngines(t, func(t *testing.T, e engine) {
 		ctx, db := t.Context(), e.open(t)
-		st, err := sqlstore.New(db, sqlstore.Config{Dialect: e.dialect})
-		require.NoError(t, err)
-		statements := func(text string) {
-			for statement := range strings.SplitSeq(text, ";\n") {
-				if strings.TrimSpace(statement) != "" {
-					run(t, db, statement)
-				}
-			}
-		}
-		version3, found := strings.CutSuffix(st.Schema(0), st.Schema(3))
-		require.True(t, found)
-		statements(version3)
-		run(t, db, "UPDATE oauth2pw_schema SET version = 3")
+		st := version3(t, e, db)
 		now := olderLogin
 		run(t, db, fmt.Sprintf(`INSERT INTO oauth2pw_sessions (id, user_id, client_id, scopes, salt, key_id, generation, created_at, authenticated_at, advanced_at, idle_expires_at, expires_at)
 			VALUES ('a', '1', '', 'me', %s, 'k', 1, %d, %[2]d, %[2]d, %d, %d)`,
@@ -179,7 +210,7 @@ func TestEngineVersion3(t *testing.T) {
 		require.ErrorContains(t, st.CheckSchema(ctx), "schema version 3; this program needs 4: call Migrate, or run Schema(3)")
 		if e.dialect == sqlstore.MySQL {
 			step, _, _ := strings.Cut(st.Schema(3), "UPDATE ")
-			statements(step)
+			runEach(t, db, step)
 		}
 		var wg sync.WaitGroup
 		for range 10 {

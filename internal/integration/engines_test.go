@@ -208,12 +208,7 @@ func TestEngineMigrate(t *testing.T) {
 		st, err := sqlstore.New(db, sqlstore.Config{Dialect: e.dialect, Prefix: "byhand_"})
 		require.NoError(t, err)
 		require.ErrorContains(t, st.CheckSchema(t.Context()), "call Migrate")
-		for statement := range strings.SplitSeq(st.Schema(0), ";\n") {
-			if strings.TrimSpace(statement) != "" {
-				_, err := db.ExecContext(t.Context(), statement)
-				require.NoError(t, err, statement)
-			}
-		}
+		runEach(t, db, st.Schema(0))
 		require.NoError(t, st.CheckSchema(t.Context()))
 		require.NoError(t, st.Users.Add(t.Context(), oauth2pw.User{ID: "1", Username: "john"}))
 		require.Empty(t, st.Schema(sqlstore.SchemaVersion))

@@ -49,7 +49,7 @@ var (
 func run(t testing.TB, db sqlstore.DB, statements string) {
 	t.Helper()
 	_, err := db.ExecContext(t.Context(), statements)
-	require.NoError(t, err)
+	require.NoError(t, err, statements)
 }
 
 func runFile(t testing.TB, db sqlstore.DB, file string) {
